@@ -1,0 +1,2 @@
+//! The wire between microcontrollers and Forebay.
+#![no_std]
