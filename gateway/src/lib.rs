@@ -1,1 +1,20 @@
-//! Forebay.
+//! Forebay: an edge gateway that reads sensors, judges readings, keeps them safe on disk and delivers each exactly once.
+//!
+//! Follow a reading by opening the files in this order: [`sources`] → [`ingest`] → [`judge`] → [`block`] → [`buffer`] →
+//! [`delivery`] → [`sinks`]. ARCHITECTURE.md has the map and the invariants.
+
+pub mod anomaly;
+pub mod backoff;
+pub mod block;
+pub mod buffer;
+pub mod checks;
+pub mod clock;
+pub mod config;
+pub mod decode;
+pub mod reading;
+pub mod secret;
+pub mod sinks;
+pub mod site;
+pub mod sources;
+pub mod status;
+pub mod units;

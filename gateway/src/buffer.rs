@@ -1,0 +1,202 @@
+//! The buffer: blocks made durable before anything is acknowledged or readable, and the ledger of what each sink has.
+//!
+//! One thread owns the store; everyone else holds a [`Buffer`] and talks to it through a bounded channel. This file holds
+//! the words and the store's trait; `store/` files implement it.
+
+use crate::block::{Block, Draft, records::Record};
+use crate::reading::{Epoch, PointId, Sequence, SequenceRange, Stream, UnixMicros};
+use crate::site::PointKey;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// Most undelivered ranges of one lane: one, unless live readings go before history.
+pub const CURSOR_RANGES_MAX: usize = 8;
+
+/// What a sink still has to deliver of one stream: closed ranges, oldest first, then everything from `from` on.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cursor {
+    /// Undelivered ranges below `from`, ascending, at most [`CURSOR_RANGES_MAX`] − 1.
+    pub ranges: Vec<SequenceRange>,
+    /// Everything from this sequence on is undelivered.
+    pub from: Sequence,
+}
+
+/// A run: consecutive sequences that a sink offers as one request or transaction. In the ledger before the first attempt.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Run {
+    /// What it carries.
+    pub range: SequenceRange,
+    /// The configuration that renders it.
+    pub config_version: u32,
+    /// The version of the rendering code that renders it.
+    pub render_version: u8,
+    /// While it is bisected: the nodes of its halving tree still to offer, the next one last. Empty before any refusal.
+    pub nodes: Vec<SequenceRange>,
+    /// Sequences already found delivered by the bisection, for the books when the run is resolved.
+    pub delivered: u64,
+    /// Sequences already found refused by the bisection.
+    pub refused: u64,
+}
+
+/// The books and the place of one sink in one stream; saved as one value, so that they never disagree.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Lane {
+    /// What is undelivered.
+    pub cursor: Cursor,
+    /// The run under way, if any.
+    pub run: Option<Run>,
+    /// Records delivered since the epoch began.
+    pub delivered: u64,
+    /// Records that the sink was not to have.
+    pub filtered: u64,
+    /// Records that the sink refused.
+    pub refused: u64,
+    /// Records lost before the sink had them.
+    pub gaps: u64,
+    /// Where the sink's own cursor record stands (the Kafka offset to read the cursor topic from).
+    pub remote_position: Option<i64>,
+    /// Counts every change, so that an owner with an old copy cannot overwrite a newer one.
+    pub revision: u64,
+}
+
+/// Where a stream begins and ends on disk.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StreamEnds {
+    /// The oldest sequence still held; equal to `next` if none is.
+    pub oldest: Sequence,
+    /// The sequence that the next record will get: everything below is durable, or was dropped with a gap.
+    pub next: Sequence,
+}
+
+/// The ends of every stream, by [`Stream::index`].
+pub type Ends = [StreamEnds; 6];
+
+/// What the disk really holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// Bytes that the buffer's files occupy.
+    pub disk_bytes: u64,
+    /// Bytes that they may occupy.
+    pub disk_bytes_max: u64,
+    /// Bytes set aside because they could not be read.
+    pub quarantine_bytes: u64,
+    /// Chunks on disk.
+    pub chunks: u64,
+    /// Bytes free on the file system.
+    pub free_bytes: u64,
+    /// Time of the oldest record held, if any.
+    pub oldest_time_us: Option<UnixMicros>,
+}
+
+/// One commit: what becomes durable together.
+#[derive(Debug, Default)]
+pub struct Commit {
+    /// Points that the blocks name and the ledger does not hold yet.
+    pub points: Vec<(PointId, Arc<PointKey>)>,
+    /// Blocks of any streams, in order; the store gives them their sequences.
+    pub drafts: Vec<Draft>,
+    /// The judge's state to keep, with the sequence of readings that it has seen all below of.
+    pub snapshot: Option<Vec<u8>>,
+}
+
+/// What a commit became.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Committed {
+    /// The sequences of each draft, in order.
+    pub ranges: Vec<SequenceRange>,
+}
+
+/// A change of one lane, made atomically with the records that it gives rise to.
+#[derive(Debug)]
+pub struct LaneChange {
+    /// The sink's name.
+    pub sink: String,
+    /// The stream.
+    pub stream: Stream,
+    /// The lane as it shall be, carrying the revision it was loaded with; the store counts it up.
+    pub lane: Lane,
+    /// Records (dead letters, alerts, gaps) that this change brings; appended exactly once, also across a crash.
+    pub records: Vec<Record>,
+}
+
+/// Why the buffer could not do it.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum BufferError {
+    /// There is no room and the policy is to wait.
+    #[error(
+        "the buffer is full ({used_bytes} of {max_bytes} bytes) and `when_full = \"block\"`: sources wait until a sink has taken something"
+    )]
+    Full {
+        /// What is used.
+        used_bytes: u64,
+        /// What may be used.
+        max_bytes: u64,
+    },
+    /// The disk has no space.
+    #[error("the disk has no space left for the buffer: {0}; free some space on the file system of data_dir")]
+    DiskFull(String),
+    /// The disk failed.
+    #[error("the buffer's disk failed: {0}; check the card and the file system (dmesg)")]
+    Disk(String),
+    /// What was read is not what was written.
+    #[error("the buffer holds damaged data: {0}")]
+    Damaged(String),
+    /// The lane was changed by someone else since it was loaded (an eviction): load it again.
+    #[error("the lane of sink {sink:?} and stream {stream} has changed; load it again")]
+    Stale {
+        /// The sink.
+        sink: String,
+        /// The stream.
+        stream: Stream,
+    },
+    /// Another process has the data directory.
+    #[error("data directory {0} is in use by another process; stop it first, or give this one its own data_dir")]
+    InUse(String),
+    /// The owner thread is gone.
+    #[error("the buffer is closed")]
+    Closed,
+}
+
+/// When the buffer is full.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum WhenFull {
+    /// Stop taking readings: sources wait, brokers keep their messages, polls are missed.
+    Block,
+    /// Give up the oldest and record the gap.
+    #[default]
+    DropOldest,
+}
+
+/// What a store must know to be opened.
+#[derive(Clone, Debug)]
+pub struct StoreOptions {
+    /// `data_dir`; the store lives in its folder `buffer`.
+    pub data_dir: std::path::PathBuf,
+    /// Most bytes that it may occupy.
+    pub disk_bytes_max: u64,
+    /// What to do then.
+    pub when_full: WhenFull,
+    /// How long delivered blocks are kept, in microseconds.
+    pub keep_delivered_us: i64,
+    /// The configured sinks: lanes of others hold nothing back.
+    pub sinks: Vec<String>,
+}
+
+/// What a store found when it was opened.
+#[derive(Clone, Debug, Default)]
+pub struct Opened {
+    /// The data directory's epoch.
+    pub epoch: Option<Epoch>,
+    /// Whether the epoch was made just now.
+    pub fresh_epoch: bool,
+    /// The points of the ledger, by id.
+    pub points: Vec<PointKey>,
+    /// The judge's last snapshot: the sequence of readings below which it has seen all, and its bytes.
+    pub snapshot: Option<(Sequence, Vec<u8>)>,
+    /// The configurations that lanes may still need, by version.
+    pub configs: BTreeMap<u32, String>,
+    /// What was set aside and why, for a person.
+    pub quarantined: Vec<String>,
+}

@@ -1,0 +1,153 @@
+//! The configuration: one TOML file. The options of a source, sink, check or detector stand beside its code; this file
+//! puts them together.
+
+use crate::anomaly::AnomalyOptions;
+use crate::buffer::WhenFull;
+use crate::checks::CheckOptions;
+use crate::sinks::http::HttpOptions;
+use crate::sinks::kafka::KafkaOptions;
+use crate::sources::modbus::ModbusOptions;
+use crate::sources::mqtt::MqttOptions;
+use crate::sources::serial::SerialOptions;
+use crate::units::{ByteSize, HumanDuration};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+/// The whole file.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// The gateway itself.
+    pub gateway: GatewayOptions,
+    /// The local page.
+    #[serde(default)]
+    pub web: WebOptions,
+    /// The buffer on disk.
+    #[serde(default)]
+    pub buffer: BufferOptions,
+    /// Devices and their tags; a device that is not listed has none.
+    #[serde(default)]
+    pub device: Vec<DeviceOptions>,
+    /// Where readings come from.
+    #[serde(default)]
+    pub source: Vec<SourceOptions>,
+    /// What is asked of readings.
+    #[serde(default)]
+    pub check: Vec<CheckOptions>,
+    /// Which points are watched for what is unusual.
+    #[serde(default)]
+    pub anomaly: Vec<AnomalyOptions>,
+    /// Where readings go.
+    #[serde(default)]
+    pub sink: Vec<SinkOptions>,
+}
+
+/// The gateway itself.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct GatewayOptions {
+    /// Name of this gateway, unique upstream: letters, digits, `-`, `_` and `.`.
+    pub id: String,
+    /// Folder for everything that must survive a restart.
+    #[serde(default = "data_dir")]
+    pub data_dir: PathBuf,
+}
+
+/// The local page.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct WebOptions {
+    /// Address and port to listen on. The page has no login yet: other than on loopback, everyone in the network can read it.
+    #[serde(default = "listen")]
+    pub listen: String,
+}
+
+/// The buffer on disk.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct BufferOptions {
+    /// Longest time that an accepted reading waits for the disk, in milliseconds.
+    #[serde(default = "commit_interval_ms")]
+    pub commit_interval_ms: u64,
+    /// Most space that the buffer takes on disk.
+    #[serde(default = "disk_max")]
+    pub disk_max: ByteSize,
+    /// What happens when that is reached.
+    #[serde(default)]
+    pub when_full: WhenFull,
+    /// How long delivered readings are kept for charts and replay, as far as there is room.
+    #[serde(default = "keep_delivered")]
+    pub keep_delivered: HumanDuration,
+}
+
+/// A device and its tags.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct DeviceOptions {
+    /// Name of the device, as sources give it.
+    pub id: String,
+    /// What goes with every reading of it: site, zone, equipment.
+    #[serde(default)]
+    pub tags: BTreeMap<String, String>,
+}
+
+/// Where readings come from.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(tag = "type", rename_all = "lowercase")]
+pub enum SourceOptions {
+    /// An MQTT broker.
+    Mqtt(MqttOptions),
+    /// A Modbus bus.
+    Modbus(ModbusOptions),
+    /// A serial line.
+    Serial(SerialOptions),
+}
+
+/// Where readings go.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(tag = "type", rename_all = "lowercase")]
+pub enum SinkOptions {
+    /// A Kafka cluster.
+    Kafka(KafkaOptions),
+    /// An HTTP endpoint.
+    Http(HttpOptions),
+}
+
+impl Default for WebOptions {
+    fn default() -> Self {
+        Self { listen: listen() }
+    }
+}
+
+impl Default for BufferOptions {
+    fn default() -> Self {
+        Self {
+            commit_interval_ms: commit_interval_ms(),
+            disk_max: disk_max(),
+            when_full: WhenFull::default(),
+            keep_delivered: keep_delivered(),
+        }
+    }
+}
+
+fn data_dir() -> PathBuf {
+    PathBuf::from("/var/lib/forebay")
+}
+
+fn listen() -> String {
+    "127.0.0.1:8080".to_owned()
+}
+
+fn commit_interval_ms() -> u64 {
+    200
+}
+
+fn disk_max() -> ByteSize {
+    ByteSize(2 << 30)
+}
+
+fn keep_delivered() -> HumanDuration {
+    HumanDuration(std::time::Duration::from_secs(7 * 24 * 3_600))
+}

@@ -1,0 +1,345 @@
+//! What the gateway says about itself: counters, health and the last value of each point. Written by those who work, read
+//! by the page, the metrics and the watchdog. Nothing here decides anything.
+
+use crate::block::records::Severity;
+use crate::reading::{AnomalyScore, Flags, Outcome, PointId, Quality, Stream, UnixMicros};
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+
+/// Most troubles held at once; further ones are counted in the oldest's place, so that a bad plant cannot fill the memory.
+pub const TROUBLES_MAX: usize = 256;
+
+/// Most health events that wait to become alerts; older ones give way.
+pub const EVENTS_MAX: usize = 256;
+
+/// How many values of each point the page can draw without asking the buffer.
+pub const SPARKLINE_VALUES: usize = 60;
+
+/// A number that only grows.
+#[derive(Debug, Default)]
+pub struct Counter(AtomicU64);
+
+impl Counter {
+    /// Adds to it.
+    pub fn add(&self, amount: u64) {
+        self.0.fetch_add(amount, Ordering::Relaxed);
+    }
+
+    /// Its value.
+    #[must_use]
+    pub fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// A number that goes up and down.
+#[derive(Debug, Default)]
+pub struct Gauge(AtomicU64);
+
+impl Gauge {
+    /// Sets it.
+    pub fn set(&self, value: u64) {
+        self.0.store(value, Ordering::Relaxed);
+    }
+
+    /// Its value.
+    #[must_use]
+    pub fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// How a source or sink is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum State {
+    /// Not yet tried.
+    #[default]
+    Starting,
+    /// All well.
+    Live,
+    /// Works, but something is wrong with a part of it, or it is behind.
+    Degraded,
+    /// Does not work now; it is tried again by itself.
+    Down,
+    /// Stands still until someone changes something.
+    Paused,
+}
+
+impl State {
+    /// The name used in JSON and metrics.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Starting => "starting",
+            Self::Live => "live",
+            Self::Degraded => "degraded",
+            Self::Down => "down",
+            Self::Paused => "paused",
+        }
+    }
+}
+
+/// State, since when, and the last error.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Health {
+    /// The state.
+    pub state: State,
+    /// Since when.
+    pub since_us: UnixMicros,
+    /// The last error, kept after it is over.
+    pub last_error: Option<String>,
+    /// When the last error was.
+    pub last_error_us: UnixMicros,
+}
+
+/// A source's counters and health.
+#[derive(Debug, Default)]
+pub struct SourceStatus {
+    /// Its name.
+    pub name: String,
+    /// `mqtt`, `modbus`, `serial`.
+    pub kind: &'static str,
+    /// Where it reads from, without secrets.
+    pub address: String,
+    /// Samples received, duplicates and rejects included.
+    pub received: Counter,
+    /// Samples accepted into the buffer.
+    pub accepted: Counter,
+    /// Samples recognised as delivered before.
+    pub duplicate: Counter,
+    /// Messages, frames or registers that became dead letters instead of samples.
+    pub rejected: Counter,
+    /// Polls, frames or bytes that never came in.
+    pub missed: Counter,
+    /// Transport errors.
+    pub errors: Counter,
+    /// Connections made after the first.
+    pub reconnects: Counter,
+    /// State and last error.
+    health: Mutex<Health>,
+}
+
+/// A sink's counters and health.
+#[derive(Debug, Default)]
+pub struct SinkStatus {
+    /// Its name.
+    pub name: String,
+    /// `kafka`, `http`.
+    pub kind: &'static str,
+    /// Where it delivers to, without secrets.
+    pub address: String,
+    /// Records delivered, by stream.
+    pub delivered: [Gauge; 6],
+    /// Records filtered, by stream.
+    pub filtered: [Gauge; 6],
+    /// Records refused, by stream.
+    pub refused: [Gauge; 6],
+    /// Records lost before delivery, by stream.
+    pub gaps: [Gauge; 6],
+    /// Records undelivered, by stream.
+    pub backlog: [Gauge; 6],
+    /// Attempts made.
+    pub attempts: Counter,
+    /// Attempts that must be made again.
+    pub retries: Counter,
+    /// Duration of the last attempt, in microseconds.
+    pub last_attempt_us: Gauge,
+    /// State and last error.
+    health: Mutex<Health>,
+}
+
+/// Health that a source and a sink have alike.
+pub trait HasHealth {
+    /// The health.
+    fn health_cell(&self) -> &Mutex<Health>;
+
+    /// A copy of the health.
+    fn health(&self) -> Health {
+        lock(self.health_cell()).clone()
+    }
+
+    /// All well, or starting: the last error is kept for the page.
+    fn set_state(&self, state: State, now_us: UnixMicros) {
+        let mut health = lock(self.health_cell());
+        if health.state != state {
+            health.state = state;
+            health.since_us = now_us;
+        }
+    }
+
+    /// Something is wrong.
+    fn set_error(&self, state: State, error: &str, now_us: UnixMicros) {
+        self.set_state(state, now_us);
+        let mut health = lock(self.health_cell());
+        health.last_error = Some(error.chars().take(500).collect());
+        health.last_error_us = now_us;
+    }
+}
+
+impl HasHealth for SourceStatus {
+    fn health_cell(&self) -> &Mutex<Health> {
+        &self.health
+    }
+}
+
+impl HasHealth for SinkStatus {
+    fn health_cell(&self) -> &Mutex<Health> {
+        &self.health
+    }
+}
+
+/// What needs a person, in their words.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Trouble {
+    /// Whose trouble: a source's or sink's name, `buffer`, `clock`.
+    pub subject: String,
+    /// What is wrong: "Unit 4 does not answer".
+    pub what: String,
+    /// What to do: "Check its wiring and unit id".
+    pub advice: String,
+    /// How much it matters.
+    pub severity: Severity,
+    /// Since when.
+    pub since_us: UnixMicros,
+}
+
+/// A trouble that began or ended, on its way to the stream of alerts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HealthEvent {
+    /// The trouble.
+    pub trouble: Trouble,
+    /// Whether it began.
+    pub raised: bool,
+    /// When it began or ended.
+    pub at_us: UnixMicros,
+}
+
+/// The last of a point.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PointLive {
+    /// The value, or why there is none.
+    pub outcome: Outcome,
+    /// When the gateway received it.
+    pub received_at_us: UnixMicros,
+    /// Its quality.
+    pub quality: Quality,
+    /// Which checks spoke.
+    pub flags: Flags,
+    /// How unusual it is.
+    pub score: AnomalyScore,
+    /// The words of the last check or detector that spoke, empty if none did.
+    pub note: String,
+    /// The last numbers, oldest first, at most [`SPARKLINE_VALUES`], at most one a second.
+    pub sparkline: VecDeque<f32>,
+}
+
+/// Everything the gateway says about itself.
+#[derive(Debug, Default)]
+pub struct Status {
+    /// The gateway's id.
+    pub gateway: String,
+    /// When it started.
+    pub started_us: UnixMicros,
+    /// The sources, in the order of the configuration.
+    pub sources: Vec<Arc<SourceStatus>>,
+    /// The sinks, in the order of the configuration.
+    pub sinks: Vec<Arc<SinkStatus>>,
+    /// Turns of the ingest loop: the watchdog's proof of life.
+    pub ingest_turns: Counter,
+    /// Commits made.
+    pub commits: Counter,
+    /// Duration of the last commit, in microseconds.
+    pub last_commit_us: Gauge,
+    /// Readings that a check flagged.
+    pub flagged: Counter,
+    /// Whether the buffer is open and the sources are started.
+    ready: std::sync::atomic::AtomicBool,
+    points: RwLock<Vec<Option<PointLive>>>,
+    troubles: Mutex<BTreeMap<String, Trouble>>,
+    events: Mutex<VecDeque<HealthEvent>>,
+}
+
+impl Status {
+    /// Says that the buffer is open and the sources are started.
+    pub fn set_ready(&self) {
+        self.ready.store(true, Ordering::Release);
+    }
+
+    /// Whether the buffer is open and the sources are started.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        self.ready.load(Ordering::Acquire)
+    }
+
+    /// Raises a trouble under a key that names it for ever (`source/boiler-bus/unit-4`); raising it again changes its words only.
+    pub fn raise(&self, key: &str, trouble: Trouble) {
+        let mut troubles = lock(&self.troubles);
+        if let Some(known) = troubles.get_mut(key) {
+            *known = Trouble { since_us: known.since_us, ..trouble };
+            return;
+        }
+        if troubles.len() >= TROUBLES_MAX {
+            return;
+        }
+        troubles.insert(key.to_owned(), trouble.clone());
+        drop(troubles);
+        self.push_event(HealthEvent { at_us: trouble.since_us, trouble, raised: true });
+    }
+
+    /// Ends a trouble, if it was raised.
+    pub fn clear(&self, key: &str, now_us: UnixMicros) {
+        let ended = lock(&self.troubles).remove(key);
+        if let Some(trouble) = ended {
+            self.push_event(HealthEvent { trouble, raised: false, at_us: now_us });
+        }
+    }
+
+    /// The troubles, the gravest first.
+    #[must_use]
+    pub fn troubles(&self) -> Vec<Trouble> {
+        let mut troubles: Vec<_> = lock(&self.troubles).values().cloned().collect();
+        troubles.sort_by(|a, b| b.severity.cmp(&a.severity).then(a.since_us.cmp(&b.since_us)));
+        troubles
+    }
+
+    /// Takes the events that wait to become alerts.
+    #[must_use]
+    pub fn take_events(&self) -> Vec<HealthEvent> {
+        lock(&self.events).drain(..).collect()
+    }
+
+    fn push_event(&self, event: HealthEvent) {
+        let mut events = lock(&self.events);
+        if events.len() >= EVENTS_MAX {
+            events.pop_front();
+        }
+        events.push_back(event);
+    }
+
+    /// Updates the last values: one lock for a whole commit.
+    pub fn update_points(&self, update: impl FnOnce(&mut Vec<Option<PointLive>>)) {
+        update(&mut self.points.write().unwrap_or_else(PoisonError::into_inner));
+    }
+
+    /// The last value of a point.
+    #[must_use]
+    pub fn point(&self, id: PointId) -> Option<PointLive> {
+        self.points.read().unwrap_or_else(PoisonError::into_inner).get(id.0 as usize).cloned().flatten()
+    }
+
+    /// Reads all last values under one lock, by point id.
+    pub fn read_points<T>(&self, read: impl FnOnce(&[Option<PointLive>]) -> T) -> T {
+        read(&self.points.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Undelivered records of the sink that is furthest behind, in one stream.
+    #[must_use]
+    pub fn backlog(&self, stream: Stream) -> u64 {
+        self.sinks.iter().filter_map(|sink| sink.backlog.get(stream.index())).map(Gauge::get).max().unwrap_or(0)
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
