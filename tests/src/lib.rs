@@ -1,1 +1,22 @@
-//! Harness and stories.
+//! The harness of the end-to-end tests: real peers, each started on a free port and ended with its test.
+//!
+//! Every peer waits until it is ready by asking it, never by sleeping; when a test fails, the tail of each peer's log is printed.
+//! What the peers need is installed by `tests/setup`.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a harness that cannot do its part must fail the test on the spot, with a message"
+)]
+
+pub mod books;
+pub mod fault_proxy;
+pub mod gateway;
+pub mod kafka;
+pub mod modbus;
+pub mod mosquitto;
+pub mod ports;
+pub mod process;
+pub mod receiver;
+pub mod serial;
+pub mod wait;

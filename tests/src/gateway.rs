@@ -1,0 +1,253 @@
+//! The gateway under test: the real binary with a configuration of the test, killed and started at will.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitStatus};
+use std::time::Duration;
+
+use tempfile::TempDir;
+use toml::{Table, Value};
+
+use crate::process::Process;
+use crate::wait;
+
+/// Opening a buffer with a backlog on a busy machine.
+const READY_LIMIT: Duration = Duration::from_mins(1);
+/// Longer than the gateway's own deadline for ending in order.
+const EXIT_LIMIT: Duration = Duration::from_mins(1);
+/// One request to the page.
+const REQUEST_LIMIT: Duration = Duration::from_secs(5);
+/// Names another binary to test than the one that was built beside the tests.
+const BINARY_VARIABLE: &str = "FOREBAY_BIN";
+
+/// A gateway and its data directory. Dropping it kills it and removes everything.
+#[derive(Debug)]
+pub struct Gateway {
+    /// Absent while it is not running. First, so that it ends before its files go.
+    process: Option<Process>,
+    binary: PathBuf,
+    client: reqwest::Client,
+    directory: TempDir,
+}
+
+impl Gateway {
+    /// Starts the gateway and waits until it is ready. `config` is TOML; see [`Gateway::prepare`].
+    pub async fn start(config: &str) -> Self {
+        let mut gateway = Self::prepare(config);
+        gateway.start_again().await;
+        gateway
+    }
+
+    /// Writes the configuration without starting anything.
+    ///
+    /// Where `config` does not say otherwise, the gateway's id is `e2e`, its data directory is the test's own and its page is on a
+    /// free port of loopback.
+    #[must_use]
+    pub fn prepare(config: &str) -> Self {
+        let binary = std::env::var_os(BINARY_VARIABLE).map_or_else(built_binary, PathBuf::from);
+        Self::prepare_binary(binary, config)
+    }
+
+    /// Like [`Gateway::prepare`], with another program in the place of the gateway.
+    #[must_use]
+    pub fn prepare_binary(binary: PathBuf, config: &str) -> Self {
+        // Its client refuses to be built without a TLS provider; an error says that there is one already.
+        rustls::crypto::ring::default_provider()
+            .install_default()
+            .ok();
+        let client = reqwest::Client::builder()
+            .timeout(REQUEST_LIMIT)
+            .build()
+            .expect("an HTTP client");
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let gateway = Self {
+            process: None,
+            binary,
+            client,
+            directory,
+        };
+        gateway.configure(config);
+        gateway
+    }
+
+    /// Writes another configuration, for the next start.
+    pub fn configure(&self, config: &str) {
+        let mut table: Table = config.parse().expect("the test's configuration is TOML");
+        let data_dir = self.data_dir().display().to_string();
+        set_default(&mut table, "gateway", "id", "e2e");
+        set_default(&mut table, "gateway", "data_dir", &data_dir);
+        set_default(&mut table, "web", "listen", "127.0.0.1:0");
+        self.configure_verbatim(&table.to_string());
+    }
+
+    /// Writes a configuration as it stands, however broken.
+    pub fn configure_verbatim(&self, text: &str) {
+        fs::write(self.config_path(), text).expect("the configuration is written");
+    }
+
+    /// The configuration file.
+    #[must_use]
+    pub fn config_path(&self) -> PathBuf {
+        self.directory.path().join("forebay.toml")
+    }
+
+    /// The data directory, unless the configuration names another.
+    #[must_use]
+    pub fn data_dir(&self) -> PathBuf {
+        self.directory.path().join("data")
+    }
+
+    /// Starts it without waiting for anything, for tests of what happens before it is ready.
+    pub fn spawn(&mut self) {
+        assert!(self.process.is_none(), "the gateway is running already");
+        // The file of an earlier run names a port that may be another's by now.
+        fs::remove_file(self.address_path()).ok();
+        let mut command = Command::new(&self.binary);
+        command.arg("run").arg("--config").arg(self.config_path());
+        self.process = Some(Process::start(
+            "the gateway",
+            &mut command,
+            &self.log_path(),
+        ));
+    }
+
+    /// Starts it on what it has on disk and waits until it is ready.
+    pub async fn start_again(&mut self) {
+        self.spawn();
+        wait::until_some("the gateway to be ready", READY_LIMIT, || {
+            self.process().assert_running();
+            let ready = self
+                .page_address()
+                .map(|address| self.client.get(format!("http://{address}/ready")).send());
+            async move {
+                ready?
+                    .await
+                    .ok()
+                    .filter(|answer| answer.status().is_success())
+                    .map(|_| ())
+            }
+        })
+        .await;
+    }
+
+    /// Kills it (SIGKILL), as a power cut would, but for the disk.
+    pub fn kill(&mut self) {
+        self.process().kill();
+        self.process = None;
+    }
+
+    /// Asks it to end (SIGTERM) and returns how it ended.
+    pub async fn terminate(&mut self) -> ExitStatus {
+        let status = self.process().terminate(EXIT_LIMIT).await;
+        self.process = None;
+        status
+    }
+
+    /// Waits until it ends by itself and returns how.
+    pub async fn wait_exit(&mut self) -> ExitStatus {
+        let status = self.process().wait_exit(EXIT_LIMIT).await;
+        self.process = None;
+        status
+    }
+
+    /// Kills it and starts it again.
+    pub async fn kill_and_start_again(&mut self) {
+        self.kill();
+        self.start_again().await;
+    }
+
+    /// Its process id.
+    pub fn id(&mut self) -> u32 {
+        self.process().id()
+    }
+
+    /// What it has logged, over all its starts.
+    #[must_use]
+    pub fn logs(&self) -> String {
+        let bytes = fs::read(self.log_path()).unwrap_or_default();
+        String::from_utf8_lossy(&bytes).into_owned()
+    }
+
+    /// Where its page is, once it has said so: host and port.
+    #[must_use]
+    pub fn page_address(&self) -> Option<String> {
+        let text = fs::read_to_string(self.address_path()).ok()?;
+        let address = text
+            .trim()
+            .trim_start_matches("http://")
+            .trim_end_matches('/');
+        (!address.is_empty()).then(|| address.to_owned())
+    }
+
+    /// Asks its page for `path` ("/metrics") and returns the status and the body.
+    pub async fn get(&self, path: &str) -> (u16, String) {
+        let address = self
+            .page_address()
+            .expect("the gateway has said where its page is");
+        let answer = self
+            .client
+            .get(format!("http://{address}{path}"))
+            .send()
+            .await
+            .expect("the page answers");
+        let status = answer.status().as_u16();
+        (
+            status,
+            answer.text().await.expect("the page answers to the end"),
+        )
+    }
+
+    /// The sum of a metric's series whose labels contain all of `labels` (`sink="cloud"`); `None` if there is no such series.
+    pub async fn metric(&self, name: &str, labels: &[&str]) -> Option<f64> {
+        let (_, text) = self.get("/metrics").await;
+        metric_sum(&text, name, labels)
+    }
+
+    fn process(&mut self) -> &mut Process {
+        self.process.as_mut().expect("the gateway is not running")
+    }
+
+    fn address_path(&self) -> PathBuf {
+        self.data_dir().join("page.addr")
+    }
+
+    fn log_path(&self) -> PathBuf {
+        self.directory.path().join("gateway.log")
+    }
+}
+
+/// The binary that cargo built into the directory above that of the test executables.
+fn built_binary() -> PathBuf {
+    let executable = std::env::current_exe().expect("a test knows its executable");
+    let binary = executable
+        .parent()
+        .and_then(Path::parent)
+        .map(|directory| directory.join("forebay"));
+    binary.filter(|path| path.exists()).unwrap_or_else(|| {
+        panic!("the gateway's binary is not built: run cargo build -p forebay, or name one in {BINARY_VARIABLE}")
+    })
+}
+
+fn set_default(table: &mut Table, section: &str, key: &str, value: &str) {
+    let section = table
+        .entry(section)
+        .or_insert_with(|| Value::Table(Table::new()));
+    let section = section.as_table_mut().expect("a section is a table");
+    section
+        .entry(key)
+        .or_insert_with(|| Value::String(value.to_owned()));
+}
+
+/// Sums the series of a metric in Prometheus' text format.
+fn metric_sum(text: &str, name: &str, labels: &[&str]) -> Option<f64> {
+    let values = text.lines().filter_map(|line| {
+        let rest = line.strip_prefix(name)?;
+        let (series_labels, value) = match rest.strip_prefix('{') {
+            Some(rest) => rest.rsplit_once('}')?,
+            None => ("", rest.strip_prefix(' ')?),
+        };
+        let is_wanted = labels.iter().all(|label| series_labels.contains(label));
+        is_wanted.then(|| value.split_whitespace().next()?.parse::<f64>().ok())?
+    });
+    values.reduce(|sum, value| sum + value)
+}
