@@ -1,8 +1,8 @@
 //! COBS: rewrites bytes so that none is 0x00, which is then free to mark where a frame ends.
 //!
-//! Cheshire and Baker, "Consistent Overhead Byte Stuffing" (IEEE/ACM Transactions on Networking
-//! 7(2), 1999). Every group is a code byte `n` and `n - 1` bytes that are not zero; between two
-//! groups stands a zero, unless the first has the code 0xFF.
+//! Cheshire and Baker, "Consistent Overhead Byte Stuffing" (IEEE/ACM Transactions on Networking 7(2), 1999). Every
+//! group is a code byte `n` and `n - 1` bytes that are not zero; between two groups stands a zero, unless the first
+//! has the code 0xFF.
 
 use core::fmt;
 use heapless::{CapacityError, Vec};
@@ -15,8 +15,8 @@ const FULL_GROUP_CODE: u8 = 0xFF;
 /// The bytes of a full group.
 const FULL_GROUP_BYTES: usize = 254;
 
-/// Appends the encoding of `body` to `out`, without a delimiter: one byte more than `body` and one
-/// more for every 254 bytes.
+/// Appends the encoding of `body` to `out`, without a delimiter: one byte more than `body` and one more for every 254
+/// bytes.
 ///
 /// # Errors
 ///
@@ -31,8 +31,8 @@ pub fn encode<const N: usize>(body: &[u8], out: &mut Vec<u8, N>) -> Result<(), N
             rest = after;
             ends_full = true;
         }
-        // Nothing follows a full group at the very end: an empty group there would stand for a zero
-        // that is not in the body.
+        // Nothing follows a full group at the very end: an empty group there would stand for a zero that is not in
+        // the body.
         let at_end = runs.peek().is_none();
         if !(at_end && ends_full && rest.is_empty()) {
             let code = u8::try_from(rest.len().saturating_add(1)).unwrap_or(FULL_GROUP_CODE);
@@ -42,11 +42,7 @@ pub fn encode<const N: usize>(body: &[u8], out: &mut Vec<u8, N>) -> Result<(), N
     Ok(())
 }
 
-fn append_group<const N: usize>(
-    code: u8,
-    group: &[u8],
-    out: &mut Vec<u8, N>,
-) -> Result<(), NoRoom> {
+fn append_group<const N: usize>(code: u8, group: &[u8], out: &mut Vec<u8, N>) -> Result<(), NoRoom> {
     out.extend_from_slice(&[code])?;
     out.extend_from_slice(group)?;
     Ok(())
@@ -62,8 +58,7 @@ pub struct Unstuffer {
 }
 
 impl Unstuffer {
-    /// Takes the next encoded byte, which must not be the delimiter, and appends what it means to
-    /// `body`.
+    /// Takes the next encoded byte, which must not be the delimiter, and appends what it means to `body`.
     ///
     /// # Errors
     ///
@@ -127,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn the_examples_of_the_paper_hold_both_ways() {
+    fn short_bodies_hold_both_ways() {
         assert_encodes(&[], &[1]);
         assert_encodes(&[0], &[1, 1]);
         assert_encodes(&[0, 0], &[1, 1, 1]);
@@ -150,10 +145,6 @@ mod tests {
         }
         let mut full: Vec<u8, 255> = Vec::new();
         encode(&[7; 254], &mut full).unwrap();
-        assert_eq!(
-            full.len(),
-            255,
-            "a full group at the end needs no empty one after it"
-        );
+        assert_eq!(full.len(), 255, "a full group at the end needs no empty one after it");
     }
 }

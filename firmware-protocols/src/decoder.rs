@@ -1,7 +1,7 @@
 //! Finds frames in a stream of bytes, whatever else is in it.
 //!
-//! The decoder keeps at most one body. Every delimiter starts it afresh, so after any noise the
-//! next whole frame is found: a sender begins each frame with a delimiter.
+//! The decoder keeps at most one body. Every delimiter starts it afresh, so after any noise the next whole frame is
+//! found: a sender begins each frame with a delimiter.
 
 use crate::cobs::{DELIMITER, Unstuffer};
 use crate::frame::{Frame, FrameError, Kind, MAX_BODY_BYTES};
@@ -9,8 +9,8 @@ use heapless::Vec;
 
 /// What a decoder has seen since it was made.
 ///
-/// Every byte that is not a delimiter is in a good frame, in `bytes_discarded`, or in the frame
-/// that is still coming in.
+/// Every byte that is not a delimiter is in a good frame, in `bytes_discarded`, or in the frame that is still coming
+/// in.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Counters {
     /// Intact frames, those of unknown kind included.
@@ -41,9 +41,7 @@ impl Counters {
             Err(FrameError::Checksum) => &mut self.crc_errors,
             Err(FrameError::Oversize) => &mut self.oversize,
             Err(FrameError::UnknownVersion { .. }) => &mut self.unknown_versions,
-            Err(
-                FrameError::Truncated | FrameError::TooShort { .. } | FrameError::Length { .. },
-            ) => &mut self.malformed,
+            Err(FrameError::Truncated | FrameError::TooShort { .. } | FrameError::Length { .. }) => &mut self.malformed,
         };
         increment(counter, 1);
     }
@@ -82,8 +80,8 @@ impl Decoder {
     ///
     /// # Errors
     ///
-    /// The inner result says why the bytes since the last delimiter are not a frame. The decoder
-    /// goes on with the next byte.
+    /// The inner result says why the bytes since the last delimiter are not a frame. The decoder goes on with the
+    /// next byte.
     pub fn push(&mut self, byte: u8) -> Option<Result<Frame<'_>, FrameError>> {
         if byte == DELIMITER {
             return self.end_frame();
@@ -100,8 +98,7 @@ impl Decoder {
         if self.unstuffer.push(byte, &mut self.body).is_ok() {
             return None;
         }
-        // Said at once and not at the delimiter, which a line at the wrong baud rate may never
-        // bring.
+        // Said at once and not at the delimiter, which a line at the wrong baud rate may never bring.
         self.discard_pending();
         self.is_skipping = true;
         let outcome = Err(FrameError::Oversize);
@@ -131,11 +128,7 @@ impl Decoder {
         if self.bytes_pending == 0 {
             return None;
         }
-        let outcome = if is_whole {
-            Frame::parse(&self.body)
-        } else {
-            Err(FrameError::Truncated)
-        };
+        let outcome = if is_whole { Frame::parse(&self.body) } else { Err(FrameError::Truncated) };
         self.counters.count(&outcome);
         if outcome.is_err() {
             increment(&mut self.counters.bytes_discarded, self.bytes_pending);

@@ -1,7 +1,7 @@
 //! The frame: what carries one message over a line that may lose, add and change bytes.
 //!
-//! On the wire a frame is `00`, the COBS encoding of its body, `00`. The leading delimiter ends
-//! whatever noise came before it. The body:
+//! On the wire a frame is `00`, the COBS encoding of its body, `00`. The leading delimiter ends whatever noise came
+//! before it. The body:
 //!
 //! | offset | size | field    | meaning                                                                        |
 //! |--------|------|----------|--------------------------------------------------------------------------------|
@@ -12,8 +12,7 @@
 //! | 8      | n    | payload  | see [`crate::message`]; begins with the boot number                            |
 //! | 8 + n  | 4    | checksum | CRC-32C of all bytes before it                                                 |
 //!
-//! All numbers are little endian. An acknowledgement of sequence 7 to boot 0x11223344, byte by
-//! byte:
+//! All numbers are little endian. An acknowledgement of sequence 7 to boot 0x11223344, byte by byte:
 //!
 //! ```text
 //! body   01 81 08 00 00 00 00 00 44 33 22 11 07 00 00 00 83 c2 40 84
@@ -30,10 +29,9 @@
 //!        -- delimiter, == COBS code: at the front and in place of every zero
 //! ```
 //!
-//! How the protocol grows: payload fields are only ever appended, so a reader ignores the bytes
-//! after those it knows, and takes a field that an older sender lacks as absent. Anything else is a
-//! new kind or a new version. In every version the first byte is the version and the last four are
-//! the CRC-32C, so that damage is told from news.
+//! How the protocol grows: payload fields are only ever appended, so a reader ignores the bytes after those it knows,
+//! and takes a field that an older sender lacks as absent. Anything else is a new kind or a new version. In every
+//! version the first byte is the version and the last four are the CRC-32C, so that damage is told from news.
 
 use crate::cobs::{self, DELIMITER, NoRoom};
 use crate::crc::{CRC_BYTES, crc32c};
@@ -44,8 +42,8 @@ use heapless::Vec;
 pub const VERSION: u8 = 1;
 /// The fields before the payload.
 pub const HEADER_BYTES: usize = 8;
-/// Payload of one frame. With header and checksum it stays below 254 bytes, so that COBS always
-/// costs exactly one byte.
+/// Payload of one frame. With header and checksum it stays below 254 bytes, so that COBS always costs exactly one
+/// byte.
 pub const MAX_PAYLOAD_BYTES: usize = 240;
 /// Header, payload and checksum.
 pub const MAX_BODY_BYTES: usize = HEADER_BYTES + MAX_PAYLOAD_BYTES + CRC_BYTES;
@@ -74,6 +72,8 @@ pub enum Kind {
     Ack,
     /// The gateway tells the time.
     TimeReply,
+    /// The gateway asks for the names of the channels.
+    DescribeRequest,
 }
 
 impl Kind {
@@ -88,6 +88,7 @@ impl Kind {
             Self::TimeRequest => 0x05,
             Self::Ack => 0x81,
             Self::TimeReply => 0x82,
+            Self::DescribeRequest => 0x83,
         }
     }
 
@@ -102,6 +103,7 @@ impl Kind {
             0x05 => Some(Self::TimeRequest),
             0x81 => Some(Self::Ack),
             0x82 => Some(Self::TimeReply),
+            0x83 => Some(Self::DescribeRequest),
             _ => None,
         }
     }
@@ -110,8 +112,8 @@ impl Kind {
 /// One intact frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Frame<'a> {
-    /// The byte of the [`Kind`]. It may be one that only newer firmware knows: such a frame is
-    /// intact and can be acknowledged.
+    /// The byte of the [`Kind`]. It may be one that only newer firmware knows: such a frame is intact and can be
+    /// acknowledged.
     pub kind: u8,
     /// Number within the boot, or [`UNNUMBERED`].
     pub sequence: u32,
@@ -120,16 +122,14 @@ pub struct Frame<'a> {
 }
 
 impl<'a> Frame<'a> {
-    /// Writes the frame as it goes on the wire, delimiters included, and returns its size in bytes.
-    /// What `out` held before is gone.
+    /// Writes the frame as it goes on the wire, delimiters included, and returns its size in bytes. What `out` held
+    /// before is gone.
     ///
     /// # Errors
     ///
     /// The payload is longer than [`MAX_PAYLOAD_BYTES`].
     pub fn encode(&self, out: &mut FrameBuffer) -> Result<usize, EncodeError> {
-        let too_long = EncodeError {
-            payload_bytes: self.payload.len(),
-        };
+        let too_long = EncodeError { payload_bytes: self.payload.len() };
         if self.payload.len() > MAX_PAYLOAD_BYTES {
             return Err(too_long);
         }
@@ -158,16 +158,11 @@ impl<'a> Frame<'a> {
     ///
     /// # Errors
     ///
-    /// See [`FrameError`]. The checksum is looked at first, so every other error is one that the
-    /// sender made.
+    /// See [`FrameError`]. The checksum is looked at first, so every other error is one that the sender made.
     pub fn parse(body: &'a [u8]) -> Result<Self, FrameError> {
-        let too_short = FrameError::TooShort {
-            body_bytes: body.len(),
-        };
+        let too_short = FrameError::TooShort { body_bytes: body.len() };
         let (covered, checksum) = body.split_last_chunk::<CRC_BYTES>().ok_or(too_short)?;
-        let (header, payload) = covered
-            .split_first_chunk::<HEADER_BYTES>()
-            .ok_or(too_short)?;
+        let (header, payload) = covered.split_first_chunk::<HEADER_BYTES>().ok_or(too_short)?;
         if crc32c(covered) != u32::from_le_bytes(*checksum) {
             return Err(FrameError::Checksum);
         }
@@ -177,26 +172,16 @@ impl<'a> Frame<'a> {
         }
         let stated = u16::from_le_bytes([length_low, length_high]);
         if usize::from(stated) != payload.len() {
-            return Err(FrameError::Length {
-                stated,
-                present_bytes: payload.len(),
-            });
+            return Err(FrameError::Length { stated, present_bytes: payload.len() });
         }
-        Ok(Self {
-            kind,
-            sequence: u32::from_le_bytes(sequence),
-            payload,
-        })
+        Ok(Self { kind, sequence: u32::from_le_bytes(sequence), payload })
     }
 
-    /// The boot number that every payload begins with. Boot and sequence together name a message
-    /// even when the rest of it cannot be decoded, so that it can be set aside and acknowledged
-    /// instead of being repeated for ever.
+    /// The boot number that every payload begins with. Boot and sequence together name a message even when the rest
+    /// of it cannot be decoded, so that it can be set aside and acknowledged instead of being repeated for ever.
     #[must_use]
     pub fn boot(&self) -> Option<u32> {
-        self.payload
-            .first_chunk()
-            .map(|bytes| u32::from_le_bytes(*bytes))
+        self.payload.first_chunk().map(|bytes| u32::from_le_bytes(*bytes))
     }
 }
 
@@ -209,11 +194,7 @@ pub struct EncodeError {
 
 impl fmt::Display for EncodeError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "payload of {} bytes is longer than the {MAX_PAYLOAD_BYTES} of a frame",
-            self.payload_bytes
-        )
+        write!(f, "payload of {} bytes is longer than the {MAX_PAYLOAD_BYTES} of a frame", self.payload_bytes)
     }
 }
 
@@ -222,8 +203,8 @@ impl core::error::Error for EncodeError {}
 /// Why bytes between two delimiters are not a frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FrameError {
-    /// More bytes than any frame has: noise, another protocol or another baud rate. Everything up
-    /// to the next delimiter is skipped.
+    /// More bytes than any frame has: noise, another protocol or another baud rate. Everything up to the next
+    /// delimiter is skipped.
     Oversize,
     /// The delimiter came in the middle of a COBS group.
     Truncated,
@@ -234,8 +215,7 @@ pub enum FrameError {
     },
     /// The checksum is not that of the bytes.
     Checksum,
-    /// Intact, but of a version that this crate does not know: the device's firmware is newer than
-    /// the gateway.
+    /// Intact, but of a version that this crate does not know: the device's firmware is newer than the gateway.
     UnknownVersion {
         /// What the frame says.
         version: u8,
@@ -253,10 +233,7 @@ impl fmt::Display for FrameError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Oversize => {
-                write!(
-                    f,
-                    "more than {MAX_FRAME_BYTES} bytes without a delimiter; check baud rate and framing"
-                )
+                write!(f, "more than {MAX_FRAME_BYTES} bytes without a delimiter; check baud rate and framing")
             }
             Self::Truncated => write!(f, "frame ends in the middle; bytes were lost on the line"),
             Self::TooShort { body_bytes } => {
@@ -264,19 +241,10 @@ impl fmt::Display for FrameError {
             }
             Self::Checksum => write!(f, "checksum does not match; bytes were changed on the line"),
             Self::UnknownVersion { version } => {
-                write!(
-                    f,
-                    "frame version {version} is unknown, this side reads version {VERSION}; update it"
-                )
+                write!(f, "frame version {version} is unknown, this side reads version {VERSION}; update it")
             }
-            Self::Length {
-                stated,
-                present_bytes,
-            } => {
-                write!(
-                    f,
-                    "frame states {stated} bytes of payload but has {present_bytes}; check the sender's encoder"
-                )
+            Self::Length { stated, present_bytes } => {
+                write!(f, "frame states {stated} bytes of payload but has {present_bytes}; check the sender's encoder")
             }
         }
     }

@@ -1,10 +1,9 @@
-//! The wire between microcontrollers and Forebay: one crate for both ends, without allocation and
-//! without I/O.
+//! The wire between microcontrollers and Forebay: one crate for both ends, without allocation and without I/O.
 //!
-//! A line carries **frames** ([`frame`]): COBS between zero bytes, with a CRC-32C. A frame carries
-//! a **message** ([`message`], [`telemetry`]). A device's numbered messages are delivered at least
-//! once: [`sender`] repeats them until the gateway has them on disk, [`receiver`] recognises what
-//! came before. [`decoder`] finds frames in any stream of bytes.
+//! A line carries **frames** ([`frame`]): COBS between zero bytes, with a CRC-32C. A frame carries a **message**
+//! ([`message`], [`telemetry`]). A device's numbered messages are delivered at least once: [`sender`] repeats them
+//! until the gateway has them on disk, [`receiver`] recognises what came before. [`decoder`] finds frames in any
+//! stream of bytes.
 //!
 //! The loop of a microcontroller:
 //!
@@ -43,11 +42,7 @@
 //! # }
 //! ```
 #![no_std]
-#![deny(
-    clippy::indexing_slicing,
-    clippy::arithmetic_side_effects,
-    clippy::as_conversions
-)]
+#![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects, clippy::as_conversions)]
 
 pub mod cobs;
 pub mod crc;

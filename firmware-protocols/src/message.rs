@@ -1,8 +1,8 @@
 //! The messages between devices and the gateway, and their bytes.
 //!
-//! Every payload begins with the boot number (u32), a random number that the device makes when it
-//! starts: the sender's own, or in what the gateway sends the one of the device it is for. Boot and
-//! sequence name a message. Then come, little endian:
+//! Every payload begins with the boot number (u32), a random number that the device makes when it starts: the
+//! sender's own, or in what the gateway sends the one of the device it is for. Boot and sequence name a message. Then
+//! come, little endian:
 //!
 //! | message                 | number | fields                                                                         |
 //! |-------------------------|--------|--------------------------------------------------------------------------------|
@@ -13,10 +13,10 @@
 //! | [`TimeRequest`] 0x05    | no     | `uptime_ms` u64                                                                |
 //! | [`Ack`] 0x81            | no     | `sequence` u32                                                                 |
 //! | [`TimeReply`] 0x82      | no     | `uptime_ms` u64, `unix_us` i64                                                 |
+//! | `DescribeRequest` 0x83  | no     | none                                                                           |
 //!
-//! A text is its size in bytes (u8) and that many bytes of UTF-8. Numbered messages are repeated
-//! until they are acknowledged (see [`crate::sender`]); the others would be wrong when repeated
-//! late, and go with sequence 0.
+//! A text is its size in bytes (u8) and that many bytes of UTF-8. Numbered messages are repeated until they are
+//! acknowledged (see [`crate::sender`]); the others would be wrong when repeated late, and go with sequence 0.
 
 use crate::cobs::NoRoom;
 use crate::frame::{EncodeError, Frame, FrameBuffer, Kind};
@@ -59,13 +59,15 @@ pub enum Body {
     Ack(Ack),
     /// The gateway tells the time.
     TimeReply(TimeReply),
+    /// The gateway does not know a channel of this boot: send all [`Describe`] again.
+    DescribeRequest,
 }
 
 /// A device introduces itself: when it starts and before it repeats anything.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Hello {
-    /// The oldest sequence that is not acknowledged, or the next one if all are. What is older will
-    /// not be sent any more, so a gateway that does not know this boot begins here.
+    /// The oldest sequence that is not acknowledged, or the next one if all are. What is older will not be sent any
+    /// more, so a gateway that does not know this boot begins here.
     pub oldest: u32,
     /// Version of its firmware.
     pub firmware: String<MAX_FIRMWARE_BYTES>,
@@ -113,9 +115,8 @@ pub struct Ack {
     pub sequence: u32,
 }
 
-/// The answer to a [`TimeRequest`]. A device that receives it at `now_ms` takes `unix_us` for the
-/// time at the middle between `uptime_ms` and `now_ms` (RFC 5905, section 8, with both of the
-/// gateway's times in one).
+/// The answer to a [`TimeRequest`]. A device that receives it at `now_ms` takes `unix_us` for the time at the middle
+/// between `uptime_ms` and `now_ms` (RFC 5905, section 8, with both of the gateway's times in one).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TimeReply {
     /// `uptime_ms` of the request.
@@ -134,16 +135,15 @@ impl Message {
         encode(self.boot, &self.body, sequence, out)
     }
 
-    /// Reads the message of an intact frame. Bytes after the last known field are ignored: newer
-    /// firmware may have appended some.
+    /// Reads the message of an intact frame. Bytes after the last known field are ignored: newer firmware may have
+    /// appended some.
     ///
     /// # Errors
     ///
-    /// See [`MessageError`]. The frame is intact, so the sender meant what it sent: set it aside,
-    /// and acknowledge it with [`Frame::boot`] and its sequence, or it comes again for ever.
+    /// See [`MessageError`]. The frame is intact, so the sender meant what it sent: set it aside, and acknowledge it
+    /// with [`Frame::boot`] and its sequence, or it comes again for ever.
     pub fn decode(frame: &Frame<'_>) -> Result<Self, MessageError> {
-        let kind =
-            Kind::from_code(frame.kind).ok_or(MessageError::UnknownKind { kind: frame.kind })?;
+        let kind = Kind::from_code(frame.kind).ok_or(MessageError::UnknownKind { kind: frame.kind })?;
         let mut from = Reader::new(frame.payload);
         let boot = from.u32("boot")?;
         let body = match kind {
@@ -159,39 +159,23 @@ impl Message {
                 level: Level::from_code(from.u8("level")?)?,
                 text: from.text("text")?,
             }),
-            Kind::TimeRequest => Body::TimeRequest(TimeRequest {
-                uptime_ms: from.u64("uptime_ms")?,
-            }),
-            Kind::Ack => Body::Ack(Ack {
-                sequence: from.u32("sequence")?,
-            }),
-            Kind::TimeReply => Body::TimeReply(TimeReply {
-                uptime_ms: from.u64("uptime_ms")?,
-                unix_us: from.i64("unix_us")?,
-            }),
+            Kind::TimeRequest => Body::TimeRequest(TimeRequest { uptime_ms: from.u64("uptime_ms")? }),
+            Kind::Ack => Body::Ack(Ack { sequence: from.u32("sequence")? }),
+            Kind::DescribeRequest => Body::DescribeRequest,
+            Kind::TimeReply => {
+                Body::TimeReply(TimeReply { uptime_ms: from.u64("uptime_ms")?, unix_us: from.i64("unix_us")? })
+            }
         };
         Ok(Self { boot, body })
     }
 }
 
 /// Writes `body` of `boot` as a frame, without a [`Message`] around it.
-pub(crate) fn encode(
-    boot: u32,
-    body: &Body,
-    sequence: u32,
-    out: &mut FrameBuffer,
-) -> Result<usize, EncodeError> {
+pub(crate) fn encode(boot: u32, body: &Body, sequence: u32, out: &mut FrameBuffer) -> Result<usize, EncodeError> {
     let mut payload = Payload::new();
     let written = put(&boot.to_le_bytes(), &mut payload).and_then(|()| body.write(&mut payload));
-    written.map_err(|NoRoom| EncodeError {
-        payload_bytes: payload.len(),
-    })?;
-    Frame {
-        kind: body.kind().code(),
-        sequence,
-        payload: &payload,
-    }
-    .encode(out)
+    written.map_err(|NoRoom| EncodeError { payload_bytes: payload.len() })?;
+    Frame { kind: body.kind().code(), sequence, payload: &payload }.encode(out)
 }
 
 impl Body {
@@ -206,6 +190,7 @@ impl Body {
             Self::TimeRequest(_) => Kind::TimeRequest,
             Self::Ack(_) => Kind::Ack,
             Self::TimeReply(_) => Kind::TimeReply,
+            Self::DescribeRequest => Kind::DescribeRequest,
         }
     }
 
@@ -225,6 +210,7 @@ impl Body {
             }
             Self::TimeRequest(request) => put(&request.uptime_ms.to_le_bytes(), out),
             Self::Ack(ack) => put(&ack.sequence.to_le_bytes(), out),
+            Self::DescribeRequest => Ok(()),
             Self::TimeReply(reply) => {
                 put(&reply.uptime_ms.to_le_bytes(), out)?;
                 put(&reply.unix_us.to_le_bytes(), out)
@@ -302,30 +288,15 @@ impl fmt::Display for MessageError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::UnknownKind { kind } => {
-                write!(
-                    f,
-                    "message kind {kind:#04x} is unknown; the firmware is newer than this side, update it"
-                )
+                write!(f, "message kind {kind:#04x} is unknown; the firmware is newer than this side, update it")
             }
-            Self::Missing { field } => write!(
-                f,
-                "payload ends before field \"{field}\"; check the sender's encoder"
-            ),
+            Self::Missing { field } => write!(f, "payload ends before field \"{field}\"; check the sender's encoder"),
             Self::TooMany { field, count, max } => {
-                write!(
-                    f,
-                    "field \"{field}\" has {count} items or bytes, at most {max} are allowed"
-                )
+                write!(f, "field \"{field}\" has {count} items or bytes, at most {max} are allowed")
             }
-            Self::NotUtf8 { field } => write!(
-                f,
-                "field \"{field}\" is not UTF-8; check the sender's encoder"
-            ),
+            Self::NotUtf8 { field } => write!(f, "field \"{field}\" is not UTF-8; check the sender's encoder"),
             Self::OutOfRange { field } => {
-                write!(
-                    f,
-                    "field \"{field}\" has a code without a meaning; check the sender's encoder"
-                )
+                write!(f, "field \"{field}\" has a code without a meaning; check the sender's encoder")
             }
         }
     }

@@ -1,8 +1,7 @@
 //! What a device measures: samples by channel number, and the names of the channels.
 //!
-//! Samples name their channel by a number, because a name in every sample would be most of the
-//! line's traffic. A device says once per boot, and whenever it likes, which name and unit a number
-//! has ([`Describe`]).
+//! Samples name their channel by a number, because a name in every sample would be most of the line's traffic. A
+//! device says which name and unit a number has ([`Describe`]) after it starts and when the gateway asks.
 //!
 //! [`Describe`] after the boot number:
 //!
@@ -29,10 +28,10 @@ use crate::message::MessageError;
 use crate::wire::{Payload, Reader, put, put_count, put_text};
 use heapless::{String, Vec};
 
-/// Samples of one [`Telemetry`]: 141 bytes of payload, 13 ms at 115 200 baud.
+/// Samples of one [`Telemetry`]: 141 bytes of payload, 14 ms at 115 200 baud.
 pub const MAX_SAMPLES: usize = 16;
-/// Channels of one [`Describe`]: as many as fit when every name and unit is as long as it may be.
-/// More channels, more messages.
+/// Channels of one [`Describe`]: as many as fit when every name and unit is as long as it may be. More channels, more
+/// messages.
 pub const MAX_CHANNELS: usize = 6;
 /// Name of a channel, which becomes the name of a point.
 pub const MAX_NAME_BYTES: usize = 24;
@@ -72,8 +71,7 @@ pub enum Value {
     NotAvailable(Reason),
 }
 
-/// Why there is no value. Numbers without a name here are kept as they are, so a device may have
-/// its own from 128 on.
+/// Why there is no value. Numbers without a name here are kept as they are, so a device may have its own from 128 on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Reason(pub u8);
 
@@ -129,14 +127,8 @@ impl Telemetry {
         for _ in 0..from.count("samples", MAX_SAMPLES)? {
             let [channel, kind, age_low, age_high, value @ ..] = from.bytes::<8>("sample")?;
             let value = Value::from_wire(kind, value)?;
-            let sample = Sample {
-                channel,
-                value,
-                age_ms: u16::from_le_bytes([age_low, age_high]),
-            };
-            samples
-                .push(sample)
-                .map_err(|_| MessageError::Missing { field: "sample" })?;
+            let sample = Sample { channel, value, age_ms: u16::from_le_bytes([age_low, age_high]) };
+            samples.push(sample).map_err(|_| MessageError::Missing { field: "sample" })?;
         }
         Ok(Self { uptime_ms, samples })
     }
@@ -161,9 +153,7 @@ impl Value {
             (3, [1, 0, 0, 0]) => Ok(Self::Bool(true)),
             (0, _) => Err(MessageError::OutOfRange { field: "reason" }),
             (3, _) => Err(MessageError::OutOfRange { field: "bool" }),
-            _ => Err(MessageError::OutOfRange {
-                field: "kind of value",
-            }),
+            _ => Err(MessageError::OutOfRange { field: "kind of value" }),
         }
     }
 }
@@ -182,14 +172,8 @@ impl Describe {
     pub(crate) fn read(from: &mut Reader<'_>) -> Result<Self, MessageError> {
         let mut channels = Vec::new();
         for _ in 0..from.count("channels", MAX_CHANNELS)? {
-            let channel = Channel {
-                channel: from.u8("channel")?,
-                name: from.text("name")?,
-                unit: from.text("unit")?,
-            };
-            channels
-                .push(channel)
-                .map_err(|_| MessageError::Missing { field: "channel" })?;
+            let channel = Channel { channel: from.u8("channel")?, name: from.text("name")?, unit: from.text("unit")? };
+            channels.push(channel).map_err(|_| MessageError::Missing { field: "channel" })?;
         }
         Ok(Self { channels })
     }

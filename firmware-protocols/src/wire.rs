@@ -1,5 +1,4 @@
-//! Little-endian fields of a payload: reading that cannot fail but by an error, writing that cannot
-//! overflow.
+//! Little-endian fields of a payload: reading that cannot fail but by an error, writing that cannot overflow.
 
 use crate::cobs::NoRoom;
 use crate::frame::MAX_PAYLOAD_BYTES;
@@ -38,14 +37,8 @@ impl<'a> Reader<'a> {
     }
 
     /// The next `N` bytes; `field` is named when they are missing.
-    pub(crate) fn bytes<const N: usize>(
-        &mut self,
-        field: &'static str,
-    ) -> Result<[u8; N], MessageError> {
-        let (taken, rest) = self
-            .rest
-            .split_first_chunk()
-            .ok_or(MessageError::Missing { field })?;
+    pub(crate) fn bytes<const N: usize>(&mut self, field: &'static str) -> Result<[u8; N], MessageError> {
+        let (taken, rest) = self.rest.split_first_chunk().ok_or(MessageError::Missing { field })?;
         self.rest = rest;
         Ok(*taken)
     }
@@ -76,16 +69,10 @@ impl<'a> Reader<'a> {
     }
 
     /// A text of at most `N` bytes.
-    pub(crate) fn text<const N: usize>(
-        &mut self,
-        field: &'static str,
-    ) -> Result<String<N>, MessageError> {
+    pub(crate) fn text<const N: usize>(&mut self, field: &'static str) -> Result<String<N>, MessageError> {
         let count = self.count(field, N)?;
         let missing = MessageError::Missing { field };
-        let (taken, rest) = self
-            .rest
-            .split_at_checked(usize::from(count))
-            .ok_or(missing)?;
+        let (taken, rest) = self.rest.split_at_checked(usize::from(count)).ok_or(missing)?;
         self.rest = rest;
         let text = Vec::from_slice(taken).map_err(|_| missing)?;
         String::from_utf8(text).map_err(|_| MessageError::NotUtf8 { field })

@@ -4,8 +4,7 @@
 use firmware_protocols::frame::{FrameBuffer, UNNUMBERED};
 use firmware_protocols::sender::{ACK_TIMEOUT_MAX_MS, ACK_TIMEOUT_MS};
 use firmware_protocols::{
-    Ack, Body, Decoder, Greeting, Level, Log, Message, Receiver, SendError, Sender, TimeRequest,
-    Verdict,
+    Ack, Body, Decoder, Greeting, Level, Log, Message, Receiver, SendError, Sender, TimeRequest, Verdict,
 };
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -15,19 +14,11 @@ const BOOT: u32 = 77;
 const QUEUE: usize = 4;
 
 fn a_sender() -> Sender<QUEUE> {
-    Sender::new(
-        BOOT,
-        "1.0".try_into().unwrap(),
-        "probe-1".try_into().unwrap(),
-    )
+    Sender::new(BOOT, "1.0".try_into().unwrap(), "probe-1".try_into().unwrap())
 }
 
 fn log(number: u64) -> Body {
-    Body::Log(Log {
-        uptime_ms: number,
-        level: Level::Info,
-        text: "x".try_into().unwrap(),
-    })
+    Body::Log(Log { uptime_ms: number, level: Level::Info, text: "x".try_into().unwrap() })
 }
 
 /// Everything the sender wants to write now, as messages with their sequences.
@@ -44,10 +35,7 @@ fn written(sender: &mut Sender<QUEUE>, now_ms: u64) -> Vec<(u32, Message)> {
 }
 
 fn sequences(sender: &mut Sender<QUEUE>, now_ms: u64) -> Vec<u32> {
-    written(sender, now_ms)
-        .into_iter()
-        .map(|(sequence, _)| sequence)
-        .collect()
+    written(sender, now_ms).into_iter().map(|(sequence, _)| sequence).collect()
 }
 
 #[test]
@@ -55,20 +43,9 @@ fn a_sender_begins_with_a_hello() {
     let mut sender = a_sender();
     sender.send(&log(1)).unwrap();
     let messages = written(&mut sender, 0);
-    let Body::Hello(hello) = &messages[0].1.body else {
-        unreachable!("{messages:?}")
-    };
+    let Body::Hello(hello) = &messages[0].1.body else { unreachable!("{messages:?}") };
     assert_eq!((hello.oldest, hello.device.as_str()), (1, "probe-1"));
-    assert_eq!(
-        messages[1],
-        (
-            1,
-            Message {
-                boot: BOOT,
-                body: log(1)
-            }
-        )
-    );
+    assert_eq!(messages[1], (1, Message { boot: BOOT, body: log(1) }));
 }
 
 #[test]
@@ -80,10 +57,7 @@ fn what_is_not_acknowledged_goes_again_after_a_wait_that_doubles() {
     assert_eq!(sequences(&mut sender, ACK_TIMEOUT_MS - 1), []);
     assert_eq!(sequences(&mut sender, ACK_TIMEOUT_MS), [UNNUMBERED, 1, 2]);
     assert_eq!(sequences(&mut sender, ACK_TIMEOUT_MS * 2), []);
-    assert_eq!(
-        sequences(&mut sender, ACK_TIMEOUT_MS * 3),
-        [UNNUMBERED, 1, 2]
-    );
+    assert_eq!(sequences(&mut sender, ACK_TIMEOUT_MS * 3), [UNNUMBERED, 1, 2]);
     sender.acknowledge(BOOT, 1);
     assert_eq!(sequences(&mut sender, ACK_TIMEOUT_MS * 4), [UNNUMBERED, 2]);
     sender.acknowledge(BOOT, 2);
@@ -125,17 +99,9 @@ fn a_message_that_is_given_up_is_counted_by_the_receiver() {
     sender.send(&log(2)).unwrap();
     assert_eq!(sender.drop_oldest(), Some(1));
     let messages = written(&mut sender, 0);
-    let Body::Hello(hello) = &messages[0].1.body else {
-        unreachable!("{messages:?}")
-    };
+    let Body::Hello(hello) = &messages[0].1.body else { unreachable!("{messages:?}") };
     let greeting = receiver.greet(BOOT, hello.oldest);
-    assert_eq!(
-        greeting,
-        Greeting {
-            is_new_boot: false,
-            missed: 1
-        }
-    );
+    assert_eq!(greeting, Greeting { is_new_boot: false, missed: 1 });
     assert_eq!(receiver.judge(BOOT, messages[1].0), Verdict::Fresh);
 }
 
@@ -191,13 +157,7 @@ struct Gateway {
 
 impl Gateway {
     fn receive(&mut self, bytes: &[u8]) {
-        let Self {
-            decoder,
-            receiver,
-            accepted,
-            on_disk_up_to,
-            ..
-        } = self;
+        let Self { decoder, receiver, accepted, on_disk_up_to, .. } = self;
         decoder.feed(bytes, |frame| {
             let Ok(frame) = frame else { return };
             let Message { boot, body } = Message::decode(&frame).unwrap();
@@ -224,10 +184,7 @@ impl Gateway {
         }
         self.disk.append(&mut self.accepted);
         if let Some(sequence) = self.on_disk_up_to {
-            let ack = Message {
-                boot: BOOT,
-                body: Body::Ack(Ack { sequence }),
-            };
+            let ack = Message { boot: BOOT, body: Body::Ack(Ack { sequence }) };
             ack.encode(UNNUMBERED, &mut wire).unwrap();
         }
         wire

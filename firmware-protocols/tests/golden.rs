@@ -3,8 +3,8 @@
 
 use firmware_protocols::frame::{FrameBuffer, UNNUMBERED};
 use firmware_protocols::{
-    Ack, Body, Channel, Decoder, Describe, Hello, Level, Log, Message, Reason, Sample, Telemetry,
-    TimeReply, TimeRequest, Value,
+    Ack, Body, Channel, Decoder, Describe, Hello, Level, Log, Message, Reason, Sample, Telemetry, TimeReply,
+    TimeRequest, Value,
 };
 
 const GOLDEN: &str = include_str!("golden/v1.txt");
@@ -17,67 +17,34 @@ fn one_of_each() -> Vec<(&'static str, u32, Body)> {
         name: name.try_into().unwrap(),
         unit: unit.try_into().unwrap(),
     };
-    let sample = |channel, value, age_ms| Sample {
-        channel,
-        value,
-        age_ms,
-    };
+    let sample = |channel, value, age_ms| Sample { channel, value, age_ms };
     let samples = [
         sample(0, Value::F32(71.5), 0),
         sample(1, Value::I32(-40), 250),
         sample(2, Value::Bool(true), 1_000),
         sample(255, Value::NotAvailable(Reason::TIMEOUT), u16::MAX),
     ];
-    let hello = Hello {
-        oldest: 1,
-        firmware: "1.4.0".try_into().unwrap(),
-        device: "probe-1".try_into().unwrap(),
-    };
-    let describe = Describe {
-        channels: [channel(0, "supply_temp", "°C"), channel(2, "door", "")]
-            .into_iter()
-            .collect(),
-    };
-    let telemetry = Telemetry {
-        uptime_ms: 86_400_000,
-        samples: samples.into_iter().collect(),
-    };
-    let log = Log {
-        uptime_ms: 12_345,
-        level: Level::Warn,
-        text: "battery 3.1 V".try_into().unwrap(),
-    };
+    let hello = Hello { oldest: 1, firmware: "1.4.0".try_into().unwrap(), device: "probe-1".try_into().unwrap() };
+    let describe =
+        Describe { channels: [channel(0, "supply_temp", "°C"), channel(2, "door", "")].into_iter().collect() };
+    let telemetry = Telemetry { uptime_ms: 86_400_000, samples: samples.into_iter().collect() };
+    let log = Log { uptime_ms: 12_345, level: Level::Warn, text: "battery 3.1 V".try_into().unwrap() };
     vec![
         ("hello", UNNUMBERED, Body::Hello(hello)),
         ("describe", 1, Body::Describe(describe)),
         ("telemetry", 2, Body::Telemetry(telemetry)),
         ("log", 3, Body::Log(log)),
-        (
-            "time_request",
-            UNNUMBERED,
-            Body::TimeRequest(TimeRequest { uptime_ms: 12_400 }),
-        ),
+        ("time_request", UNNUMBERED, Body::TimeRequest(TimeRequest { uptime_ms: 12_400 })),
         ("ack", UNNUMBERED, Body::Ack(Ack { sequence: 7 })),
-        (
-            "time_reply",
-            UNNUMBERED,
-            Body::TimeReply(TimeReply {
-                uptime_ms: 12_400,
-                unix_us: 1_767_225_600_000_000,
-            }),
-        ),
+        ("time_reply", UNNUMBERED, Body::TimeReply(TimeReply { uptime_ms: 12_400, unix_us: 1_767_225_600_000_000 })),
+        ("describe_request", UNNUMBERED, Body::DescribeRequest),
     ]
 }
 
 fn golden_bytes(name: &str) -> Vec<u8> {
-    let line = GOLDEN
-        .lines()
-        .find(|line| line.split(' ').next() == Some(name));
+    let line = GOLDEN.lines().find(|line| line.split(' ').next() == Some(name));
     let line = line.unwrap_or_else(|| unreachable!("golden/v1.txt has no line {name}"));
-    line.split(' ')
-        .skip(1)
-        .map(|byte| u8::from_str_radix(byte, 16).unwrap())
-        .collect()
+    line.split(' ').skip(1).map(|byte| u8::from_str_radix(byte, 16).unwrap()).collect()
 }
 
 fn hex(bytes: &[u8]) -> String {
@@ -88,9 +55,7 @@ fn hex(bytes: &[u8]) -> String {
 fn every_message_is_written_as_the_golden_bytes() {
     for (name, sequence, body) in one_of_each() {
         let mut frame = FrameBuffer::new();
-        Message { boot: BOOT, body }
-            .encode(sequence, &mut frame)
-            .unwrap();
+        Message { boot: BOOT, body }.encode(sequence, &mut frame).unwrap();
         assert_eq!(hex(&frame), hex(&golden_bytes(name)), "{name}");
     }
 }
@@ -103,11 +68,7 @@ fn the_golden_bytes_are_read_as_every_message() {
             let frame = frame.unwrap();
             messages.push((frame.sequence, Message::decode(&frame).unwrap()));
         });
-        assert_eq!(
-            messages,
-            [(sequence, Message { boot: BOOT, body })],
-            "{name}"
-        );
+        assert_eq!(messages, [(sequence, Message { boot: BOOT, body })], "{name}");
     }
 }
 

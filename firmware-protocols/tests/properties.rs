@@ -3,14 +3,12 @@
 
 use firmware_protocols::cobs;
 use firmware_protocols::crc::crc32c;
-use firmware_protocols::frame::{
-    FrameBuffer, HEADER_BYTES, MAX_BODY_BYTES, MAX_FRAME_BYTES, MAX_PAYLOAD_BYTES,
-};
+use firmware_protocols::frame::{FrameBuffer, HEADER_BYTES, MAX_BODY_BYTES, MAX_FRAME_BYTES, MAX_PAYLOAD_BYTES};
 use firmware_protocols::message::{MAX_DEVICE_BYTES, MAX_FIRMWARE_BYTES, MAX_LOG_BYTES};
 use firmware_protocols::telemetry::{MAX_CHANNELS, MAX_NAME_BYTES, MAX_SAMPLES, MAX_UNIT_BYTES};
 use firmware_protocols::{
-    Ack, Body, Channel, Decoder, Describe, Frame, FrameError, Hello, Level, Log, Message,
-    MessageError, Reason, Sample, Telemetry, TimeReply, TimeRequest, Value,
+    Ack, Body, Channel, Decoder, Describe, Frame, FrameError, Hello, Level, Log, Message, MessageError, Reason, Sample,
+    Telemetry, TimeReply, TimeRequest, Value,
 };
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -25,11 +23,7 @@ struct Found {
 
 impl From<Frame<'_>> for Found {
     fn from(frame: Frame<'_>) -> Self {
-        Self {
-            kind: frame.kind,
-            sequence: frame.sequence,
-            payload: frame.payload.to_vec(),
-        }
+        Self { kind: frame.kind, sequence: frame.sequence, payload: frame.payload.to_vec() }
     }
 }
 
@@ -41,18 +35,8 @@ fn outcomes(decoder: &mut Decoder, bytes: &[u8]) -> Vec<Result<Found, FrameError
 
 fn on_the_wire(frame: &Found) -> Vec<u8> {
     let mut wire = FrameBuffer::new();
-    let Found {
-        kind,
-        sequence,
-        payload,
-    } = frame;
-    Frame {
-        kind: *kind,
-        sequence: *sequence,
-        payload,
-    }
-    .encode(&mut wire)
-    .unwrap();
+    let Found { kind, sequence, payload } = frame;
+    Frame { kind: *kind, sequence: *sequence, payload }.encode(&mut wire).unwrap();
     wire.to_vec()
 }
 
@@ -75,26 +59,17 @@ fn sealed(covered: &[u8]) -> Vec<u8> {
 fn a_frame() -> impl Strategy<Value = Found> {
     // Zeros are frequent in real payloads and decide how COBS groups, so they are frequent here.
     let byte = prop_oneof![Just(0_u8), any::<u8>()];
-    (any::<u8>(), any::<u32>(), vec(byte, 0..=MAX_PAYLOAD_BYTES)).prop_map(
-        |(kind, sequence, payload)| Found {
-            kind,
-            sequence,
-            payload,
-        },
-    )
+    (any::<u8>(), any::<u32>(), vec(byte, 0..=MAX_PAYLOAD_BYTES)).prop_map(|(kind, sequence, payload)| Found {
+        kind,
+        sequence,
+        payload,
+    })
 }
 
 fn a_text<const N: usize>() -> impl Strategy<Value = heapless::String<N>> {
-    vec(
-        prop_oneof![prop::char::range('a', 'z'), any::<char>()],
-        0..=N,
-    )
-    .prop_map(|chars| {
+    vec(prop_oneof![prop::char::range('a', 'z'), any::<char>()], 0..=N).prop_map(|chars| {
         let mut text = heapless::String::new();
-        chars
-            .into_iter()
-            .take_while(|char| text.push(*char).is_ok())
-            .for_each(drop);
+        chars.into_iter().take_while(|char| text.push(*char).is_ok()).for_each(drop);
         text
     })
 }
@@ -102,9 +77,7 @@ fn a_text<const N: usize>() -> impl Strategy<Value = heapless::String<N>> {
 /// Floats by their bits would bring NaN, which is unequal to itself: see the test of its bits.
 fn a_value() -> impl Strategy<Value = Value> {
     prop_oneof![
-        any::<f32>()
-            .prop_filter("NaN", |value| !value.is_nan())
-            .prop_map(Value::F32),
+        any::<f32>().prop_filter("NaN", |value| !value.is_nan()).prop_map(Value::F32),
         any::<i32>().prop_map(Value::I32),
         any::<bool>().prop_map(Value::Bool),
         any::<u8>().prop_map(|reason| Value::NotAvailable(Reason(reason))),
@@ -112,63 +85,31 @@ fn a_value() -> impl Strategy<Value = Value> {
 }
 
 fn a_level() -> impl Strategy<Value = Level> {
-    prop::sample::select(vec![
-        Level::Error,
-        Level::Warn,
-        Level::Info,
-        Level::Debug,
-        Level::Trace,
-    ])
+    prop::sample::select(vec![Level::Error, Level::Warn, Level::Info, Level::Debug, Level::Trace])
 }
 
 fn a_body() -> impl Strategy<Value = Body> {
     let sample =
-        (any::<u8>(), a_value(), any::<u16>()).prop_map(|(channel, value, age_ms)| Sample {
-            channel,
-            value,
-            age_ms,
-        });
-    let channel = (
-        any::<u8>(),
-        a_text::<MAX_NAME_BYTES>(),
-        a_text::<MAX_UNIT_BYTES>(),
-    )
-        .prop_map(|(channel, name, unit)| Channel {
-            channel,
-            name,
-            unit,
-        });
+        (any::<u8>(), a_value(), any::<u16>()).prop_map(|(channel, value, age_ms)| Sample { channel, value, age_ms });
+    let channel = (any::<u8>(), a_text::<MAX_NAME_BYTES>(), a_text::<MAX_UNIT_BYTES>())
+        .prop_map(|(channel, name, unit)| Channel { channel, name, unit });
     prop_oneof![
-        (
-            any::<u32>(),
-            a_text::<MAX_FIRMWARE_BYTES>(),
-            a_text::<MAX_DEVICE_BYTES>()
-        )
-            .prop_map(|(oldest, firmware, device)| Body::Hello(Hello {
-                oldest,
-                firmware,
-                device
-            })),
-        vec(channel, 0..=MAX_CHANNELS).prop_map(|channels| Body::Describe(Describe {
-            channels: channels.into_iter().collect()
-        })),
+        (any::<u32>(), a_text::<MAX_FIRMWARE_BYTES>(), a_text::<MAX_DEVICE_BYTES>())
+            .prop_map(|(oldest, firmware, device)| Body::Hello(Hello { oldest, firmware, device })),
+        vec(channel, 0..=MAX_CHANNELS)
+            .prop_map(|channels| Body::Describe(Describe { channels: channels.into_iter().collect() })),
         (any::<u64>(), vec(sample, 0..=MAX_SAMPLES)).prop_map(|(uptime_ms, samples)| {
-            Body::Telemetry(Telemetry {
-                uptime_ms,
-                samples: samples.into_iter().collect(),
-            })
+            Body::Telemetry(Telemetry { uptime_ms, samples: samples.into_iter().collect() })
         }),
-        (any::<u64>(), a_level(), a_text::<MAX_LOG_BYTES>()).prop_map(
-            |(uptime_ms, level, text)| Body::Log(Log {
-                uptime_ms,
-                level,
-                text
-            })
-        ),
+        (any::<u64>(), a_level(), a_text::<MAX_LOG_BYTES>()).prop_map(|(uptime_ms, level, text)| Body::Log(Log {
+            uptime_ms,
+            level,
+            text
+        })),
         any::<u64>().prop_map(|uptime_ms| Body::TimeRequest(TimeRequest { uptime_ms })),
+        Just(Body::DescribeRequest),
         any::<u32>().prop_map(|sequence| Body::Ack(Ack { sequence })),
-        (any::<u64>(), any::<i64>())
-            .prop_map(|(uptime_ms, unix_us)| Body::TimeReply(TimeReply { uptime_ms, unix_us })),
+        (any::<u64>(), any::<i64>()).prop_map(|(uptime_ms, unix_us)| Body::TimeReply(TimeReply { uptime_ms, unix_us })),
     ]
 }
 
@@ -231,7 +172,7 @@ proptest! {
 
     #[test]
     fn random_payloads_never_panic(kind in any::<u8>(), payload in vec(any::<u8>(), 0..=MAX_PAYLOAD_BYTES)) {
-        for kind in [kind, 1, 2, 3, 4, 5, 0x81, 0x82] {
+        for kind in [kind, 1, 2, 3, 4, 5, 0x81, 0x82, 0x83] {
             drop(Message::decode(&Frame { kind, sequence: 1, payload: &payload }));
         }
     }
@@ -337,39 +278,16 @@ fn the_longest_messages_fit_into_a_frame() {
     fn text<const N: usize>() -> heapless::String<N> {
         "x".repeat(N).as_str().try_into().unwrap()
     }
-    let channel = Channel {
-        channel: 1,
-        name: text(),
-        unit: text(),
-    };
-    let sample = Sample {
-        channel: 1,
-        value: Value::I32(0),
-        age_ms: 0,
-    };
+    let channel = Channel { channel: 1, name: text(), unit: text() };
+    let sample = Sample { channel: 1, value: Value::I32(0), age_ms: 0 };
     let bodies = [
-        Body::Hello(Hello {
-            oldest: 1,
-            firmware: text(),
-            device: text(),
-        }),
-        Body::Describe(Describe {
-            channels: core::iter::repeat_n(channel, MAX_CHANNELS).collect(),
-        }),
-        Body::Telemetry(Telemetry {
-            uptime_ms: 0,
-            samples: core::iter::repeat_n(sample, MAX_SAMPLES).collect(),
-        }),
-        Body::Log(Log {
-            uptime_ms: 0,
-            level: Level::Info,
-            text: text(),
-        }),
+        Body::Hello(Hello { oldest: 1, firmware: text(), device: text() }),
+        Body::Describe(Describe { channels: core::iter::repeat_n(channel, MAX_CHANNELS).collect() }),
+        Body::Telemetry(Telemetry { uptime_ms: 0, samples: core::iter::repeat_n(sample, MAX_SAMPLES).collect() }),
+        Body::Log(Log { uptime_ms: 0, level: Level::Info, text: text() }),
     ];
     for body in bodies {
-        Message { boot: 0, body }
-            .encode(1, &mut FrameBuffer::new())
-            .unwrap();
+        Message { boot: 0, body }.encode(1, &mut FrameBuffer::new()).unwrap();
     }
 }
 
@@ -377,30 +295,17 @@ fn the_longest_messages_fit_into_a_frame() {
 fn the_longest_frame_is_as_long_as_stated() {
     for byte in [0, 1, 0xFF] {
         let payload = vec![byte; MAX_PAYLOAD_BYTES];
-        let wire = on_the_wire(&Found {
-            kind: 3,
-            sequence: u32::MAX,
-            payload,
-        });
+        let wire = on_the_wire(&Found { kind: 3, sequence: u32::MAX, payload });
         assert_eq!(wire.len(), MAX_FRAME_BYTES);
     }
     let payload = [0; MAX_PAYLOAD_BYTES + 1];
-    let outcome = Frame {
-        kind: 3,
-        sequence: 1,
-        payload: &payload,
-    }
-    .encode(&mut FrameBuffer::new());
+    let outcome = Frame { kind: 3, sequence: 1, payload: &payload }.encode(&mut FrameBuffer::new());
     assert_eq!(outcome.unwrap_err().payload_bytes, 241);
 }
 
 #[test]
 fn what_is_not_a_frame_is_counted_by_its_cause() {
-    let intact = body_of(&Found {
-        kind: 3,
-        sequence: 1,
-        payload: vec![1, 2, 3, 4],
-    });
+    let intact = body_of(&Found { kind: 3, sequence: 1, payload: vec![1, 2, 3, 4] });
     let covered = intact.len() - 4;
     let mut newer = intact[..covered].to_vec();
     newer[0] = 2;
@@ -421,18 +326,12 @@ fn what_is_not_a_frame_is_counted_by_its_cause() {
     wire.extend(stuffed(&[1, 2, 3]));
     wire.extend([0, 9, 1, 0]);
     wire.extend(vec![1; MAX_BODY_BYTES + 50]);
-    let causes: Vec<_> = outcomes(&mut decoder, &wire)
-        .into_iter()
-        .map(Result::err)
-        .collect();
+    let causes: Vec<_> = outcomes(&mut decoder, &wire).into_iter().map(Result::err).collect();
     let expected = [
         None,
         None,
         Some(FrameError::UnknownVersion { version: 2 }),
-        Some(FrameError::Length {
-            stated: 5,
-            present_bytes: 4,
-        }),
+        Some(FrameError::Length { stated: 5, present_bytes: 4 }),
         Some(FrameError::Checksum),
         Some(FrameError::TooShort { body_bytes: 3 }),
         Some(FrameError::Truncated),
@@ -447,11 +346,7 @@ fn what_is_not_a_frame_is_counted_by_its_cause() {
 
 #[test]
 fn a_frame_of_an_unknown_kind_still_names_boot_and_sequence() {
-    let frame = Found {
-        kind: 0x7F,
-        sequence: 9,
-        payload: vec![4, 3, 2, 1, 99],
-    };
+    let frame = Found { kind: 0x7F, sequence: 9, payload: vec![4, 3, 2, 1, 99] };
     let mut seen = None;
     Decoder::new().feed(&on_the_wire(&frame), |frame| {
         let frame = frame.unwrap();
@@ -463,28 +358,13 @@ fn a_frame_of_an_unknown_kind_still_names_boot_and_sequence() {
 
 #[test]
 fn the_bits_of_a_nan_come_back() {
-    let sample = Sample {
-        channel: 0,
-        value: Value::F32(f32::from_bits(0x7FC0_1234)),
-        age_ms: 0,
-    };
-    let telemetry = Telemetry {
-        uptime_ms: 0,
-        samples: [sample].into_iter().collect(),
-    };
+    let sample = Sample { channel: 0, value: Value::F32(f32::from_bits(0x7FC0_1234)), age_ms: 0 };
+    let telemetry = Telemetry { uptime_ms: 0, samples: [sample].into_iter().collect() };
     let mut wire = FrameBuffer::new();
-    Message {
-        boot: 0,
-        body: Body::Telemetry(telemetry),
-    }
-    .encode(1, &mut wire)
-    .unwrap();
+    Message { boot: 0, body: Body::Telemetry(telemetry) }.encode(1, &mut wire).unwrap();
     let mut bits = None;
     Decoder::new().feed(&wire, |frame| {
-        if let Ok(Message {
-            body: Body::Telemetry(telemetry),
-            ..
-        }) = Message::decode(&frame.unwrap())
+        if let Ok(Message { body: Body::Telemetry(telemetry), .. }) = Message::decode(&frame.unwrap())
             && let Value::F32(value) = telemetry.samples[0].value
         {
             bits = Some(value.to_bits());
@@ -495,11 +375,7 @@ fn the_bits_of_a_nan_come_back() {
 
 #[test]
 fn a_line_that_is_opened_again_does_not_join_two_halves() {
-    let frame = Found {
-        kind: 3,
-        sequence: 1,
-        payload: vec![7; 20],
-    };
+    let frame = Found { kind: 3, sequence: 1, payload: vec![7; 20] };
     let wire = on_the_wire(&frame);
     let mut decoder = Decoder::new();
     assert!(outcomes(&mut decoder, &wire[..10]).is_empty());
