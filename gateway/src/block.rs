@@ -10,9 +10,10 @@
 
 pub mod columns;
 pub mod records;
+mod values;
 mod varint;
 
-use crate::reading::{Epoch, MonoMicros, Sequence, SequenceRange, Stream, TimeQuality, UnixMicros};
+use crate::reading::{Epoch, MonoMicros, PointId, Sequence, SequenceRange, Stream, TimeQuality, UnixMicros};
 use bytes::Bytes;
 
 /// First bytes of every block.
@@ -86,6 +87,8 @@ pub struct Draft {
     pub meta: Meta,
     /// The compressed body.
     pub body: Vec<u8>,
+    /// The distinct points that it names; none in a block of records.
+    pub points: Vec<PointId>,
 }
 
 /// A block as it was read and checked: the checksum holds and the header makes sense.

@@ -366,3 +366,116 @@ impl fmt::Display for SequenceRange {
         write!(f, "{}-{}", self.first, self.last)
     }
 }
+
+/// Which detector spoke. Numbers are part of the block format: they are only ever added.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Detector {
+    /// A check of the range.
+    Range,
+    /// The distance from a short forecast, against its usual error.
+    Residual,
+}
+
+/// Why it spoke. Numbers are part of the block format: they are only ever added.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Reason {
+    /// Higher than expected.
+    Above,
+    /// Lower than expected.
+    Below,
+}
+
+/// What a check or detector has to say about one reading, beyond its flag.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Note {
+    /// Who spoke.
+    pub detector: Detector,
+    /// Why.
+    pub reason: Reason,
+    /// What was expected: the forecast, or the limit.
+    pub expected: f32,
+}
+
+impl Detector {
+    /// The name used in JSON and on the page.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Range => "range",
+            Self::Residual => "residual",
+        }
+    }
+
+    /// Its number in a block.
+    #[must_use]
+    pub fn code(self) -> u8 {
+        match self {
+            Self::Range => 0,
+            Self::Residual => 1,
+        }
+    }
+
+    /// The detector of a number in a block; `None` if a newer program wrote it.
+    #[must_use]
+    pub fn from_code(code: u8) -> Option<Self> {
+        [Self::Range, Self::Residual].into_iter().find(|detector| detector.code() == code)
+    }
+}
+
+impl Reason {
+    /// Its number in a block.
+    #[must_use]
+    pub fn code(self) -> u8 {
+        match self {
+            Self::Above => 0,
+            Self::Below => 1,
+        }
+    }
+
+    /// The reason of a number in a block; `None` if a newer program wrote it.
+    #[must_use]
+    pub fn from_code(code: u8) -> Option<Self> {
+        [Self::Above, Self::Below].into_iter().find(|reason| reason.code() == code)
+    }
+}
+
+impl Note {
+    /// The sentence for a person: `6.2 °C above the 90 °C that is allowed`.
+    #[must_use]
+    pub fn words(&self, value: Option<f64>, unit: &str) -> String {
+        let side = match self.reason {
+            Reason::Above => "above",
+            Reason::Below => "below",
+        };
+        let what = match self.detector {
+            Detector::Range => "the limit of",
+            Detector::Residual => "the expected",
+        };
+        let expected = short(f64::from(self.expected));
+        let gap = if unit.is_empty() { "" } else { " " };
+        match value {
+            Some(value) => {
+                let distance = short((value - f64::from(self.expected)).abs());
+                format!("{distance}{gap}{unit} {side} {what} {expected}{gap}{unit}")
+            }
+            None => format!("{side} {what} {expected}{gap}{unit}"),
+        }
+    }
+}
+
+/// A number with three digits that matter, as people say it.
+#[must_use]
+pub fn short(number: f64) -> String {
+    let magnitude = number.abs();
+    let decimals = if magnitude >= 100.0 || magnitude == 0.0 {
+        0
+    } else if magnitude >= 10.0 {
+        1
+    } else if magnitude >= 1.0 {
+        2
+    } else {
+        3
+    };
+    let text = format!("{number:.decimals$}");
+    if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.').to_owned() } else { text }
+}

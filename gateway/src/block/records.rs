@@ -3,8 +3,12 @@
 //! Each record is `[kind u8][id u64][time i64][length u32][payload]`; the payload is postcard of the struct that the kind
 //! names. A struct here is frozen: a changed one is a new kind, so that an old reader skips what it does not know.
 
+use super::columns::Frame;
+use super::varint::Reader;
+use super::{BLOCK_BYTES_MAX, Block, BlockError, BlockFlags, Draft, Layout, Meta, RECORDS_MAX};
 use crate::reading::{Sequence, SequenceRange, Stream, UnixMicros};
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 
 /// Most raw bytes of one dead letter that are kept; the rest is told by length and SHA-256.
 pub const RAW_BYTES_MAX: usize = 64 * 1024;
@@ -196,11 +200,171 @@ pub struct Missed {
     pub reason: MissedReason,
 }
 
-/// The first sequence and time a reader needs to name a record: used where records are listed.
+/// A record with its place in its stream.
 #[derive(Clone, Debug, PartialEq)]
 pub struct NumberedRecord {
     /// Its sequence.
     pub sequence: Sequence,
     /// The record.
     pub record: Record,
+}
+
+const ALERT: u8 = 1;
+const DEAD_LETTER: u8 = 2;
+const GAP: u8 = 3;
+const MISSED: u8 = 4;
+
+/// Level of compression: records are few, and raw bytes are worth the time.
+const ZSTD_LEVEL: i32 = 3;
+
+/// Longest text field of a record, in bytes; longer ones are cut, so that every record fits a block.
+pub const TEXT_FIELD_BYTES_MAX: usize = 400;
+
+/// Cuts a text to what a record's field may hold, at a character's edge.
+#[must_use]
+pub fn field(text: &str) -> String {
+    let mut end = text.len().min(TEXT_FIELD_BYTES_MAX);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    text.get(..end).unwrap_or_default().to_owned()
+}
+
+/// Splits raw bytes over as many dead letters as their size needs. All parts share id and time; the whole is cut at
+/// [`RAW_BYTES_MAX`], then its SHA-256 tells what it was.
+#[must_use]
+pub fn dead_letters(id: u64, time_us: UnixMicros, letter: &DeadLetter, raw: &[u8]) -> Vec<Record> {
+    let kept = raw.get(..RAW_BYTES_MAX).unwrap_or(raw);
+    let parts = kept.len().div_ceil(RAW_PART_BYTES_MAX).max(1);
+    let sha256 = (kept.len() < raw.len()).then(|| Sha256::digest(raw).into());
+    let part = |part: usize| {
+        let from = part * RAW_PART_BYTES_MAX;
+        let until = kept.len().min(from + RAW_PART_BYTES_MAX);
+        let body = DeadLetter {
+            source: field(&letter.source),
+            position: field(&letter.position),
+            error: field(&letter.error),
+            rule: field(&letter.rule),
+            raw: kept.get(from..until).unwrap_or_default().to_vec(),
+            // RAW_BYTES_MAX keeps the parts few; a payload of 4 GiB is refused long before.
+            part: u16::try_from(part).unwrap_or(u16::MAX),
+            parts: u16::try_from(parts).unwrap_or(u16::MAX),
+            raw_bytes: u32::try_from(raw.len()).unwrap_or(u32::MAX),
+            raw_sha256: sha256,
+            ..*letter
+        };
+        // Each part is a record of its own: its id must be, too.
+        Record { id: id.wrapping_add(part as u64), time_us, body: RecordBody::DeadLetter(body) }
+    };
+    (0..parts).map(part).collect()
+}
+
+/// Encodes records into drafts, one or more for each stream, in order within each stream.
+///
+/// # Errors
+/// If the compressor fails, which it does for want of memory only.
+pub fn encode(records: &[Record], frame: &Frame) -> std::io::Result<Vec<Draft>> {
+    let mut drafts = Vec::new();
+    for stream in [Stream::Alerts, Stream::Gaps, Stream::DeadLetters] {
+        let mut open = Open::default();
+        for record in records.iter().filter(|record| record.body.stream() == stream) {
+            let bytes = record_bytes(record);
+            if open.count == RECORDS_MAX || (open.count > 0 && open.body.len() + bytes.len() > BODY_BYTES_MAX) {
+                drafts.push(std::mem::take(&mut open).close(stream, frame)?);
+            }
+            open.add(record.time_us, &bytes);
+        }
+        if open.count > 0 {
+            drafts.push(open.close(stream, frame)?);
+        }
+    }
+    Ok(drafts)
+}
+
+/// Unpacked records of one block: they may not shrink at all, and must fit all the same.
+const BODY_BYTES_MAX: usize = BLOCK_BYTES_MAX - 256;
+
+#[derive(Default)]
+struct Open {
+    body: Vec<u8>,
+    count: usize,
+    times: Option<(UnixMicros, UnixMicros)>,
+}
+
+impl Open {
+    fn add(&mut self, time_us: UnixMicros, bytes: &[u8]) {
+        self.body.extend_from_slice(bytes);
+        self.count += 1;
+        let (first, last) = self.times.unwrap_or((time_us, time_us));
+        self.times = Some((first.min(time_us), last.max(time_us)));
+    }
+
+    fn close(self, stream: Stream, frame: &Frame) -> std::io::Result<Draft> {
+        let (first_time_us, last_time_us) = self.times.unwrap_or_default();
+        let meta = Meta {
+            stream,
+            layout: Layout::Records,
+            time_quality: frame.base.quality,
+            flags: BlockFlags::default(),
+            count: u16::try_from(self.count).unwrap_or(u16::MAX),
+            config_version: frame.config_version,
+            boot_id: frame.boot_id,
+            mono_base_us: frame.base.mono_us,
+            wall_base_us: frame.base.wall_us,
+            first_time_us,
+            last_time_us,
+            unpacked_bytes: u32::try_from(self.body.len()).unwrap_or(u32::MAX),
+        };
+        Ok(Draft { meta, body: zstd::bulk::compress(&self.body, ZSTD_LEVEL)?, points: Vec::new() })
+    }
+}
+
+fn record_bytes(record: &Record) -> Vec<u8> {
+    let (kind, payload) = match &record.body {
+        RecordBody::Alert(alert) => (ALERT, postcard::to_stdvec(alert)),
+        RecordBody::DeadLetter(letter) => (DEAD_LETTER, postcard::to_stdvec(letter)),
+        RecordBody::Gap(gap) => (GAP, postcard::to_stdvec(gap)),
+        RecordBody::Missed(missed) => (MISSED, postcard::to_stdvec(missed)),
+    };
+    // Plain structs of numbers and strings always serialise.
+    let payload = payload.unwrap_or_default();
+    let mut bytes = Vec::with_capacity(21 + payload.len());
+    bytes.push(kind);
+    bytes.extend_from_slice(&record.id.to_le_bytes());
+    bytes.extend_from_slice(&record.time_us.to_le_bytes());
+    bytes.extend_from_slice(&u32::try_from(payload.len()).unwrap_or(u32::MAX).to_le_bytes());
+    bytes.extend_from_slice(&payload);
+    bytes
+}
+
+impl Block {
+    /// The records of a block of records, in order. Kinds that this program does not know are left out; their sequences stay taken.
+    ///
+    /// # Errors
+    /// If it is not a block of records, or its body makes no sense.
+    pub fn records(&self) -> Result<Vec<NumberedRecord>, BlockError> {
+        if self.meta.layout != Layout::Records {
+            return Err(BlockError::Body("it holds no records"));
+        }
+        let body = self.unpack()?;
+        let mut reader = Reader(&body);
+        let mut records = Vec::new();
+        for sequence in self.range.first..=self.range.last {
+            let kind = reader.byte()?;
+            let id = u64::from_le_bytes(reader.array()?);
+            let time_us = i64::from_le_bytes(reader.array()?);
+            let length = u32::from_le_bytes(reader.array()?) as usize;
+            let payload = reader.bytes(length)?;
+            let unreadable = |_| BlockError::Body("a record cannot be read");
+            let body = match kind {
+                ALERT => RecordBody::Alert(postcard::from_bytes(payload).map_err(unreadable)?),
+                DEAD_LETTER => RecordBody::DeadLetter(postcard::from_bytes(payload).map_err(unreadable)?),
+                GAP => RecordBody::Gap(postcard::from_bytes(payload).map_err(unreadable)?),
+                MISSED => RecordBody::Missed(postcard::from_bytes(payload).map_err(unreadable)?),
+                _ => continue,
+            };
+            records.push(NumberedRecord { sequence, record: Record { id, time_us, body } });
+        }
+        Ok(records)
+    }
 }
