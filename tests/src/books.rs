@@ -26,33 +26,19 @@ impl Entry {
     /// An entry.
     #[must_use]
     pub fn new(device: &str, point: &str, counter: i64) -> Self {
-        Self {
-            device: device.to_owned(),
-            point: point.to_owned(),
-            counter,
-        }
+        Self { device: device.to_owned(), point: point.to_owned(), counter }
     }
 
     /// The entry of a delivered reading; `None` if it lacks a device or a point, or its value is not a whole number.
     #[must_use]
-    #[allow(
-        clippy::cast_possible_truncation,
-        reason = "only whole numbers within range pass the comparison"
-    )]
+    #[allow(clippy::cast_possible_truncation, reason = "only whole numbers within range pass the comparison")]
     pub fn of_reading(reading: &Value) -> Option<Self> {
         let value = reading.get("value")?;
         let counter = match value.as_i64() {
             Some(counter) => counter,
-            None => value
-                .as_f64()
-                .filter(|float| float.fract() == 0.0 && float.abs() < EXACT_MAX)?
-                as i64,
+            None => value.as_f64().filter(|float| float.fract() == 0.0 && float.abs() < EXACT_MAX)? as i64,
         };
-        Some(Self::new(
-            reading.get("device")?.as_str()?,
-            reading.get("point")?.as_str()?,
-            counter,
-        ))
+        Some(Self::new(reading.get("device")?.as_str()?, reading.get("point")?.as_str()?, counter))
     }
 }
 
@@ -80,10 +66,7 @@ pub struct Verdict {
 impl Verdict {
     /// Compares what was expected with what arrived, given in the order of arrival.
     #[must_use]
-    pub fn new(
-        expected: impl IntoIterator<Item = Entry>,
-        received: impl IntoIterator<Item = Entry>,
-    ) -> Self {
+    pub fn new(expected: impl IntoIterator<Item = Entry>, received: impl IntoIterator<Item = Entry>) -> Self {
         let expected: BTreeSet<Entry> = expected.into_iter().collect();
         let mut arrivals: BTreeMap<Entry, usize> = BTreeMap::new();
         let mut latest: HashMap<(String, String), i64> = HashMap::new();
@@ -94,9 +77,7 @@ impl Verdict {
             if *count > 1 {
                 continue;
             }
-            let latest = latest
-                .entry((entry.device.clone(), entry.point.clone()))
-                .or_insert(entry.counter);
+            let latest = latest.entry((entry.device.clone(), entry.point.clone())).or_insert(entry.counter);
             if entry.counter < *latest {
                 verdict.out_of_order.push(entry);
             } else {
@@ -117,22 +98,12 @@ impl Verdict {
     /// Whether every expected reading arrived once, in order, and nothing else did.
     #[must_use]
     pub fn is_exactly_once(&self) -> bool {
-        [
-            &self.repeated,
-            &self.missing,
-            &self.unexpected,
-            &self.out_of_order,
-        ]
-        .iter()
-        .all(|kind| kind.is_empty())
+        [&self.repeated, &self.missing, &self.unexpected, &self.out_of_order].iter().all(|kind| kind.is_empty())
     }
 
     /// Fails the test, with the whole verdict, unless every expected reading arrived once and in order.
     pub fn assert_exactly_once(&self, where_to: &str) {
-        assert!(
-            self.is_exactly_once(),
-            "the books of {where_to} do not close: {self}"
-        );
+        assert!(self.is_exactly_once(), "the books of {where_to} do not close: {self}");
     }
 }
 
@@ -148,16 +119,8 @@ impl fmt::Display for Verdict {
         for (name, entries) in kinds {
             write!(out, ", {} {name}", entries.len())?;
             if !entries.is_empty() {
-                let examples: Vec<String> = entries
-                    .iter()
-                    .take(EXAMPLES_MAX)
-                    .map(ToString::to_string)
-                    .collect();
-                let more = if entries.len() > EXAMPLES_MAX {
-                    ", ..."
-                } else {
-                    ""
-                };
+                let examples: Vec<String> = entries.iter().take(EXAMPLES_MAX).map(ToString::to_string).collect();
+                let more = if entries.len() > EXAMPLES_MAX { ", ..." } else { "" };
                 write!(out, " ({}{more})", examples.join(", "))?;
             }
         }
@@ -174,10 +137,7 @@ pub fn sequence_setbacks<'a>(readings: impl IntoIterator<Item = &'a Value>) -> V
     let mut setbacks = Vec::new();
     for reading in readings {
         let name = |key| reading.get(key).and_then(Value::as_str).unwrap_or_default();
-        let sequence = reading
-            .get("seq")
-            .and_then(Value::as_u64)
-            .unwrap_or_default();
+        let sequence = reading.get("seq").and_then(Value::as_u64).unwrap_or_default();
         let latest = latest.entry((name("epoch"), name("device"))).or_default();
         if sequence <= *latest && *latest > 0 {
             setbacks.push(format!("{}: {sequence} after {latest}", name("device")));

@@ -55,22 +55,10 @@ impl FaultProxy {
     /// Starts one in front of `target_port`, without a fault.
     pub async fn start(target_port: u16) -> Self {
         let port = Port::reserve();
-        let control = Arc::new(watch::Sender::new(Control {
-            fault: Fault::None,
-            generation: 0,
-        }));
+        let control = Arc::new(watch::Sender::new(Control { fault: Fault::None, generation: 0 }));
         let listener = bind(port.number()).await;
-        let accept = tokio::spawn(accept(
-            listener,
-            port.number(),
-            target_port,
-            Arc::clone(&control),
-        ));
-        Self {
-            port,
-            control,
-            accept,
-        }
+        let accept = tokio::spawn(accept(listener, port.number(), target_port, Arc::clone(&control)));
+        Self { port, control, accept }
     }
 
     /// The port to connect to instead of the peer's.
@@ -98,18 +86,15 @@ impl Drop for FaultProxy {
 }
 
 async fn bind(port: u16) -> TcpListener {
-    wait::until_some("the proxy's port", BIND_LIMIT, || async move {
-        TcpListener::bind(("127.0.0.1", port)).await.ok()
-    })
+    wait::until_some(
+        "the proxy's port",
+        BIND_LIMIT,
+        || async move { TcpListener::bind(("127.0.0.1", port)).await.ok() },
+    )
     .await
 }
 
-async fn accept(
-    listener: TcpListener,
-    port: u16,
-    target_port: u16,
-    control: Arc<watch::Sender<Control>>,
-) {
+async fn accept(listener: TcpListener, port: u16, target_port: u16, control: Arc<watch::Sender<Control>>) {
     let mut watched = control.subscribe();
     let mut listener = Some(listener);
     loop {
@@ -170,15 +155,15 @@ async fn carry(mut client: TcpStream, target_port: u16, control: watch::Receiver
 async fn ended_by_fault(mut control: watch::Receiver<Control>, has_lost_bytes: &AtomicBool) -> End {
     let generation = control.borrow_and_update().generation;
     loop {
-        if control.changed().await.is_err() {
-            return End::Orderly;
-        }
         let now = *control.borrow_and_update();
         let is_healed = now.fault != Fault::HalfOpen && has_lost_bytes.load(Ordering::SeqCst);
         if now.fault == Fault::Cut {
             return End::Orderly;
         } else if now.generation > generation || is_healed {
             return End::Reset;
+        }
+        if control.changed().await.is_err() {
+            return End::Orderly;
         }
     }
 }
@@ -195,7 +180,9 @@ async fn pump(
         let count = from.read(&mut buffer).await.unwrap_or(0);
         let fault = control.borrow().fault;
         match fault {
-            Fault::None | Fault::Cut => {}
+            Fault::None => {}
+            // Nothing passes from the moment on at which the fault was set.
+            Fault::Cut => return,
             Fault::HalfOpen => {
                 has_lost_bytes.store(true, Ordering::SeqCst);
                 if count == 0 {
@@ -206,10 +193,7 @@ async fn pump(
             }
             Fault::Delay(delay) => sleep(delay).await,
             Fault::Throttle(bytes_per_second) => {
-                sleep(Duration::from_secs_f64(
-                    count as f64 / f64::from(bytes_per_second.max(1)),
-                ))
-                .await;
+                sleep(Duration::from_secs_f64(count as f64 / f64::from(bytes_per_second.max(1)))).await;
             }
         }
         let chunk = buffer.get(..count).unwrap_or_default();

@@ -27,6 +27,7 @@ pub struct Gateway {
     process: Option<Process>,
     binary: PathBuf,
     client: reqwest::Client,
+    data_dir: PathBuf,
     directory: TempDir,
 }
 
@@ -52,30 +53,20 @@ impl Gateway {
     #[must_use]
     pub fn prepare_binary(binary: PathBuf, config: &str) -> Self {
         // Its client refuses to be built without a TLS provider; an error says that there is one already.
-        rustls::crypto::ring::default_provider()
-            .install_default()
-            .ok();
-        let client = reqwest::Client::builder()
-            .timeout(REQUEST_LIMIT)
-            .build()
-            .expect("an HTTP client");
+        rustls::crypto::ring::default_provider().install_default().ok();
+        let client = reqwest::Client::builder().timeout(REQUEST_LIMIT).build().expect("an HTTP client");
         let directory = tempfile::tempdir().expect("a temporary directory");
-        let gateway = Self {
-            process: None,
-            binary,
-            client,
-            directory,
-        };
+        let mut gateway = Self { process: None, binary, client, data_dir: PathBuf::new(), directory };
         gateway.configure(config);
         gateway
     }
 
     /// Writes another configuration, for the next start.
-    pub fn configure(&self, config: &str) {
+    pub fn configure(&mut self, config: &str) {
         let mut table: Table = config.parse().expect("the test's configuration is TOML");
-        let data_dir = self.data_dir().display().to_string();
+        let data_dir = self.directory.path().join("data");
         set_default(&mut table, "gateway", "id", "e2e");
-        set_default(&mut table, "gateway", "data_dir", &data_dir);
+        self.data_dir = PathBuf::from(set_default(&mut table, "gateway", "data_dir", &data_dir.to_string_lossy()));
         set_default(&mut table, "web", "listen", "127.0.0.1:0");
         self.configure_verbatim(&table.to_string());
     }
@@ -91,10 +82,10 @@ impl Gateway {
         self.directory.path().join("forebay.toml")
     }
 
-    /// The data directory, unless the configuration names another.
+    /// The data directory of the latest configuration.
     #[must_use]
-    pub fn data_dir(&self) -> PathBuf {
-        self.directory.path().join("data")
+    pub fn data_dir(&self) -> &Path {
+        &self.data_dir
     }
 
     /// Starts it without waiting for anything, for tests of what happens before it is ready.
@@ -104,11 +95,7 @@ impl Gateway {
         fs::remove_file(self.address_path()).ok();
         let mut command = Command::new(&self.binary);
         command.arg("run").arg("--config").arg(self.config_path());
-        self.process = Some(Process::start(
-            "the gateway",
-            &mut command,
-            &self.log_path(),
-        ));
+        self.process = Some(Process::start("the gateway", &command, &self.log_path()));
     }
 
     /// Starts it on what it has on disk and waits until it is ready.
@@ -116,16 +103,8 @@ impl Gateway {
         self.spawn();
         wait::until_some("the gateway to be ready", READY_LIMIT, || {
             self.process().assert_running();
-            let ready = self
-                .page_address()
-                .map(|address| self.client.get(format!("http://{address}/ready")).send());
-            async move {
-                ready?
-                    .await
-                    .ok()
-                    .filter(|answer| answer.status().is_success())
-                    .map(|_| ())
-            }
+            let ready = self.page_address().map(|address| self.client.get(format!("http://{address}/ready")).send());
+            async move { ready?.await.ok().filter(|answer| answer.status().is_success()).map(|_| ()) }
         })
         .await;
     }
@@ -172,29 +151,16 @@ impl Gateway {
     #[must_use]
     pub fn page_address(&self) -> Option<String> {
         let text = fs::read_to_string(self.address_path()).ok()?;
-        let address = text
-            .trim()
-            .trim_start_matches("http://")
-            .trim_end_matches('/');
+        let address = text.trim().trim_start_matches("http://").trim_end_matches('/');
         (!address.is_empty()).then(|| address.to_owned())
     }
 
     /// Asks its page for `path` ("/metrics") and returns the status and the body.
     pub async fn get(&self, path: &str) -> (u16, String) {
-        let address = self
-            .page_address()
-            .expect("the gateway has said where its page is");
-        let answer = self
-            .client
-            .get(format!("http://{address}{path}"))
-            .send()
-            .await
-            .expect("the page answers");
+        let address = self.page_address().expect("the gateway has said where its page is");
+        let answer = self.client.get(format!("http://{address}{path}")).send().await.expect("the page answers");
         let status = answer.status().as_u16();
-        (
-            status,
-            answer.text().await.expect("the page answers to the end"),
-        )
+        (status, answer.text().await.expect("the page answers to the end"))
     }
 
     /// The sum of a metric's series whose labels contain all of `labels` (`sink="cloud"`); `None` if there is no such series.
@@ -219,23 +185,18 @@ impl Gateway {
 /// The binary that cargo built into the directory above that of the test executables.
 fn built_binary() -> PathBuf {
     let executable = std::env::current_exe().expect("a test knows its executable");
-    let binary = executable
-        .parent()
-        .and_then(Path::parent)
-        .map(|directory| directory.join("forebay"));
+    let binary = executable.parent().and_then(Path::parent).map(|directory| directory.join("forebay"));
     binary.filter(|path| path.exists()).unwrap_or_else(|| {
         panic!("the gateway's binary is not built: run cargo build -p forebay, or name one in {BINARY_VARIABLE}")
     })
 }
 
-fn set_default(table: &mut Table, section: &str, key: &str, value: &str) {
-    let section = table
-        .entry(section)
-        .or_insert_with(|| Value::Table(Table::new()));
+/// Sets a text where the configuration has none, and returns the one that holds.
+fn set_default(table: &mut Table, section: &str, key: &str, value: &str) -> String {
+    let section = table.entry(section).or_insert_with(|| Value::Table(Table::new()));
     let section = section.as_table_mut().expect("a section is a table");
-    section
-        .entry(key)
-        .or_insert_with(|| Value::String(value.to_owned()));
+    let value = section.entry(key).or_insert_with(|| Value::String(value.to_owned()));
+    value.as_str().expect("this key holds a text").to_owned()
 }
 
 /// Sums the series of a metric in Prometheus' text format.

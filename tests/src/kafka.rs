@@ -14,6 +14,7 @@ use rdkafka::message::Message as _;
 use rdkafka::metadata::MetadataPartition;
 use rdkafka::{Offset, TopicPartitionList};
 use tempfile::TempDir;
+use tokio::net::TcpStream;
 use tokio::task::spawn_blocking;
 use tokio::time::Instant;
 
@@ -78,21 +79,10 @@ impl Kafka {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let controller_port = Port::reserve();
         let config = directory.path().join("server.properties");
-        let text = config_text(
-            port.number(),
-            announced_port,
-            controller_port.number(),
-            directory.path(),
-        );
+        let text = config_text(port.number(), announced_port, controller_port.number(), directory.path());
         fs::write(&config, text).expect("the configuration is written");
 
-        let mut kafka = Self {
-            process: None,
-            config,
-            directory,
-            port,
-            _controller_port: controller_port,
-        };
+        let mut kafka = Self { process: None, config, directory, port, _controller_port: controller_port };
         kafka.format().await;
         kafka.start_again().await;
         kafka
@@ -119,15 +109,16 @@ impl Kafka {
     /// Starts it again with the same ports and log directory, and waits until it serves clients.
     pub async fn start_again(&mut self) {
         let mut process = self.java("Kafka", &["kafka.Kafka"]);
-        let client = self.client_config();
+        let (client, port) = (self.client_config(), self.port.number());
+        wait::until_some("Kafka to accept connections", START_LIMIT, || {
+            process.assert_running();
+            async move { TcpStream::connect(("127.0.0.1", port)).await.ok() }
+        })
+        .await;
         wait::until_some("Kafka to serve clients", START_LIMIT, || {
             process.assert_running();
             let client = client.clone();
-            async move {
-                spawn_blocking(move || is_serving(&client).then_some(()))
-                    .await
-                    .expect("no panic")
-            }
+            async move { spawn_blocking(move || is_serving(&client).then_some(())).await.expect("no panic") }
         })
         .await;
         self.process = Some(process);
@@ -135,15 +126,10 @@ impl Kafka {
 
     /// Makes a topic with so many partitions.
     pub async fn create_topic(&self, topic: &str, partitions: i32) {
-        let admin: AdminClient<DefaultClientContext> =
-            self.client_config().create().expect("an admin client");
+        let admin: AdminClient<DefaultClientContext> = self.client_config().create().expect("an admin client");
         let new = NewTopic::new(topic, partitions, TopicReplication::Fixed(1));
         let options = AdminOptions::new().operation_timeout(Some(REQUEST_LIMIT));
-        for result in admin
-            .create_topics([&new], &options)
-            .await
-            .expect("Kafka takes the request")
-        {
+        for result in admin.create_topics([&new], &options).await.expect("Kafka takes the request") {
             result.unwrap_or_else(|(topic, error)| panic!("cannot create topic {topic}: {error}"));
         }
     }
@@ -154,9 +140,7 @@ impl Kafka {
     /// decided when this returns.
     pub async fn read_committed(&self, topic: &str) -> Vec<Record> {
         let (config, topic) = (self.client_config(), topic.to_owned());
-        spawn_blocking(move || read_committed(&config, &topic))
-            .await
-            .expect("the topic can be read")
+        spawn_blocking(move || read_committed(&config, &topic)).await.expect("the topic can be read")
     }
 
     /// What a client needs to know to connect.
@@ -173,37 +157,21 @@ impl Kafka {
         let config = self.config.to_str().expect("a temporary path is text");
         let mut tool = self.java(
             "Kafka's storage tool",
-            &[
-                "kafka.tools.StorageTool",
-                "format",
-                "--standalone",
-                "--cluster-id",
-                CLUSTER_ID,
-                "--config",
-                config,
-            ],
+            &["kafka.tools.StorageTool", "format", "--standalone", "--cluster-id", CLUSTER_ID, "--config", config],
         );
         let status = tool.wait_exit(START_LIMIT).await;
-        assert!(
-            status.success(),
-            "Kafka's storage tool failed: {status}\n{}",
-            tool.log_tail()
-        );
+        assert!(status.success(), "Kafka's storage tool failed: {status}\n{}", tool.log_tail());
     }
 
     /// Runs a class of Kafka; the node's own takes the configuration as its argument.
     fn java(&self, name: &str, class_and_arguments: &[&str]) -> Process {
         let jars = installed_peer("kafka").join("*");
         let mut command = Command::new("java");
-        command
-            .args(JAVA_OPTIONS)
-            .arg("-cp")
-            .arg(jars)
-            .args(class_and_arguments);
+        command.args(JAVA_OPTIONS).arg("-cp").arg(jars).args(class_and_arguments);
         if class_and_arguments.len() == 1 {
             command.arg(&self.config);
         }
-        Process::start(name, &mut command, &self.directory.path().join("kafka.log"))
+        Process::start(name, &command, &self.directory.path().join("kafka.log"))
     }
 }
 
@@ -247,9 +215,7 @@ fn config_text(port: u16, announced_port: u16, controller_port: u16, directory: 
 /// Whether the broker answers and is let in by its controller.
 fn is_serving(config: &ClientConfig) -> bool {
     let consumer: BaseConsumer = config.create().expect("a consumer");
-    consumer
-        .fetch_metadata(None, Duration::from_secs(1))
-        .is_ok_and(|metadata| !metadata.brokers().is_empty())
+    consumer.fetch_metadata(None, Duration::from_secs(1)).is_ok_and(|metadata| !metadata.brokers().is_empty())
 }
 
 fn consumer(config: &ClientConfig, isolation_level: &str) -> BaseConsumer {
@@ -259,16 +225,16 @@ fn consumer(config: &ClientConfig, isolation_level: &str) -> BaseConsumer {
         .set("isolation.level", isolation_level)
         .set("enable.auto.commit", "false")
         .set("auto.offset.reset", "earliest")
-        .set("enable.partition.eof", "true");
+        .set("enable.partition.eof", "true")
+        // The end of a partition is told by an empty answer, which the broker holds back for half a second unless told otherwise.
+        .set("fetch.wait.max.ms", "10");
     config.create().expect("a consumer")
 }
 
 fn read_committed(config: &ClientConfig, topic: &str) -> Vec<Record> {
     let deadline = Instant::now() + READ_LIMIT;
     let committed = consumer(config, "read_committed");
-    let metadata = committed
-        .fetch_metadata(Some(topic), REQUEST_LIMIT)
-        .expect("Kafka tells its topics");
+    let metadata = committed.fetch_metadata(Some(topic), REQUEST_LIMIT).expect("Kafka tells its topics");
     let partitions: Vec<i32> = metadata
         .topics()
         .iter()
@@ -282,20 +248,13 @@ fn read_committed(config: &ClientConfig, topic: &str) -> Vec<Record> {
 
     let mut assignment = TopicPartitionList::new();
     for partition in &partitions {
-        assignment
-            .add_partition_offset(topic, *partition, Offset::Beginning)
-            .expect("a valid offset");
+        assignment.add_partition_offset(topic, *partition, Offset::Beginning).expect("a valid offset");
     }
-    committed
-        .assign(&assignment)
-        .expect("partitions can be assigned");
+    committed.assign(&assignment).expect("partitions can be assigned");
     let mut unfinished = partitions;
     let mut records = Vec::new();
     while !unfinished.is_empty() {
-        assert!(
-            Instant::now() < deadline,
-            "waited {READ_LIMIT:?} for the end of {topic}, partitions {unfinished:?}"
-        );
+        assert!(Instant::now() < deadline, "waited {READ_LIMIT:?} for the end of {topic}, partitions {unfinished:?}");
         match committed.poll(REQUEST_LIMIT) {
             None => {}
             Some(Ok(message)) => records.push(Record {
@@ -326,11 +285,7 @@ fn await_open_transactions(
 ) {
     let uncommitted = consumer(config, "read_uncommitted");
     for partition in partitions {
-        let end = |consumer: &BaseConsumer| match consumer.fetch_watermarks(
-            topic,
-            *partition,
-            REQUEST_LIMIT,
-        ) {
+        let end = |consumer: &BaseConsumer| match consumer.fetch_watermarks(topic, *partition, REQUEST_LIMIT) {
             Ok((_, end)) => end,
             Err(error) => {
                 panic!("cannot read the watermarks of {topic}, partition {partition}: {error}")

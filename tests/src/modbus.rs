@@ -110,21 +110,12 @@ impl Modbus {
     pub fn rtu() -> Self {
         let (gateway, server) = (Arc::new(Line::plugged()), Arc::new(Line::plugged()));
         let carry = tokio::spawn(serial::connect(Arc::clone(&gateway), Arc::clone(&server)));
-        Self::start(Place::Rtu(Cable {
-            gateway,
-            server,
-            carry,
-        }))
+        Self::start(Place::Rtu(Cable { gateway, server, carry }))
     }
 
     fn start(place: Place) -> Self {
         let directory = tempfile::tempdir().expect("a temporary directory");
-        let mut modbus = Self {
-            server: None,
-            place,
-            told: Vec::new(),
-            directory,
-        };
+        let mut modbus = Self { server: None, place, told: Vec::new(), directory };
         modbus.start_again();
         modbus
     }
@@ -177,11 +168,8 @@ impl Modbus {
     /// The latest value that the counter at `address` was read as: how often it was read.
     #[must_use]
     pub fn served(&self, unit: u8, table: Table, address: u16) -> u64 {
-        let answer = self
-            .ask(&json!({"do": "served", "unit": unit, "table": table.name(), "address": address}));
-        answer["served"]
-            .as_u64()
-            .expect("the server says how often it was read")
+        let answer = self.ask(&json!({"do": "served", "unit": unit, "table": table.name(), "address": address}));
+        answer["served"].as_u64().expect("the server says how often it was read")
     }
 
     /// Makes a unit behave so from now on.
@@ -192,9 +180,7 @@ impl Modbus {
             Behaviour::Exception(code) => ("exception", code, 0),
             Behaviour::Slow(delay_ms) => ("slow", 4, delay_ms),
         };
-        self.tell(
-            json!({"do": "mode", "unit": unit, "mode": mode, "code": code, "delay_ms": delay_ms}),
-        );
+        self.tell(json!({"do": "mode", "unit": unit, "mode": mode, "code": code, "delay_ms": delay_ms}));
     }
 
     /// Ends the server: connections break, new ones are refused; on a serial line all units are silent.
@@ -225,10 +211,7 @@ impl Modbus {
     }
 
     fn ask(&self, command: &Value) -> Value {
-        self.server
-            .as_ref()
-            .expect("the Modbus server is stopped")
-            .ask(command)
+        self.server.as_ref().expect("the Modbus server is stopped").ask(command)
     }
 }
 
@@ -236,24 +219,13 @@ impl Server {
     fn start(kind: &str, place: &Path, log: &Path) -> Self {
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("peers/modbus_server.py");
         let mut command = Command::new(installed_peer("venv/bin/python"));
-        command
-            .arg(script)
-            .arg(kind)
-            .arg(place)
-            .args(["--baud", &BAUD.to_string()]);
-        let mut process = Process::start_piped("the Modbus server", &mut command, log);
+        command.arg(script).arg(kind).arg(place).args(["--baud", &BAUD.to_string()]);
+        let mut process = Process::start_piped("the Modbus server", &command, log);
         let commands = process.child().stdin.take().expect("its input is a pipe");
         let answers = BufReader::new(process.child().stdout.take().expect("its output is a pipe"));
-        let server = Self {
-            _process: process,
-            pipes: Mutex::new(Pipes { commands, answers }),
-        };
+        let server = Self { _process: process, pipes: Mutex::new(Pipes { commands, answers }) };
         // Its first line says that it listens.
-        server
-            .pipes
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .answer();
+        server.pipes.lock().unwrap_or_else(PoisonError::into_inner).answer();
         server
     }
 
@@ -267,10 +239,7 @@ impl Server {
 impl Pipes {
     fn answer(&mut self) -> Value {
         let mut line = String::new();
-        self.answers
-            .read_line(&mut line)
-            .expect("the Modbus server's output can be read");
-        serde_json::from_str(&line)
-            .expect("the Modbus server ended without an answer; its log is below")
+        self.answers.read_line(&mut line).expect("the Modbus server's output can be read");
+        serde_json::from_str(&line).expect("the Modbus server ended without an answer; its log is below")
     }
 }

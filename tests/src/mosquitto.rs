@@ -43,11 +43,7 @@ pub struct BrokerOptions {
 impl Default for BrokerOptions {
     fn default() -> Self {
         // No limit on the queue: a test of the gateway must not lose messages in the broker.
-        Self {
-            max_inflight_messages: 20,
-            max_queued_messages: 0,
-            login: None,
-        }
+        Self { max_inflight_messages: 20, max_queued_messages: 0, login: None }
     }
 }
 
@@ -72,14 +68,8 @@ impl Broker {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let port = Port::reserve();
         let config = directory.path().join("mosquitto.conf");
-        fs::write(&config, config_text(options, port.number(), &directory))
-            .expect("the configuration is written");
-        let mut broker = Self {
-            process: None,
-            config,
-            directory,
-            port,
-        };
+        fs::write(&config, config_text(options, port.number(), &directory)).expect("the configuration is written");
+        let mut broker = Self { process: None, config, directory, port };
         broker.start_again().await;
         broker
     }
@@ -113,14 +103,8 @@ impl Broker {
         let log = self.directory.path().join("mosquitto.log");
         // Debian puts it into /usr/sbin, which is not on everybody's path.
         let path = format!("{}:/usr/sbin", std::env::var("PATH").unwrap_or_default());
-        let mut process = Process::start(
-            "mosquitto",
-            Command::new("mosquitto")
-                .env("PATH", path)
-                .arg("-c")
-                .arg(&self.config),
-            &log,
-        );
+        let mut process =
+            Process::start("mosquitto", Command::new("mosquitto").env("PATH", path).arg("-c").arg(&self.config), &log);
         let port = self.port();
         wait::until_some("mosquitto to accept connections", START_LIMIT, || {
             process.assert_running();
@@ -160,21 +144,10 @@ fn config_text(options: &BrokerOptions, port: u16, directory: &TempDir) -> Strin
         None => text.push_str("allow_anonymous true\n"),
         Some((user, password)) => {
             let file = directory.path().join("passwords");
-            let status = Command::new("mosquitto_passwd")
-                .args(["-b", "-c"])
-                .arg(&file)
-                .args([user, password])
-                .status();
-            assert!(
-                status.is_ok_and(|status| status.success()),
-                "mosquitto_passwd failed: run tests/setup"
-            );
-            writeln!(
-                text,
-                "allow_anonymous false\npassword_file {}",
-                file.display()
-            )
-            .expect("a string can be written to");
+            let status = Command::new("mosquitto_passwd").args(["-b", "-c"]).arg(&file).args([user, password]).status();
+            assert!(status.is_ok_and(|status| status.success()), "mosquitto_passwd failed: run tests/setup");
+            writeln!(text, "allow_anonymous false\npassword_file {}", file.display())
+                .expect("a string can be written to");
         }
     }
     text
@@ -205,20 +178,12 @@ impl Publisher {
         let (client, events) = AsyncClient::new(options, PUBLISHER_QUEUE_REQUESTS);
         let acknowledged = Arc::new(AtomicU64::new(0));
         let poll = tokio::spawn(count_acknowledgements(events, Arc::clone(&acknowledged)));
-        Self {
-            client,
-            published: AtomicU64::new(0),
-            acknowledged,
-            poll,
-        }
+        Self { client, published: AtomicU64::new(0), acknowledged, poll }
     }
 
     /// Hands over one message; waits while the queue is full.
     pub async fn publish(&self, topic: &str, payload: impl Into<Vec<u8>>) {
-        self.client
-            .publish(topic, QoS::AtLeastOnce, false, payload.into())
-            .await
-            .expect("the publisher is running");
+        self.client.publish(topic, QoS::AtLeastOnce, false, payload.into()).await.expect("the publisher is running");
         self.published.fetch_add(1, Ordering::SeqCst);
     }
 
@@ -236,10 +201,7 @@ impl Publisher {
 
     /// Waits until the broker has acknowledged everything.
     pub async fn all_acknowledged(&self, limit: Duration) {
-        wait::until("the broker to acknowledge every message", limit, || {
-            self.acknowledged() >= self.published()
-        })
-        .await;
+        wait::until("the broker to acknowledge every message", limit, || self.acknowledged() >= self.published()).await;
     }
 }
 

@@ -14,6 +14,9 @@ use crate::wait;
 /// Lines of a peer's log that a failing test shows.
 const TAIL_LINES: usize = 40;
 
+/// The exit code that says that there is no such program.
+const NOT_FOUND: i32 = 127;
+
 /// A started peer. Dropping it kills its process group and, in a failing test, prints the tail of its log.
 #[derive(Debug)]
 pub struct Process {
@@ -23,48 +26,24 @@ pub struct Process {
 }
 
 impl Process {
-    /// Starts `command` in a process group of its own, with standard error (and output, unless the
-    /// command already pipes it by `stdout`) appended to `log`.
+    /// Starts `command` in a process group of its own, with its output appended to `log`.
+    ///
+    /// It is killed when the thread that started it ends, whatever ends the test: start it from the test, not from a pool.
     #[must_use]
-    pub fn start(name: &str, command: &mut Command, log: &Path) -> Self {
-        let append = || {
-            File::options()
-                .create(true)
-                .append(true)
-                .open(log)
-                .expect("a log file must be writable")
-        };
-        command.stdout(append()).stderr(append());
-        Self::spawn(name, command, log)
+    pub fn start(name: &str, command: &Command, log: &Path) -> Self {
+        Self::spawn(name, bound(command).stdout(append(log)), log)
     }
 
-    /// Like [`Process::start`], but with pipes for standard input and output.
+    /// Like [`Process::start`], but with pipes for standard input and output; the log gets standard error.
     #[must_use]
-    pub fn start_piped(name: &str, command: &mut Command, log: &Path) -> Self {
-        let append = File::options()
-            .create(true)
-            .append(true)
-            .open(log)
-            .expect("a log file must be writable");
-        command
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(append);
-        Self::spawn(name, command, log)
+    pub fn start_piped(name: &str, command: &Command, log: &Path) -> Self {
+        Self::spawn(name, bound(command).stdin(Stdio::piped()).stdout(Stdio::piped()), log)
     }
 
     fn spawn(name: &str, command: &mut Command, log: &Path) -> Self {
-        let child = command.process_group(0).spawn().unwrap_or_else(|error| {
-            panic!(
-                "{name}: cannot start {}: {error}; run tests/setup",
-                command.get_program().display()
-            )
-        });
-        Self {
-            name: name.to_owned(),
-            log: log.to_owned(),
-            child,
-        }
+        let child = command.stderr(append(log)).process_group(0).spawn();
+        let child = child.unwrap_or_else(|error| panic!("{name} cannot be started by setpriv (util-linux): {error}"));
+        Self { name: name.to_owned(), log: log.to_owned(), child }
     }
 
     /// The process, for its pipes.
@@ -86,7 +65,8 @@ impl Process {
     /// Fails the test if the process has ended, so that waiting for it to be ready does not last in vain.
     pub fn assert_running(&mut self) {
         if let Some(status) = self.exit_status() {
-            panic!("{} ended with {status}", self.name);
+            let hint = if status.code() == Some(NOT_FOUND) { "; run tests/setup" } else { "" };
+            panic!("{} ended with {status}{hint}", self.name);
         }
     }
 
@@ -144,16 +124,29 @@ impl Drop for Process {
     fn drop(&mut self) {
         self.kill();
         if std::thread::panicking() {
-            eprintln!(
-                "--- the end of {}'s log ---\n{}",
-                self.name,
-                self.log_tail()
-            );
+            eprintln!("--- the end of {}'s log ---\n{}", self.name, self.log_tail());
         }
     }
 }
 
-/// The directory that `tests/setup` has filled, looked for upwards from the test executable.
+/// The same command, killed with the thread that starts it: an interrupted test must not leave brokers behind.
+fn bound(command: &Command) -> Command {
+    let mut bound = Command::new("setpriv");
+    bound.args(["--pdeathsig", "KILL", "--"]).arg(command.get_program()).args(command.get_args());
+    for (name, value) in command.get_envs() {
+        match value {
+            Some(value) => bound.env(name, value),
+            None => bound.env_remove(name),
+        };
+    }
+    bound
+}
+
+fn append(log: &Path) -> File {
+    File::options().create(true).append(true).open(log).expect("a log file must be writable")
+}
+
+/// What `tests/setup` has installed as `entry`, looked for upwards from the test executable.
 ///
 /// Fails the test when `entry` is not there.
 #[must_use]

@@ -96,11 +96,7 @@ impl Receiver {
     /// Starts one that applies everything.
     #[must_use]
     pub fn start() -> Self {
-        let mut receiver = Self {
-            books: Arc::default(),
-            serving: None,
-            port: Port::reserve(),
-        };
+        let mut receiver = Self { books: Arc::default(), serving: None, port: Port::reserve() };
         receiver.bring_back();
         receiver
     }
@@ -135,10 +131,7 @@ impl Receiver {
         let (ready, is_ready) = std::sync::mpsc::sync_channel(1);
         let (port, books) = (self.port(), Arc::clone(&self.books));
         let thread = thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread()
-                .enable_all()
-                .build()
-                .expect("a runtime");
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
             runtime.block_on(async {
                 let listener = TcpListener::bind(("127.0.0.1", port)).await.expect("the reserved port is free");
                 ready.send(()).expect("the test waits for this");
@@ -226,11 +219,7 @@ async fn receive(
 ) -> Response {
     let answer = {
         let mut books = lock(&books);
-        books
-            .script
-            .pop_front()
-            .or_else(|| books.otherwise.clone())
-            .unwrap_or(Answer::Apply)
+        books.script.pop_front().or_else(|| books.otherwise.clone()).unwrap_or(Answer::Apply)
     };
     if let Answer::Slow(delay) = answer {
         tokio::time::sleep(delay).await;
@@ -253,38 +242,21 @@ async fn receive(
 
 impl Books {
     /// Enters a request, applies it if it is to be applied, and returns the status to answer with.
-    fn enter(
-        &mut self,
-        answer: &Answer,
-        path: &str,
-        headers: &HeaderMap,
-        body: &Bytes,
-    ) -> StatusCode {
+    fn enter(&mut self, answer: &Answer, path: &str, headers: &HeaderMap, body: &Bytes) -> StatusCode {
         let headers: BTreeMap<String, String> = headers
             .iter()
-            .filter_map(|(name, value)| {
-                Some((name.as_str().to_owned(), value.to_str().ok()?.to_owned()))
-            })
+            .filter_map(|(name, value)| Some((name.as_str().to_owned(), value.to_str().ok()?.to_owned())))
             .collect();
         let key = headers.get("idempotency-key").cloned();
         let readings = read_body(&headers, body);
-        let is_repeated = key
-            .as_ref()
-            .is_some_and(|key| self.applied.contains_key(key));
+        let is_repeated = key.as_ref().is_some_and(|key| self.applied.contains_key(key));
         let count = readings.as_ref().map_or(0, Vec::len);
         let status = match answer {
-            Answer::Apply | Answer::Slow(_) | Answer::ApplyAndHangUp => {
-                self.apply(key.as_deref(), readings, body)
-            }
-            Answer::Status(code, _) => {
-                StatusCode::from_u16(*code).expect("a status that HTTP knows")
-            }
+            Answer::Apply | Answer::Slow(_) | Answer::ApplyAndHangUp => self.apply(key.as_deref(), readings, body),
+            Answer::Status(code, _) => StatusCode::from_u16(*code).expect("a status that HTTP knows"),
             Answer::Rubbish | Answer::Never => StatusCode::NO_CONTENT,
         };
-        let is_answered = !matches!(
-            answer,
-            Answer::Rubbish | Answer::Never | Answer::ApplyAndHangUp
-        );
+        let is_answered = !matches!(answer, Answer::Rubbish | Answer::Never | Answer::ApplyAndHangUp);
         self.requests.push(Request {
             path: path.to_owned(),
             key,
@@ -296,16 +268,8 @@ impl Books {
         status
     }
 
-    fn apply(
-        &mut self,
-        key: Option<&str>,
-        readings: Option<Vec<Value>>,
-        body: &Bytes,
-    ) -> StatusCode {
-        if self
-            .body_max_bytes
-            .is_some_and(|bytes_max| body.len() > bytes_max)
-        {
+    fn apply(&mut self, key: Option<&str>, readings: Option<Vec<Value>>, body: &Bytes) -> StatusCode {
+        if self.body_max_bytes.is_some_and(|bytes_max| body.len() > bytes_max) {
             return StatusCode::PAYLOAD_TOO_LARGE;
         }
         let (Some(key), Some(readings)) = (key, readings) else {
@@ -320,18 +284,11 @@ impl Books {
             }
             return StatusCode::NO_CONTENT;
         }
-        if self
-            .refusal
-            .as_ref()
-            .is_some_and(|refuses| readings.iter().any(refuses))
-        {
+        if self.refusal.as_ref().is_some_and(|refuses| readings.iter().any(refuses)) {
             return StatusCode::UNPROCESSABLE_ENTITY;
         }
         self.applied.insert(key.to_owned(), hash);
-        self.streams
-            .entry(stream_of_key(key).to_owned())
-            .or_default()
-            .extend(readings);
+        self.streams.entry(stream_of_key(key).to_owned()).or_default().extend(readings);
         StatusCode::NO_CONTENT
     }
 }
@@ -355,8 +312,5 @@ fn read_body(headers: &BTreeMap<String, String>, body: &Bytes) -> Option<Vec<Val
     if text.first() == Some(&b'[') {
         return serde_json::from_slice(&text).ok();
     }
-    serde_json::Deserializer::from_slice(&text)
-        .into_iter()
-        .collect::<Result<_, _>>()
-        .ok()
+    serde_json::Deserializer::from_slice(&text).into_iter().collect::<Result<_, _>>().ok()
 }

@@ -53,17 +53,9 @@ impl Line {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let link = directory.path().join("tty");
         let terminal = Terminal::open(&link);
-        let state = Arc::new(Mutex::new(State {
-            terminal: Some(terminal),
-            received: Vec::new(),
-        }));
+        let state = Arc::new(Mutex::new(State { terminal: Some(terminal), received: Vec::new() }));
         let drain = tokio::spawn(drain(Arc::clone(&state)));
-        Self {
-            state,
-            link,
-            drain,
-            _directory: directory,
-        }
+        Self { state, link, drain, _directory: directory }
     }
 
     /// The path of the far end; it stays the same over unplugging and plugging in.
@@ -75,11 +67,7 @@ impl Line {
     /// Sends bytes, waiting while the far end does not take them. Sends nothing while the line is pulled out.
     pub async fn write_all(&self, mut bytes: &[u8]) {
         while !bytes.is_empty() {
-            let written = self
-                .state()
-                .terminal
-                .as_ref()
-                .map(|terminal| terminal.write(bytes));
+            let written = self.state().terminal.as_ref().map(|terminal| terminal.write(bytes));
             match written {
                 None => return,
                 Some(0) => sleep(POLL_INTERVAL).await,
@@ -158,23 +146,19 @@ async fn drain(state: Arc<Mutex<State>>) {
 impl Terminal {
     /// Opens a new pseudo-terminal and makes `link` point to its far end.
     fn open(link: &Path) -> Self {
-        let near = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC)
-            .expect("a pseudo-terminal");
+        let near = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).expect("a pseudo-terminal");
         grantpt(&near).expect("a pseudo-terminal can be granted");
         unlockpt(&near).expect("a pseudo-terminal can be unlocked");
         let name = ptsname(&near, Vec::new()).expect("a pseudo-terminal has a name");
         let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC;
-        let far = rustix::fs::open(name.as_c_str(), flags, Mode::empty())
-            .expect("the far end can be opened");
+        let far = rustix::fs::open(name.as_c_str(), flags, Mode::empty()).expect("the far end can be opened");
         // Without this the terminal would echo and translate line ends until somebody configures it.
         let mut settings = tcgetattr(&far).expect("a terminal has settings");
         settings.make_raw();
         tcsetattr(&far, OptionalActions::Now, &settings).expect("a terminal can be made raw");
         let status = fcntl_getfl(&near).expect("a file has flags");
         fcntl_setfl(&near, status | OFlags::NONBLOCK).expect("a file can be made non-blocking");
-        let name = name
-            .to_str()
-            .expect("the name of a pseudo-terminal is text");
+        let name = name.to_str().expect("the name of a pseudo-terminal is text");
         symlink(name, link).expect("a link in the temporary directory");
         Self { near, far }
     }

@@ -11,11 +11,7 @@ const POLL_INTERVAL: Duration = Duration::from_millis(20);
 /// Asks `condition` until it gives a value, and fails the test after `limit`.
 ///
 /// `what` completes the sentence "waited 5 s for ...".
-pub async fn until_some<T, F>(
-    what: impl Display,
-    limit: Duration,
-    mut condition: impl FnMut() -> F,
-) -> T
+pub async fn until_some<T, F>(what: impl Display, limit: Duration, mut condition: impl FnMut() -> F) -> T
 where
     F: Future<Output = Option<T>>,
 {

@@ -1,10 +1,5 @@
 //! The harness proves itself: every peer starts, does its part, misbehaves on demand and comes back.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    reason = "a test fails by panicking"
-)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
 use std::path::Path;
 use std::time::Duration;
@@ -40,10 +35,7 @@ const SILENCE: Duration = Duration::from_millis(300);
 async fn next_packet(events: &mut EventLoop, mut is_wanted: impl FnMut(&Packet) -> bool) -> Packet {
     timeout(LIMIT, async {
         loop {
-            if let Event::Incoming(packet) = events
-                .poll()
-                .await
-                .expect("the broker keeps the connection")
+            if let Event::Incoming(packet) = events.poll().await.expect("the broker keeps the connection")
                 && is_wanted(&packet)
             {
                 return packet;
@@ -64,9 +56,7 @@ async fn mosquitto_keeps_what_an_absent_session_missed_over_a_restart() {
 
     let publisher = Publisher::connect(&broker, "plant");
     for counter in 0..1500 {
-        publisher
-            .publish("plant/boiler/temp", counter.to_string())
-            .await;
+        publisher.publish("plant/boiler/temp", counter.to_string()).await;
     }
     publisher.all_acknowledged(LIMIT).await;
     broker.restart().await;
@@ -77,9 +67,7 @@ async fn mosquitto_keeps_what_an_absent_session_missed_over_a_restart() {
     let (_client, mut events) = AsyncClient::new(broker.client_options("sleeper"), 10);
     for counter in 0..=1500 {
         let packet = next_packet(&mut events, |packet| matches!(packet, Packet::Publish(_))).await;
-        let Packet::Publish(publish) = packet else {
-            unreachable!("only a publish is wanted")
-        };
+        let Packet::Publish(publish) = packet else { unreachable!("only a publish is wanted") };
         assert_eq!(publish.payload, counter.to_string().as_bytes());
     }
 }
@@ -87,11 +75,7 @@ async fn mosquitto_keeps_what_an_absent_session_missed_over_a_restart() {
 #[tokio::test]
 async fn a_broker_with_a_login_lets_nobody_else_in() {
     let login = ("gateway".to_owned(), "secret".to_owned());
-    let broker = Broker::start_with(&BrokerOptions {
-        login: Some(login),
-        ..BrokerOptions::default()
-    })
-    .await;
+    let broker = Broker::start_with(&BrokerOptions { login: Some(login), ..BrokerOptions::default() }).await;
     for (password, is_let_in) in [("secret", true), ("guess", false)] {
         let mut options = broker.client_options("client");
         options.set_credentials("gateway", password);
@@ -104,9 +88,7 @@ async fn a_broker_with_a_login_lets_nobody_else_in() {
 // ---- Modbus
 
 async fn modbus_tcp(modbus: &Modbus, unit: u8) -> Context {
-    tcp::connect_slave(([127, 0, 0, 1], modbus.port()).into(), Slave(unit))
-        .await
-        .expect("the server listens")
+    tcp::connect_slave(([127, 0, 0, 1], modbus.port()).into(), Slave(unit)).await.expect("the server listens")
 }
 
 #[tokio::test]
@@ -117,34 +99,18 @@ async fn a_modbus_device_counts_what_it_was_asked() {
     modbus.set(1, Table::Coil, 3, &[1, 0, 1]);
     let mut device = modbus_tcp(&modbus, 1).await;
     for expected in 1..=3 {
-        assert_eq!(
-            device.read_holding_registers(0, 1).await.unwrap().unwrap(),
-            [expected]
-        );
+        assert_eq!(device.read_holding_registers(0, 1).await.unwrap().unwrap(), [expected]);
     }
-    assert_eq!(
-        device.read_input_registers(8, 2).await.unwrap().unwrap(),
-        [0, 1]
-    );
-    assert_eq!(
-        device.read_coils(3, 3).await.unwrap().unwrap(),
-        [true, false, true]
-    );
+    assert_eq!(device.read_input_registers(8, 2).await.unwrap().unwrap(), [0, 1]);
+    assert_eq!(device.read_coils(3, 3).await.unwrap().unwrap(), [true, false, true]);
     assert_eq!(modbus.served(1, Table::Holding, 0), 3);
     assert_eq!(modbus.served(1, Table::Input, 8), 1);
 
     modbus.stop();
-    assert!(
-        tcp::connect(([127, 0, 0, 1], modbus.port()).into())
-            .await
-            .is_err()
-    );
+    assert!(tcp::connect(([127, 0, 0, 1], modbus.port()).into()).await.is_err());
     modbus.start_again();
     let mut device = modbus_tcp(&modbus, 1).await;
-    assert_eq!(
-        device.read_holding_registers(0, 1).await.unwrap().unwrap(),
-        [1]
-    );
+    assert_eq!(device.read_holding_registers(0, 1).await.unwrap().unwrap(), [1]);
 }
 
 #[tokio::test]
@@ -152,42 +118,24 @@ async fn a_modbus_unit_is_silent_slow_or_answers_with_an_exception() {
     let mut modbus = Modbus::tcp();
     modbus.set(1, Table::Holding, 0, &[7]);
     let mut device = modbus_tcp(&modbus, 1).await;
-    assert_eq!(
-        device.read_holding_registers(5, 1).await.unwrap(),
-        Err(ExceptionCode::IllegalDataAddress)
-    );
+    assert_eq!(device.read_holding_registers(5, 1).await.unwrap(), Err(ExceptionCode::IllegalDataAddress));
 
     modbus.behave(1, Behaviour::Exception(4));
-    assert_eq!(
-        device.read_holding_registers(0, 1).await.unwrap(),
-        Err(ExceptionCode::ServerDeviceFailure)
-    );
+    assert_eq!(device.read_holding_registers(0, 1).await.unwrap(), Err(ExceptionCode::ServerDeviceFailure));
 
     modbus.behave(1, Behaviour::Slow(300));
     let asked_at = Instant::now();
-    assert_eq!(
-        device.read_holding_registers(0, 1).await.unwrap().unwrap(),
-        [7]
-    );
+    assert_eq!(device.read_holding_registers(0, 1).await.unwrap().unwrap(), [7]);
     assert!(asked_at.elapsed() >= Duration::from_millis(300));
 
     modbus.behave(1, Behaviour::Silent);
-    assert!(
-        timeout(SILENCE, device.read_holding_registers(0, 1))
-            .await
-            .is_err()
-    );
+    assert!(timeout(SILENCE, device.read_holding_registers(0, 1)).await.is_err());
     let mut unknown = modbus_tcp(&modbus, 9).await;
-    assert!(
-        timeout(SILENCE, unknown.read_holding_registers(0, 1))
-            .await
-            .is_err()
-    );
+    assert!(timeout(SILENCE, unknown.read_holding_registers(0, 1)).await.is_err());
 }
 
 fn modbus_rtu(line: &Line) -> Context {
-    let port = SerialStream::open(&tokio_serial::new(line.path().to_str().unwrap(), BAUD))
-        .expect("the line is there");
+    let port = SerialStream::open(&tokio_serial::new(line.path().to_str().unwrap(), BAUD)).expect("the line is there");
     rtu::attach_slave(port, Slave(1))
 }
 
@@ -197,36 +145,23 @@ async fn a_modbus_device_on_a_serial_line_survives_unplugging_and_a_restart() {
     modbus.count(1, Table::Holding, 0, 1);
     let mut device = modbus_rtu(modbus.line());
     for expected in 1..=5 {
-        let answer = timeout(LIMIT, device.read_holding_registers(0, 1))
-            .await
-            .unwrap();
+        let answer = timeout(LIMIT, device.read_holding_registers(0, 1)).await.unwrap();
         assert_eq!(answer.unwrap().unwrap(), [expected]);
     }
     modbus.line().unplug();
-    assert!(!matches!(
-        timeout(SILENCE, device.read_holding_registers(0, 1)).await,
-        Ok(Ok(_))
-    ));
+    assert!(!matches!(timeout(SILENCE, device.read_holding_registers(0, 1)).await, Ok(Ok(_))));
     modbus.line().replug();
     drop(device);
     let mut device = modbus_rtu(modbus.line());
-    let answer = timeout(LIMIT, device.read_holding_registers(0, 1))
-        .await
-        .unwrap();
+    let answer = timeout(LIMIT, device.read_holding_registers(0, 1)).await.unwrap();
     assert_eq!(answer.unwrap().unwrap(), [6]);
 
     modbus.stop();
-    assert!(
-        timeout(SILENCE, device.read_holding_registers(0, 1))
-            .await
-            .is_err()
-    );
+    assert!(timeout(SILENCE, device.read_holding_registers(0, 1)).await.is_err());
     modbus.start_again();
     drop(device);
     let mut device = modbus_rtu(modbus.line());
-    let answer = timeout(LIMIT, device.read_holding_registers(0, 1))
-        .await
-        .unwrap();
+    let answer = timeout(LIMIT, device.read_holding_registers(0, 1)).await.unwrap();
     assert_eq!(answer.unwrap().unwrap(), [1]);
 }
 
@@ -239,10 +174,7 @@ async fn a_serial_line_carries_bytes_both_ways_and_is_pulled_out() {
     let mut port = SerialStream::open(&settings).unwrap();
     let sent: Vec<u8> = (0..=255).cycle().take(20_000).collect();
     let mut read = vec![0; sent.len()];
-    let ((), result) = tokio::join!(
-        line.write_all(&sent),
-        timeout(LIMIT, port.read_exact(&mut read))
-    );
+    let ((), result) = tokio::join!(line.write_all(&sent), timeout(LIMIT, port.read_exact(&mut read)));
     result.unwrap().unwrap();
     assert!(read == sent, "every byte must pass as it is");
     port.write_all(b"ack\n\x04\x11").await.unwrap();
@@ -250,9 +182,7 @@ async fn a_serial_line_carries_bytes_both_ways_and_is_pulled_out() {
 
     line.unplug();
     assert!(!line.path().exists());
-    let end = timeout(LIMIT, port.read(&mut read))
-        .await
-        .expect("the end of the line is noticed");
+    let end = timeout(LIMIT, port.read(&mut read)).await.expect("the end of the line is noticed");
     assert!(matches!(end, Ok(0) | Err(_)), "{end:?}");
     line.write_all(b"into the void").await;
 
@@ -260,10 +190,7 @@ async fn a_serial_line_carries_bytes_both_ways_and_is_pulled_out() {
     let mut port = SerialStream::open(&settings).unwrap();
     line.write_all(b"back").await;
     let mut read = [0; 4];
-    timeout(LIMIT, port.read_exact(&mut read))
-        .await
-        .unwrap()
-        .unwrap();
+    timeout(LIMIT, port.read_exact(&mut read)).await.unwrap().unwrap();
     assert_eq!(&read, b"back");
 }
 
@@ -271,10 +198,7 @@ async fn a_serial_line_carries_bytes_both_ways_and_is_pulled_out() {
 
 fn transactional_producer(kafka: &Kafka, id: &str) -> BaseProducer {
     let mut config = kafka.client_config();
-    config
-        .set("transactional.id", id)
-        .set("transaction.timeout.ms", "15000")
-        .set("message.timeout.ms", "15000");
+    config.set("transactional.id", id).set("transaction.timeout.ms", "15000").set("message.timeout.ms", "15000");
     let producer: BaseProducer = config.create().unwrap();
     producer.init_transactions(LIMIT).unwrap();
     producer
@@ -284,52 +208,36 @@ fn produce(producer: &BaseProducer, topic: &str, values: std::ops::Range<u32>) {
     producer.begin_transaction().unwrap();
     for value in values {
         let value = value.to_string();
-        producer
-            .send(BaseRecord::to(topic).key("boiler").payload(&value))
-            .unwrap();
+        producer.send(BaseRecord::to(topic).key("boiler").payload(&value)).unwrap();
     }
     producer.flush(LIMIT).unwrap();
 }
 
 async fn committed_values(kafka: &Kafka, topic: &str) -> Vec<u32> {
     let records = kafka.read_committed(topic).await;
-    assert!(
-        records
-            .iter()
-            .all(|record| record.key.as_deref() == Some(b"boiler"))
-    );
+    assert!(records.iter().all(|record| record.key.as_deref() == Some(b"boiler")));
     let text = |value: Option<Vec<u8>>| String::from_utf8(value.unwrap()).unwrap();
-    records
-        .into_iter()
-        .map(|record| text(record.value).parse().unwrap())
-        .collect()
+    records.into_iter().map(|record| text(record.value).parse().unwrap()).collect()
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_reader_of_kafka_sees_what_was_committed_and_nothing_else() {
     let mut kafka = Kafka::start().await;
-    assert!(
-        kafka.read_committed("plant.readings").await.is_empty(),
-        "there is no such topic yet"
-    );
+    assert!(kafka.read_committed("plant.readings").await.is_empty(), "there is no such topic yet");
     kafka.create_topic("plant.readings", 3).await;
     let producer = transactional_producer(&kafka, "forebay-e2e");
     produce(&producer, "plant.readings", 0..100);
     producer.commit_transaction(LIMIT).unwrap();
     produce(&producer, "plant.readings", 100..200);
     producer.abort_transaction(LIMIT).unwrap();
-    assert_eq!(
-        committed_values(&kafka, "plant.readings").await,
-        (0..100).collect::<Vec<_>>()
-    );
+    let asked_at = Instant::now();
+    assert_eq!(committed_values(&kafka, "plant.readings").await, (0..100).collect::<Vec<_>>());
+    let long_enough = 5 * asked_at.elapsed();
 
     // While a transaction is open nobody can know yet: the reader has to wait for its end.
     produce(&producer, "plant.readings", 200..300);
-    assert!(
-        timeout(SILENCE, kafka.read_committed("plant.readings"))
-            .await
-            .is_err()
-    );
+    let waiting = timeout(long_enough, kafka.read_committed("plant.readings")).await;
+    assert!(waiting.is_err(), "a transaction is open: {waiting:?}");
     producer.commit_transaction(LIMIT).unwrap();
     let expected: Vec<u32> = (0..100).chain(200..300).collect();
     assert_eq!(committed_values(&kafka, "plant.readings").await, expected);
@@ -351,40 +259,22 @@ async fn a_proxy_stands_between_kafka_and_its_clients() {
     let producer = transactional_producer(&kafka, "forebay-e2e");
     produce(&producer, "made.by.writing", 0..10);
     proxy.set(Fault::Cut);
-    assert!(
-        producer.commit_transaction(SILENCE).is_err(),
-        "the way to the broker is cut"
-    );
+    assert!(producer.commit_transaction(SILENCE).is_err(), "the way to the broker is cut");
     proxy.set(Fault::None);
     producer.commit_transaction(LIMIT).unwrap();
-    assert_eq!(
-        committed_values(&kafka, "made.by.writing").await,
-        (0..10).collect::<Vec<_>>()
-    );
+    assert_eq!(committed_values(&kafka, "made.by.writing").await, (0..10).collect::<Vec<_>>());
 }
 
 // ---- the receiver
 
 fn client() -> reqwest::Client {
     // An error says that another test has installed it.
-    rustls::crypto::ring::default_provider()
-        .install_default()
-        .ok();
-    reqwest::Client::builder()
-        .timeout(Duration::from_secs(2))
-        .build()
-        .unwrap()
+    rustls::crypto::ring::default_provider().install_default().ok();
+    reqwest::Client::builder().timeout(Duration::from_secs(2)).build().unwrap()
 }
 
-async fn post(
-    receiver: &Receiver,
-    key: &str,
-    body: impl Into<reqwest::Body>,
-) -> Result<u16, reqwest::Error> {
-    let request = client()
-        .post(receiver.url())
-        .header("Idempotency-Key", key)
-        .body(body);
+async fn post(receiver: &Receiver, key: &str, body: impl Into<reqwest::Body>) -> Result<u16, reqwest::Error> {
+    let request = client().post(receiver.url()).header("Idempotency-Key", key).body(body);
     Ok(request.send().await?.status().as_u16())
 }
 
@@ -392,29 +282,11 @@ async fn post(
 async fn a_receiver_applies_a_key_once_and_reads_every_format() {
     let mut receiver = Receiver::start();
     let key = |run| format!("gw/epoch/cloud/readings/{run}");
-    assert_eq!(
-        post(&receiver, &key("1-2"), "{\"n\":1}\n{\"n\":2}\n")
-            .await
-            .unwrap(),
-        204
-    );
-    assert_eq!(
-        post(&receiver, &key("1-2"), "{\"n\":1}\n{\"n\":2}\n")
-            .await
-            .unwrap(),
-        204
-    );
-    assert_eq!(
-        post(&receiver, &key("3-4"), r#"[{"n":3},{"n":4}]"#)
-            .await
-            .unwrap(),
-        204
-    );
+    assert_eq!(post(&receiver, &key("1-2"), "{\"n\":1}\n{\"n\":2}\n").await.unwrap(), 204);
+    assert_eq!(post(&receiver, &key("1-2"), "{\"n\":1}\n{\"n\":2}\n").await.unwrap(), 204);
+    assert_eq!(post(&receiver, &key("3-4"), r#"[{"n":3},{"n":4}]"#).await.unwrap(), 204);
     assert!(receiver.conflicts().is_empty());
-    assert_eq!(
-        post(&receiver, &key("3-4"), r#"[{"n":3}]"#).await.unwrap(),
-        204
-    );
+    assert_eq!(post(&receiver, &key("3-4"), r#"[{"n":3}]"#).await.unwrap(), 204);
     assert_eq!(receiver.conflicts(), [key("3-4")]);
 
     receiver.take_away();
@@ -422,59 +294,24 @@ async fn a_receiver_applies_a_key_once_and_reads_every_format() {
     receiver.bring_back();
     let mut gzip = GzEncoder::new(Vec::new(), Compression::fast());
     std::io::Write::write_all(&mut gzip, br#"{"n":5}"#).unwrap();
-    let request = client()
-        .post(receiver.url())
-        .header("Idempotency-Key", key("5-5"));
-    let answer = request
-        .header("Content-Encoding", "gzip")
-        .body(gzip.finish().unwrap())
-        .send()
-        .await
-        .unwrap();
+    let request = client().post(receiver.url()).header("Idempotency-Key", key("5-5"));
+    let answer = request.header("Content-Encoding", "gzip").body(gzip.finish().unwrap()).send().await.unwrap();
     assert_eq!(answer.status(), 204);
     assert_eq!(post(&receiver, &key("6-6"), "{broken").await.unwrap(), 400);
 
-    let numbers: Vec<_> = receiver
-        .stream("readings")
-        .iter()
-        .map(|reading| reading["n"].as_u64().unwrap())
-        .collect();
+    let numbers: Vec<_> = receiver.stream("readings").iter().map(|reading| reading["n"].as_u64().unwrap()).collect();
     assert_eq!(numbers, [1, 2, 3, 4, 5]);
     assert_eq!(receiver.requests().len(), 6);
-    assert_eq!(
-        receiver
-            .requests()
-            .iter()
-            .filter(|request| request.is_repeated)
-            .count(),
-        2
-    );
+    assert_eq!(receiver.requests().iter().filter(|request| request.is_repeated).count(), 2);
 }
 
 #[tokio::test]
 async fn a_receiver_misbehaves_as_it_is_told() {
     let receiver = Receiver::start();
     let slow = Answer::Slow(Duration::from_millis(200));
-    receiver.script([
-        Answer::Status(503, Some("7".to_owned())),
-        Answer::Rubbish,
-        Answer::Never,
-        slow,
-    ]);
-    let answer = client()
-        .post(receiver.url())
-        .header("Idempotency-Key", "a")
-        .body("[]")
-        .send()
-        .await
-        .unwrap();
-    assert_eq!(
-        (
-            answer.status().as_u16(),
-            answer.headers()["retry-after"].to_str().unwrap()
-        ),
-        (503, "7")
-    );
+    receiver.script([Answer::Status(503, Some("7".to_owned())), Answer::Rubbish, Answer::Never, slow]);
+    let answer = client().post(receiver.url()).header("Idempotency-Key", "a").body("[]").send().await.unwrap();
+    assert_eq!((answer.status().as_u16(), answer.headers()["retry-after"].to_str().unwrap()), (503, "7"));
     let rubbish = post(&receiver, "a", "[1]").await.unwrap_err();
     assert!(rubbish.is_request() && !rubbish.is_timeout(), "{rubbish:?}");
     assert!(post(&receiver, "a", "[1]").await.unwrap_err().is_timeout());
@@ -491,22 +328,9 @@ async fn a_receiver_misbehaves_as_it_is_told() {
 
     receiver.refuse(|reading| reading["value"] == 13);
     receiver.limit_body(40);
-    assert_eq!(
-        post(&receiver, "c", r#"[{"value":12},{"value":13}]"#)
-            .await
-            .unwrap(),
-        422
-    );
-    assert_eq!(
-        post(&receiver, "c", format!("[{}1]", "1,".repeat(20)))
-            .await
-            .unwrap(),
-        413
-    );
-    assert_eq!(
-        post(&receiver, "c", r#"[{"value":12}]"#).await.unwrap(),
-        204
-    );
+    assert_eq!(post(&receiver, "c", r#"[{"value":12},{"value":13}]"#).await.unwrap(), 422);
+    assert_eq!(post(&receiver, "c", format!("[{}1]", "1,".repeat(20))).await.unwrap(), 413);
+    assert_eq!(post(&receiver, "c", r#"[{"value":12}]"#).await.unwrap(), 204);
     receiver.answer(Answer::Status(401, None));
     assert_eq!(post(&receiver, "d", "[1]").await.unwrap(), 401);
     assert_eq!(post(&receiver, "d", "[1]").await.unwrap(), 401);
@@ -547,65 +371,35 @@ async fn a_proxy_cuts_swallows_delays_throttles_and_resets() {
     proxy.set(Fault::Delay(Duration::from_millis(100)));
     let asked_at = Instant::now();
     echo(&mut connection, b"hello").await.unwrap();
-    assert!(
-        asked_at.elapsed() >= Duration::from_millis(200),
-        "delayed both ways"
-    );
+    assert!(asked_at.elapsed() >= Duration::from_millis(200), "delayed both ways");
 
     proxy.set(Fault::Throttle(40_000));
     let asked_at = Instant::now();
     echo(&mut connection, &[7; 8000]).await.unwrap();
-    assert!(
-        asked_at.elapsed() >= Duration::from_millis(200),
-        "8000 bytes at 40 kB/s"
-    );
+    assert!(asked_at.elapsed() >= Duration::from_millis(200), "8000 bytes at 40 kB/s");
 
     proxy.set(Fault::HalfOpen);
-    assert!(
-        timeout(SILENCE, echo(&mut connection, b"lost"))
-            .await
-            .is_err()
-    );
-    let mut late = timeout(LIMIT, connect())
-        .await
-        .unwrap()
-        .expect("a half-open way accepts connections");
+    assert!(timeout(SILENCE, echo(&mut connection, b"lost")).await.is_err());
+    let mut late = timeout(LIMIT, connect()).await.unwrap().expect("a half-open way accepts connections");
     assert!(timeout(SILENCE, echo(&mut late, b"lost")).await.is_err());
     proxy.set(Fault::None);
     let reset = timeout(LIMIT, connection.read(&mut [0; 8])).await.unwrap();
-    assert_eq!(
-        reset.unwrap_err().kind(),
-        std::io::ErrorKind::ConnectionReset
-    );
+    assert_eq!(reset.unwrap_err().kind(), std::io::ErrorKind::ConnectionReset);
 
     let mut connection = connect().await.unwrap();
     echo(&mut connection, b"hello").await.unwrap();
     proxy.reset();
     let reset = timeout(LIMIT, connection.read(&mut [0; 8])).await.unwrap();
-    assert_eq!(
-        reset.unwrap_err().kind(),
-        std::io::ErrorKind::ConnectionReset
-    );
+    assert_eq!(reset.unwrap_err().kind(), std::io::ErrorKind::ConnectionReset);
 
     let mut connection = connect().await.unwrap();
     echo(&mut connection, b"hello").await.unwrap();
     proxy.set(Fault::Cut);
-    assert_eq!(
-        timeout(LIMIT, connection.read(&mut [0; 8]))
-            .await
-            .unwrap()
-            .unwrap(),
-        0
-    );
-    e2e::wait::until_some("connections to be refused", LIMIT, || async {
-        connect().await.err()
-    })
-    .await;
+    assert_eq!(timeout(LIMIT, connection.read(&mut [0; 8])).await.unwrap().unwrap(), 0);
+    e2e::wait::until_some("connections to be refused", LIMIT, || async { connect().await.err() }).await;
     proxy.set(Fault::None);
-    let mut connection = e2e::wait::until_some("connections to be accepted", LIMIT, || async {
-        connect().await.ok()
-    })
-    .await;
+    let mut connection =
+        e2e::wait::until_some("connections to be accepted", LIMIT, || async { connect().await.ok() }).await;
     echo(&mut connection, b"hello").await.unwrap();
 }
 
@@ -619,10 +413,7 @@ async fn a_gateway_is_started_asked_killed_and_ended() {
     assert!(gateway.logs().contains("page: http://127.0.0.1:"));
     assert_eq!(gateway.get("/ready").await, (200, String::new()));
     assert_eq!(gateway.metric("accepted", &[]).await, Some(5.0));
-    assert_eq!(
-        gateway.metric("accepted", &["source=\"b\""]).await,
-        Some(3.0)
-    );
+    assert_eq!(gateway.metric("accepted", &["source=\"b\""]).await, Some(3.0));
     assert_eq!(gateway.metric("rejected", &[]).await, None);
     gateway.kill_and_start_again().await;
     assert_eq!(gateway.get("/ready").await.0, 200);
@@ -656,18 +447,13 @@ fn the_books_tell_once_repeated_missing_unexpected_and_out_of_order() {
 
 #[test]
 fn the_books_read_delivered_readings_and_their_sequence() {
-    let reading = |device, seq, value| json!({"device": device, "point": "temp", "epoch": "e", "seq": seq, "value": value});
-    assert_eq!(
-        Entry::of_reading(&reading("a", 1, json!(7.0))),
-        Some(Entry::new("a", "temp", 7))
-    );
+    let reading =
+        |device, seq, value| json!({"device": device, "point": "temp", "epoch": "e", "seq": seq, "value": value});
+    assert_eq!(Entry::of_reading(&reading("a", 1, json!(7.0))), Some(Entry::new("a", "temp", 7)));
     assert_eq!(Entry::of_reading(&reading("a", 1, json!(7.5))), None);
     assert_eq!(Entry::of_reading(&json!({"device": "a"})), None);
 
-    let readings = [("a", 1), ("b", 2), ("a", 3), ("a", 3), ("b", 1)]
-        .map(|(device, seq)| reading(device, seq, json!(0)));
-    assert_eq!(
-        sequence_setbacks(&readings),
-        ["a: 3 after 3", "b: 1 after 2"]
-    );
+    let readings =
+        [("a", 1), ("b", 2), ("a", 3), ("a", 3), ("b", 1)].map(|(device, seq)| reading(device, seq, json!(0)));
+    assert_eq!(sequence_setbacks(&readings), ["a: 3 after 3", "b: 1 after 2"]);
 }

@@ -52,13 +52,7 @@ impl serve::Listener for Listener {
 
     async fn accept(&mut self) -> (Stream, SocketAddr) {
         let (tcp, address) = serve::Listener::accept(&mut self.0).await;
-        (
-            Stream {
-                tcp,
-                connection: Connection(Arc::default()),
-            },
-            address,
-        )
+        (Stream { tcp, connection: Connection(Arc::default()) }, address)
     }
 
     fn local_addr(&self) -> io::Result<SocketAddr> {
@@ -84,11 +78,7 @@ impl AsyncRead for Stream {
 }
 
 impl AsyncWrite for Stream {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
+    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         match self.connection.0.load(Ordering::SeqCst) {
             0 => Pin::new(&mut self.tcp).poll_write(context, bytes),
             sabotage => {
