@@ -11,6 +11,7 @@ pub mod checks;
 pub mod clock;
 pub mod config;
 pub mod decode;
+pub mod judge;
 pub mod reading;
 pub mod secret;
 pub mod sinks;
