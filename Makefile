@@ -1,0 +1,49 @@
+# Everything a person does with this repository, by name. `make` alone lists it.
+
+CARGO ?= cargo
+PEERS = $(or $(CARGO_TARGET_DIR),target)/peers
+
+.DEFAULT_GOAL := help
+.PHONY: help needs demo test lint firmware-check bench cross deny reference fuzz-check clean-peers
+
+help: ## list what can be made
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+needs: # the compilers librdkafka and zstd are built with
+	@.ci/needs
+
+demo: needs ## run a simulated plant, the gateway and its page; DEMO_SECONDS=30 ends by itself
+	$(CARGO) run --locked -p forebay -- demo
+
+test: needs firmware-check ## run every test against real brokers, devices and consumers
+	tests/setup
+	$(CARGO) build --locked -p forebay
+	$(CARGO) test --locked --workspace
+
+lint: needs ## check formatting, then clippy with every warning an error
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
+
+firmware-check: ## prove that the wire compiles for a microcontroller without an operating system
+	.ci/firmware
+
+bench: needs ## measure speed and memory, each as a ratio
+	$(CARGO) bench --locked -p forebay -p e2e --bench '*'
+
+cross: ## build the ARM binaries and run each under emulation
+	cross/build
+
+deny: ## check licences, advisories, duplicates and origins of dependencies; offline: DENY="licenses bans sources"
+	@command -v cargo-deny >/dev/null || $(CARGO) install --locked cargo-deny
+	$(CARGO) deny --workspace check $(DENY)
+
+reference: needs ## write docs/configuration.md anew from the types
+	@mkdir -p docs
+	$(CARGO) run --quiet --locked -p forebay -- reference > docs/configuration.md.new
+	@mv docs/configuration.md.new docs/configuration.md
+
+fuzz-check: ## compile the fuzz targets; needs a nightly compiler and cargo-fuzz to run them
+	$(CARGO) check --locked --manifest-path firmware-protocols/fuzz/Cargo.toml
+
+clean-peers: ## remove what the tests fetched: Kafka, the Python environment
+	rm -rf $(PEERS)
