@@ -6,10 +6,22 @@ pub mod encode;
 pub mod http;
 pub mod kafka;
 
+use self::http::HttpSink;
+use self::kafka::KafkaSink;
 use crate::buffer::Cursor;
+use crate::config::SinkOptions;
 use crate::reading::{Epoch, SequenceRange, Stream};
+use crate::units::ByteSize;
+use bytes::Bytes;
 use std::future::Future;
+use std::sync::Arc;
 use std::time::Duration;
+
+/// Longest that a sink may be told to let records gather, in milliseconds: a reading should not be older than a minute for no need.
+const LINGER_MS_MAX: u64 = 60_000;
+
+/// Least and most bytes of a run: one record with all its tags must fit, and a run is held in memory a few times over.
+const BATCH_BYTES: std::ops::RangeInclusive<u64> = 4 * 1024..=8 * 1024 * 1024;
 
 /// What a sink is asked to deliver: a run, or a node of its halving tree. The same node is the same bytes on every attempt.
 #[derive(Debug)]
@@ -32,9 +44,9 @@ pub struct Offer<'a> {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rendered {
     /// The device, or what else keeps its order: the Kafka key.
-    pub key: String,
-    /// One JSON object, without a newline.
-    pub json: Vec<u8>,
+    pub key: Arc<str>,
+    /// One JSON object, without a newline. All records of a run share one allocation.
+    pub json: Bytes,
 }
 
 /// What came of an offer.
@@ -106,4 +118,63 @@ pub trait Sink: Send + 'static {
 
     /// Whether [`Sink::recover`] must run before the next offer (at start, when fenced, after a fatal error).
     fn must_recover(&self) -> bool;
+}
+
+/// Every kind of sink: a closed set, so that the compiler finds what is missing when one is added.
+#[derive(Debug)]
+pub enum AnySink {
+    /// An HTTP endpoint.
+    Http(HttpSink),
+    /// A Kafka cluster.
+    Kafka(KafkaSink),
+}
+
+impl AnySink {
+    /// The sink of `options`, for the gateway of this name. Nothing is sent before [`Sink::recover`].
+    ///
+    /// # Errors
+    /// If the options cannot work; [`HttpOptions::problems`](http::HttpOptions::problems) and
+    /// [`KafkaOptions::problems`](kafka::KafkaOptions::problems) say more.
+    pub fn build(gateway: &str, options: &SinkOptions) -> Result<Self, SinkError> {
+        match options {
+            SinkOptions::Http(options) => HttpSink::new(options).map(Self::Http),
+            SinkOptions::Kafka(options) => KafkaSink::new(gateway, options).map(Self::Kafka),
+        }
+    }
+}
+
+impl Sink for AnySink {
+    async fn recover(&mut self, from_position: Option<i64>) -> Result<Vec<(Stream, RemoteCursor)>, SinkError> {
+        match self {
+            Self::Http(sink) => sink.recover(from_position).await,
+            Self::Kafka(sink) => sink.recover(from_position).await,
+        }
+    }
+
+    async fn deliver(&mut self, offer: &Offer<'_>) -> Outcome {
+        match self {
+            Self::Http(sink) => sink.deliver(offer).await,
+            Self::Kafka(sink) => sink.deliver(offer).await,
+        }
+    }
+
+    fn must_recover(&self) -> bool {
+        match self {
+            Self::Http(sink) => sink.must_recover(),
+            Self::Kafka(sink) => sink.must_recover(),
+        }
+    }
+}
+
+/// What both kinds of sinks ask of how runs are filled: `(path, message)` of each option that cannot work.
+fn run_problems(linger_ms: u64, batch_max: ByteSize) -> Vec<(&'static str, String)> {
+    let mut problems = Vec::new();
+    if linger_ms > LINGER_MS_MAX {
+        problems.push(("linger_ms", format!("{linger_ms} ms is too long to wait; use at most {LINGER_MS_MAX}")));
+    }
+    if !BATCH_BYTES.contains(&batch_max.0) {
+        let (least, most) = (ByteSize(*BATCH_BYTES.start()), ByteSize(*BATCH_BYTES.end()));
+        problems.push(("batch_max", format!("{batch_max} is not between {least} and {most}")));
+    }
+    problems
 }

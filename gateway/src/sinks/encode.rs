@@ -1,1 +1,309 @@
-//! Sink.
+//! Rendering: blocks become the JSON records that go upstream (docs/record-format.md has every field).
+//!
+//! A record depends on nothing but its run, its block and the pinned configuration, so a retry is the same bytes, on every
+//! machine and for ever: a change of a single byte is a new [`RENDER_VERSION`], and the old one stays for runs that are under way.
+
+mod json;
+mod records;
+mod time;
+
+use super::Rendered;
+use crate::block::columns::ReadingRow;
+use crate::block::{Block, BlockError};
+use crate::reading::{
+    AnomalyScore, Epoch, Flags, NO_HASH, Outcome, PointId, Sequence, SequenceRange, Stream, TimeQuality, Value,
+};
+use crate::site::{DeviceTags, POINTS_MAX, PointKey, Registry};
+use bytes::Bytes;
+use json::Object;
+use std::sync::Arc;
+
+/// The version of the rendering that this program pins for new runs, and the only one there is so far.
+pub const RENDER_VERSION: u8 = 1;
+
+/// The version that each record carries as `v`: it changes only if a field changes its meaning, which none is to do.
+const RECORD_VERSION: u64 = 1;
+
+/// Memory set aside for a reading: a usual one with three tags is near 400 bytes.
+const READING_BYTES_USUAL: usize = 448;
+
+/// Most points whose constant parts are kept; each takes about 300 bytes, so 5 MB. With more points than that, all are made
+/// anew from time to time.
+const POINT_PARTS_MAX: usize = 16_384;
+
+/// What rendering needs to know beside the blocks: the pinned configuration's share, and the names of the points.
+#[derive(Clone, Debug)]
+pub struct RenderContext {
+    /// The gateway's name.
+    pub gateway: String,
+    /// The data directory's epoch.
+    pub epoch: Epoch,
+    /// The tags of the devices.
+    pub tags: Arc<DeviceTags>,
+    /// What the points in blocks stand for.
+    pub registry: Arc<Registry>,
+}
+
+/// Why a run cannot be rendered.
+#[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
+pub enum RenderError {
+    /// A newer program has pinned the run.
+    #[error("rendering version {0} is not known to this program; start the newer one again that made the run")]
+    Version(u8),
+    /// A block cannot be read.
+    #[error("{stream}/{range}: {error}")]
+    Block {
+        /// Its stream.
+        stream: Stream,
+        /// Its sequences.
+        range: SequenceRange,
+        /// What is wrong with it.
+        error: BlockError,
+    },
+    /// A reading is of a point that the ledger does not have.
+    #[error("reading {sequence} is of point {}, which the ledger does not have", point.0)]
+    UnknownPoint {
+        /// The point.
+        point: PointId,
+        /// The reading.
+        sequence: Sequence,
+    },
+}
+
+/// Renders records of one configuration; keeps what is the same in every record of a point.
+#[derive(Debug)]
+pub struct Renderer {
+    context: RenderContext,
+    /// `{"v":1,"gateway":"…","epoch":"…","seq":`.
+    reading_head: Vec<u8>,
+    /// By [`PointId`].
+    points: Vec<Option<PointParts>>,
+    points_kept: usize,
+    /// `,"anomaly":0.9371` for each score; empty for unscored.
+    anomalies: Vec<Vec<u8>>,
+}
+
+/// What is the same in every reading of a point, escaped once.
+#[derive(Debug)]
+struct PointParts {
+    key: Arc<PointKey>,
+    device: Arc<str>,
+    /// `,"device":"…","point":"…"`.
+    names: Box<[u8]>,
+    /// `,"unit":"…"`, or empty.
+    unit: Box<[u8]>,
+    /// `,"tags":{…},"source":"…"`.
+    tail: Box<[u8]>,
+}
+
+/// Records on their way: all in one buffer, cut apart at the end.
+struct Batch {
+    out: Vec<u8>,
+    ends: Vec<(Arc<str>, usize)>,
+}
+
+impl Renderer {
+    /// A renderer as version `version` was, for a run that was pinned with it.
+    ///
+    /// # Errors
+    /// If this program does not know the version.
+    pub fn new(version: u8, context: RenderContext) -> Result<Self, RenderError> {
+        if version != RENDER_VERSION {
+            return Err(RenderError::Version(version));
+        }
+        let mut reading_head = Vec::new();
+        let mut object = Object::begin(&mut reading_head);
+        object.whole("v", RECORD_VERSION).text("gateway", &context.gateway).hex128("epoch", context.epoch.0);
+        object.name("seq");
+        let anomalies = (0..=u8::MAX).map(|score| anomaly_part(AnomalyScore(score))).collect();
+        Ok(Self { context, reading_head, points: Vec::new(), points_kept: 0, anomalies })
+    }
+
+    /// The records of `part` that lie in `blocks`, in order; thinned-out readings have none.
+    ///
+    /// `run` is the whole run also while it is bisected: every record names it as its batch. The blocks are of one stream, in
+    /// order, and may reach beyond the part.
+    ///
+    /// # Errors
+    /// If a block cannot be read or names a point that nobody knows.
+    pub fn render(
+        &mut self,
+        run: SequenceRange,
+        part: SequenceRange,
+        blocks: &[Block],
+    ) -> Result<Vec<Rendered>, RenderError> {
+        let mut batch = Batch { out: Vec::new(), ends: Vec::new() };
+        for block in blocks {
+            let Some(wanted) = block.range.overlap(part) else { continue };
+            let damaged = |error| RenderError::Block { stream: block.meta.stream, range: block.range, error };
+            if block.meta.stream == Stream::Readings {
+                let rows = block.readings().map_err(damaged)?;
+                batch.out.reserve(usize::try_from(wanted.count()).unwrap_or(0).saturating_mul(READING_BYTES_USUAL));
+                self.readings(&mut batch, run, wanted, block.meta.time_quality, &rows)?;
+            } else {
+                for record in block.records().map_err(damaged)? {
+                    if (wanted.first..=wanted.last).contains(&record.sequence) {
+                        let key = records::render(&mut batch.out, &self.context, block.meta.stream, run, &record);
+                        batch.finish(key);
+                    }
+                }
+            }
+        }
+        Ok(batch.cut())
+    }
+
+    fn readings(
+        &mut self,
+        batch: &mut Batch,
+        run: SequenceRange,
+        wanted: SequenceRange,
+        time_quality: TimeQuality,
+        rows: &[ReadingRow],
+    ) -> Result<(), RenderError> {
+        let batch_part = format!(",\"batch\":\"{}/{run}\"", Stream::Readings);
+        let mut dates = time::Dates::default();
+        for row in rows {
+            let skipped = row.reading.flags.contains(Flags::THINNED);
+            if skipped || !(wanted.first..=wanted.last).contains(&row.sequence) {
+                continue;
+            }
+            self.keep_parts(row.reading.point);
+            let parts = self.points.get(row.reading.point.0 as usize).and_then(Option::as_ref);
+            let Some(parts) = parts else {
+                return Err(RenderError::UnknownPoint { point: row.reading.point, sequence: row.sequence });
+            };
+            let out = &mut batch.out;
+            out.extend_from_slice(&self.reading_head);
+            json::put_whole(out, row.sequence);
+            out.extend_from_slice(&parts.names);
+            if let Some(observed_at_us) = row.reading.observed_at_us {
+                out.extend_from_slice(b",\"observed_at\":");
+                dates.put(out, observed_at_us);
+            }
+            out.extend_from_slice(b",\"received_at\":");
+            dates.put(out, row.received_at_us);
+            out.extend_from_slice(b",\"time_quality\":\"");
+            out.extend_from_slice(time_quality.name().as_bytes());
+            out.extend_from_slice(b"\",\"value\":");
+            put_outcome(out, &row.reading.outcome);
+            out.extend_from_slice(&parts.unit);
+            out.extend_from_slice(b",\"quality\":\"");
+            out.extend_from_slice(row.reading.quality.name().as_bytes());
+            out.extend_from_slice(b"\",\"flags\":[");
+            put_flags(out, row.reading.flags);
+            out.push(b']');
+            let anomaly = self.anomalies.get(usize::from(row.reading.score.0)).map_or(&[][..], Vec::as_slice);
+            out.extend_from_slice(anomaly);
+            if let Some(note) = &row.reading.note {
+                let value = row.reading.outcome.as_ref().ok().and_then(Value::as_number);
+                out.extend_from_slice(b",\"note\":");
+                json::put_text(out, &note.words(value, &parts.key.unit));
+            }
+            out.extend_from_slice(&parts.tail);
+            out.extend_from_slice(batch_part.as_bytes());
+            if row.reading.message_hash != NO_HASH {
+                out.extend_from_slice(b",\"message_hash\":");
+                json::put_hex(out, u128::from(row.reading.message_hash), 8);
+            }
+            out.push(b'}');
+            batch.finish(parts.device.clone());
+        }
+        Ok(())
+    }
+
+    /// Makes sure that the constant parts of a point are there, if anybody knows the point.
+    fn keep_parts(&mut self, id: PointId) {
+        let index = id.0 as usize;
+        if self.points.get(index).is_some_and(Option::is_some) || index >= POINTS_MAX {
+            return;
+        }
+        let Some(key) = self.context.registry.key(id) else { return };
+        if self.points_kept >= POINT_PARTS_MAX {
+            self.points.clear();
+            self.points_kept = 0;
+        }
+        if self.points.len() <= index {
+            self.points.resize_with(index + 1, || None);
+        }
+        if let Some(place) = self.points.get_mut(index) {
+            *place = Some(PointParts::new(key, &self.context.tags));
+            self.points_kept += 1;
+        }
+    }
+}
+
+impl PointParts {
+    fn new(key: Arc<PointKey>, tags: &DeviceTags) -> Self {
+        let mut names = Vec::new();
+        Object::resume(&mut names).text("device", &key.device).text("point", &key.point);
+        let mut unit = Vec::new();
+        if !key.unit.is_empty() {
+            Object::resume(&mut unit).text("unit", &key.unit);
+        }
+        let mut tail = Vec::new();
+        let mut object = Object::resume(&mut tail);
+        object.object("tags", |object| {
+            for (name, value) in tags.0.get(&*key.device).into_iter().flatten() {
+                object.text(name, value);
+            }
+        });
+        object.text("source", &key.source);
+        Self { device: key.device.clone(), key, names: names.into(), unit: unit.into(), tail: tail.into() }
+    }
+}
+
+impl Batch {
+    /// Ends the record that was just written.
+    fn finish(&mut self, key: Arc<str>) {
+        self.ends.push((key, self.out.len()));
+    }
+
+    fn cut(self) -> Vec<Rendered> {
+        let whole = Bytes::from(self.out);
+        let mut begin = 0;
+        let cut = |(key, end)| {
+            let json = whole.slice(begin..end);
+            begin = end;
+            Rendered { key, json }
+        };
+        self.ends.into_iter().map(cut).collect()
+    }
+}
+
+/// The value, or `null` with the reason why there is none.
+fn put_outcome(out: &mut Vec<u8>, outcome: &Outcome) {
+    match outcome {
+        Ok(Value::Number(number)) => json::put_number(out, *number),
+        Ok(Value::Integer(integer)) => out.extend_from_slice(itoa::Buffer::new().format(*integer).as_bytes()),
+        Ok(Value::Boolean(boolean)) => out.extend_from_slice(if *boolean { b"true" } else { b"false" }),
+        Ok(Value::Text(text)) => json::put_text(out, text),
+        Err(absence) => {
+            out.extend_from_slice(b"null,\"no_data\":\"");
+            out.extend_from_slice(absence.name().as_bytes());
+            out.push(b'"');
+            if let crate::reading::NoData::Exception(code) = absence {
+                out.extend_from_slice(b",\"exception\":");
+                json::put_whole(out, u64::from(*code));
+            }
+        }
+    }
+}
+
+fn put_flags(out: &mut Vec<u8>, flags: Flags) {
+    for (position, name) in flags.names().enumerate() {
+        out.extend_from_slice(if position == 0 { b"\"" } else { b",\"" });
+        out.extend_from_slice(name.as_bytes());
+        out.push(b'"');
+    }
+}
+
+/// `,"anomaly":0.9371`: a score as 0..1 with four decimals. No score lies so near to the middle between two that the last
+/// bit of a power, which machines may round differently, could show.
+fn anomaly_part(score: AnomalyScore) -> Vec<u8> {
+    let mut part = Vec::new();
+    if score != AnomalyScore::default() {
+        part.extend_from_slice(b",\"anomaly\":");
+        json::put_number(&mut part, (score.as_unit() * 10_000.0).round() / 10_000.0);
+    }
+    part
+}
