@@ -33,10 +33,9 @@ pub struct Run {
     pub render_version: u8,
     /// While it is bisected: the nodes of its halving tree still to offer, the next one last. Empty before any refusal.
     pub nodes: Vec<SequenceRange>,
-    /// Sequences already found delivered by the bisection, for the books when the run is resolved.
-    pub delivered: u64,
-    /// Sequences already found refused by the bisection.
-    pub refused: u64,
+    /// Records refused while nothing proves yet that the sink takes anything; the cursor has passed them, but they are
+    /// undelivered until the first success makes dead letters of them.
+    pub held: Vec<Sequence>,
 }
 
 /// The books and the place of one sink in one stream; saved as one value, so that they never disagree.
