@@ -22,6 +22,22 @@ fn false_alarms_per_month() -> f64 {
     4.0
 }
 
+/// Most false alarms a month that can be asked for: one a minute.
+const FALSE_ALARMS_PER_MONTH_MAX: f64 = 43_200.0;
+
+impl AnomalyOptions {
+    /// What is wrong, as pairs of path below these options and message.
+    #[must_use]
+    pub fn problems(&self) -> Vec<(String, String)> {
+        // Zero would ask for a detector that never speaks.
+        if self.false_alarms_per_month > 0.0 && self.false_alarms_per_month <= FALSE_ALARMS_PER_MONTH_MAX {
+            return Vec::new();
+        }
+        let message = format!("expected more than 0 and at most {FALSE_ALARMS_PER_MONTH_MAX}");
+        vec![("false_alarms_per_month".to_owned(), message)]
+    }
+}
+
 /// Readings seen before the first score: the scale must have settled.
 const WARM_UP_READINGS: u16 = 30;
 /// Weight of the newest value in the forecast: about the last five values count.

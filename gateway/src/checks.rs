@@ -45,3 +45,22 @@ pub enum Action {
     /// It becomes a dead letter.
     DeadLetter,
 }
+
+impl CheckOptions {
+    /// What is wrong, as pairs of path below these options and message.
+    #[must_use]
+    pub fn problems(&self) -> Vec<(String, String)> {
+        let mut problems = Vec::new();
+        match &self.range {
+            Some(range::RangeOptions { operating: None, possible: None }) => {
+                problems.push(("range".to_owned(), "no limits are given; add operating or possible".to_owned()));
+            }
+            Some(range) => {
+                let below = range.problems().into_iter();
+                problems.extend(below.map(|(path, message)| (format!("range.{path}"), message)));
+            }
+            None => problems.push((String::new(), "nothing is checked; add a range".to_owned())),
+        }
+        problems
+    }
+}

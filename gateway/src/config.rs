@@ -1,19 +1,134 @@
 //! The configuration: one TOML file. The options of a source, sink, check or detector stand beside its code; this file
-//! puts them together.
+//! puts them together and reads the file.
+//!
+//! Reading goes in steps, and each reports everything that it finds before the next one starts: syntax (`toml`), structure
+//! (the tree against the JSON schema of these types, so that every error has its place), meaning (names, limits, what the
+//! parts say of themselves).
+
+mod meaning;
+mod problem;
+mod redact;
+mod reference;
+mod shape;
+mod structure;
+mod suggest;
+mod tree;
+
+pub use problem::{ConfigErrors, Problem, Problems};
+pub use redact::redacted_toml;
+pub use reference::reference;
 
 use crate::anomaly::AnomalyOptions;
 use crate::buffer::WhenFull;
 use crate::checks::CheckOptions;
 use crate::sinks::http::HttpOptions;
 use crate::sinks::kafka::KafkaOptions;
+use crate::site::DeviceTags;
 use crate::sources::modbus::ModbusOptions;
 use crate::sources::mqtt::MqttOptions;
 use crate::sources::serial::SerialOptions;
 use crate::units::{ByteSize, HumanDuration};
+use problem::{Findings, Lines};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use toml::Spanned;
+use toml::de::DeTable;
+
+/// Largest file that is read, in bytes: ten thousand registers fit, a data file named by mistake does not.
+pub const FILE_BYTES_MAX: u64 = 1024 * 1024;
+
+/// A configuration that can be run.
+#[derive(Clone, Debug)]
+pub struct Loaded {
+    /// What the file says.
+    pub config: Config,
+    /// The file as it stands, for the page; see [`redacted_toml`].
+    pub text: String,
+    /// What may be meant, but should be known.
+    pub warnings: Vec<Problem>,
+}
+
+/// Reads a file and checks all of it.
+///
+/// # Errors
+/// If the file cannot be read, or with everything that is wrong in it.
+pub fn load(path: &Path) -> Result<Loaded, ConfigErrors> {
+    let file = path.display().to_string();
+    let mut bytes = Vec::new();
+    let read = File::open(path).and_then(|open| open.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes));
+    match read {
+        Err(error) => Err(ConfigErrors::Unreadable { file, error }),
+        Ok(length) if length as u64 > FILE_BYTES_MAX => Err(ConfigErrors::TooLarge { file }),
+        Ok(_) => {
+            let text = String::from_utf8(bytes)
+                .map_err(|error| ConfigErrors::NotText { file: file.clone(), at: error.utf8_error().valid_up_to() })?;
+            parse(&file, text)
+        }
+    }
+}
+
+/// Checks a text and reads it; `file` is its name in messages.
+///
+/// # Errors
+/// With everything that is wrong in it.
+pub fn parse(file: &str, text: String) -> Result<Loaded, ConfigErrors> {
+    let lines = Lines::new(&text);
+    let invalid = |findings: Findings| {
+        Err(ConfigErrors::Invalid(Problems { file: file.to_owned(), errors: findings.into_sorted() }))
+    };
+    let mut findings = Findings::default();
+
+    let (tree, syntax_errors) = DeTable::parse_recoverable(&text);
+    for error in syntax_errors {
+        findings.add(lines.problem(&error.span().unwrap_or_default(), "", syntax_message(error.message())));
+    }
+    let shape = shape::of_config();
+    if !findings.is_empty() {
+        structure::check_top(&tree, &shape, &lines, &mut findings);
+        return invalid(findings);
+    }
+    structure::check(&tree, &shape, &lines, &mut findings);
+    if !findings.is_empty() {
+        return invalid(findings);
+    }
+    let config = match typed(tree.clone()) {
+        Ok(config) => config,
+        Err(error) => {
+            findings.add(lines.problem(&error.span().unwrap_or_default(), "", error.message().to_owned()));
+            return invalid(findings);
+        }
+    };
+    let meaning = meaning::check(&config);
+    let mut placed = |(path, message): (String, String)| lines.problem(&tree::locate(&tree, &path), &path, message);
+    let warnings = meaning.warnings.into_iter().map(&mut placed).collect();
+    meaning.errors.into_iter().map(placed).for_each(|problem| findings.add(problem));
+    if !findings.is_empty() {
+        return invalid(findings);
+    }
+    Ok(Loaded { config, text, warnings })
+}
+
+/// What the parser says, in words for someone who has not read the TOML specification.
+fn syntax_message(said: &str) -> String {
+    let plain = match said.split(',').next().unwrap_or_default() {
+        "string values must be quoted" => "text must be in quotes",
+        "invalid float" | "invalid integer" | "invalid datetime" => "this is neither a number nor text in quotes",
+        "key with no value" => "expected key = value",
+        "duplicate key" => {
+            "this name is taken already; a table that may be repeated has double brackets, as [[source]]"
+        }
+        _ => said,
+    };
+    plain.to_owned()
+}
+
+fn typed(tree: Spanned<DeTable<'_>>) -> Result<Config, toml::de::Error> {
+    Config::deserialize(toml::Deserializer::from(tree))
+}
 
 /// The whole file.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -69,9 +184,12 @@ pub struct WebOptions {
 #[serde(deny_unknown_fields)]
 pub struct BufferOptions {
     /// Longest time that an accepted reading waits for the disk, in milliseconds.
+    // Below, a synchronisation of an SD card takes longer than the interval; above, a source that cannot redeliver risks
+    // more in a power cut than anyone expects.
     #[serde(default = "commit_interval_ms")]
+    #[schemars(range(min = 10, max = 5_000))]
     pub commit_interval_ms: u64,
-    /// Most space that the buffer takes on disk.
+    /// Most space that the buffer takes on disk, at least 64 MiB.
     #[serde(default = "disk_max")]
     pub disk_max: ByteSize,
     /// What happens when that is reached.
@@ -113,6 +231,56 @@ pub enum SinkOptions {
     Kafka(KafkaOptions),
     /// An HTTP endpoint.
     Http(HttpOptions),
+}
+
+impl Config {
+    /// The tags of each device, for sinks and patterns.
+    #[must_use]
+    pub fn device_tags(&self) -> DeviceTags {
+        DeviceTags(self.device.iter().map(|device| (device.id.clone(), device.tags.clone())).collect())
+    }
+
+    /// The names of the sources, in the order of the file: the position is the source's index everywhere.
+    pub fn source_names(&self) -> impl Iterator<Item = &str> {
+        self.source.iter().map(SourceOptions::name)
+    }
+
+    /// The names of the sinks, in the order of the file.
+    pub fn sink_names(&self) -> impl Iterator<Item = &str> {
+        self.sink.iter().map(SinkOptions::name)
+    }
+}
+
+impl SourceOptions {
+    /// The source's name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        match self {
+            Self::Mqtt(options) => &options.name,
+            Self::Modbus(options) => &options.name,
+            Self::Serial(options) => &options.name,
+        }
+    }
+
+    /// The device file of the serial line that the source reads, if it reads one.
+    fn serial_port(&self) -> Option<&str> {
+        match self {
+            Self::Mqtt(_) => None,
+            Self::Modbus(options) => options.url.strip_prefix("rtu://").and_then(|path| path.split('?').next()),
+            Self::Serial(options) => Some(&options.port),
+        }
+    }
+}
+
+impl SinkOptions {
+    /// The sink's name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        match self {
+            Self::Kafka(options) => &options.name,
+            Self::Http(options) => &options.name,
+        }
+    }
 }
 
 impl Default for WebOptions {

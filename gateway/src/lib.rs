@@ -8,6 +8,7 @@ pub mod backoff;
 pub mod block;
 pub mod buffer;
 pub mod checks;
+pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod decode;

@@ -38,6 +38,29 @@ pub struct Violation {
 }
 
 impl RangeOptions {
+    /// What is wrong, as pairs of path below these options and message.
+    #[must_use]
+    pub fn problems(&self) -> Vec<(String, String)> {
+        let mut problems = Vec::new();
+        let mut problem = |path: &str, message: &str| problems.push((path.to_owned(), message.to_owned()));
+        for (path, pair) in [("operating", self.operating), ("possible", self.possible)] {
+            match pair {
+                Some([low, high]) if !(low.is_finite() && high.is_finite()) => {
+                    problem(path, "expected two finite numbers");
+                }
+                Some([low, high]) if low > high => problem(path, "the lowest value comes first"),
+                _ => {}
+            }
+        }
+        if let (Some([low, high]), Some([lowest, highest])) = (self.operating, self.possible)
+            && lowest <= highest
+            && (low < lowest || high > highest)
+        {
+            problem("operating", "the operating range must lie inside the possible range");
+        }
+        problems
+    }
+
     /// The gravest violation of a value, if any.
     #[must_use]
     pub fn check(&self, value: f64) -> Option<Violation> {

@@ -1,0 +1,225 @@
+//! Checks what a well-formed file says: names, limits, and how its parts go together.
+
+use super::{Config, SinkOptions, SourceOptions};
+use crate::site::{NAME_BYTES_MAX, PointPattern};
+use std::collections::HashMap;
+use std::net::SocketAddr;
+
+/// Most sources: each has its own task, connection and counters on the page.
+const SOURCES_MAX: usize = 64;
+
+/// Most sinks: each keeps a cursor in every stream and holds delivered chunks back until it has them, too.
+const SINKS_MAX: usize = 16;
+
+/// Most devices with tags; more than the points allow would be without a reading.
+const DEVICES_MAX: usize = 10_000;
+
+/// Most tags of a device: every reading of it carries them upstream.
+const TAGS_MAX: usize = 32;
+
+/// Most checks, and most anomaly rules: a new point is matched against all of them.
+const RULES_MAX: usize = 1_000;
+
+/// Longest id of a gateway and name of a source or sink, in bytes: they are part of every key, client id and metric.
+const ID_BYTES_MAX: usize = 64;
+
+/// Least disk space: one open and one sealed chunk of each family, the ledger and the ballast fit.
+const DISK_BYTES_MIN: u64 = 64 << 20;
+
+/// What was found: pairs of path and message.
+#[derive(Debug, Default)]
+pub(super) struct Meaning {
+    /// What must be changed.
+    pub(super) errors: Vec<(String, String)>,
+    /// What may be meant, but should be known.
+    pub(super) warnings: Vec<(String, String)>,
+}
+
+/// Checks the whole configuration.
+pub(super) fn check(config: &Config) -> Meaning {
+    let mut meaning = Meaning::default();
+    meaning.gateway(config);
+    meaning.counts(config);
+    meaning.devices(config);
+    meaning.sources(&config.source);
+    meaning.sinks(&config.sink);
+    for (index, check) in config.check.iter().enumerate() {
+        meaning.pattern(&format!("check[{index}].points"), &check.points);
+        meaning.part(&format!("check[{index}]"), check.problems());
+    }
+    for (index, anomaly) in config.anomaly.iter().enumerate() {
+        meaning.pattern(&format!("anomaly[{index}].points"), &anomaly.points);
+        meaning.part(&format!("anomaly[{index}]"), anomaly.problems());
+    }
+    meaning
+}
+
+impl Meaning {
+    fn error(&mut self, path: impl Into<String>, message: impl Into<String>) {
+        self.errors.push((path.into(), message.into()));
+    }
+
+    fn warning(&mut self, path: impl Into<String>, message: impl Into<String>) {
+        self.warnings.push((path.into(), message.into()));
+    }
+
+    /// Takes over what a part of the configuration found out about itself.
+    fn part<P: std::fmt::Display>(&mut self, path: &str, problems: Vec<(P, String)>) {
+        for (below, message) in problems {
+            self.error(format!("{path}.{below}").trim_end_matches('.'), message);
+        }
+    }
+
+    fn pattern(&mut self, path: &str, points: &str) {
+        if PointPattern::parse(points).is_none() {
+            self.error(path, "expected device/point, where * stands for any run of characters, such as \"boiler-*/*\"");
+        }
+    }
+
+    fn gateway(&mut self, config: &Config) {
+        if let Err(message) = check_id(&config.gateway.id) {
+            self.error("gateway.id", message);
+        }
+        if config.gateway.data_dir.as_os_str().is_empty() {
+            self.error("gateway.data_dir", "expected the path of a folder");
+        }
+        match listens_on_loopback(&config.web.listen) {
+            Some(true) => {}
+            Some(false) => self.warning(
+                "web.listen",
+                "the page has no login yet: everyone in this network can read it; 127.0.0.1 keeps it to this machine",
+            ),
+            None => {
+                self.error("web.listen", "expected an address and port, such as \"127.0.0.1:8080\" or \"[::1]:8080\"");
+            }
+        }
+        if config.buffer.disk_max.0 < DISK_BYTES_MIN {
+            self.error("buffer.disk_max", "the buffer needs at least 64 MiB");
+        }
+    }
+
+    fn counts(&mut self, config: &Config) {
+        let counts = [
+            ("source", config.source.len(), SOURCES_MAX),
+            ("sink", config.sink.len(), SINKS_MAX),
+            ("device", config.device.len(), DEVICES_MAX),
+            ("check", config.check.len(), RULES_MAX),
+            ("anomaly", config.anomaly.len(), RULES_MAX),
+        ];
+        for (path, count, max) in counts {
+            if count > max {
+                self.error(path, format!("there are {count}, and at most {max} are possible"));
+            }
+        }
+        if config.source.is_empty() {
+            self.warning("", "there is no [[source]]: nothing will be read");
+        }
+        if config.sink.is_empty() {
+            self.warning("", "there is no [[sink]]: readings are kept in the buffer and go nowhere");
+        }
+    }
+
+    fn devices(&mut self, config: &Config) {
+        self.unique("device", "id", config.device.iter().map(|device| device.id.as_str()));
+        for (index, device) in config.device.iter().enumerate() {
+            let path = format!("device[{index}]");
+            if let Err(message) = check_text(&device.id) {
+                self.error(format!("{path}.id"), message);
+            }
+            if device.tags.len() > TAGS_MAX {
+                self.error(format!("{path}.tags"), format!("a device may have at most {TAGS_MAX} tags"));
+            }
+            for (tag, value) in &device.tags {
+                if let Err(message) = check_text(tag).and_then(|()| check_text(value)) {
+                    self.error(super::tree::join(&format!("{path}.tags"), tag), message);
+                }
+            }
+        }
+    }
+
+    fn sources(&mut self, sources: &[SourceOptions]) {
+        self.unique("source", "name", sources.iter().map(SourceOptions::name));
+        let mut ports = HashMap::new();
+        for (index, source) in sources.iter().enumerate() {
+            let path = format!("source[{index}]");
+            if let Err(message) = check_id(source.name()) {
+                self.error(format!("{path}.name"), message);
+            }
+            if let Some(port) = source.serial_port()
+                && let Some(first) = ports.insert(port, index)
+            {
+                let key = if matches!(source, SourceOptions::Modbus(_)) { "url" } else { "port" };
+                let message = format!("source[{first}] already has this serial port; one line has one reader");
+                self.error(format!("{path}.{key}"), message);
+            }
+            match source {
+                SourceOptions::Mqtt(options) => {
+                    self.url(&path, &options.url, "username and password_file");
+                }
+                SourceOptions::Modbus(options) => self.url(&path, &options.url, "none, Modbus knows no users"),
+                SourceOptions::Serial(_) => {}
+            }
+        }
+    }
+
+    fn sinks(&mut self, sinks: &[SinkOptions]) {
+        self.unique("sink", "name", sinks.iter().map(SinkOptions::name));
+        for (index, sink) in sinks.iter().enumerate() {
+            let path = format!("sink[{index}]");
+            if let Err(message) = check_id(sink.name()) {
+                self.error(format!("{path}.name"), message);
+            }
+            match sink {
+                SinkOptions::Http(options) => self.part(&path, options.problems()),
+                SinkOptions::Kafka(options) => self.part(&path, options.problems()),
+            }
+        }
+    }
+
+    /// A URL has no user or password in it: the file is shown on the page and sent around.
+    fn url(&mut self, path: &str, url: &str, instead: &str) {
+        if super::redact::has_user(url) {
+            self.error(
+                format!("{path}.url"),
+                format!("a user or password does not belong into the URL, since this file is no secret; use {instead}"),
+            );
+        }
+    }
+
+    fn unique<'a>(&mut self, list: &str, key: &str, names: impl Iterator<Item = &'a str>) {
+        let mut seen = HashMap::new();
+        for (index, name) in names.enumerate() {
+            if let Some(first) = seen.get(name) {
+                let message = format!("{list}[{first}] already has this {key}; each needs its own");
+                self.error(format!("{list}[{index}].{key}"), message);
+            } else {
+                seen.insert(name, index);
+            }
+        }
+    }
+}
+
+/// An id goes into keys, topics, client ids and file names.
+fn check_id(id: &str) -> Result<(), String> {
+    let fit = id.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte));
+    if fit && (1..=ID_BYTES_MAX).contains(&id.len()) {
+        return Ok(());
+    }
+    Err(format!("expected 1 to {ID_BYTES_MAX} letters, digits, '-', '_' or '.'"))
+}
+
+/// A name that people see.
+fn check_text(text: &str) -> Result<(), String> {
+    if (1..=NAME_BYTES_MAX).contains(&text.len()) && !text.chars().any(char::is_control) {
+        return Ok(());
+    }
+    Err(format!("expected 1 to {NAME_BYTES_MAX} bytes without control characters"))
+}
+
+/// Whether an address is on this machine only; `None` if it is no address.
+fn listens_on_loopback(listen: &str) -> Option<bool> {
+    if let Some(port) = listen.strip_prefix("localhost:") {
+        return port.parse::<u16>().is_ok().then_some(true);
+    }
+    listen.parse::<SocketAddr>().ok().map(|address| address.ip().is_loopback())
+}
