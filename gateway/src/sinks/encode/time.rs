@@ -68,7 +68,7 @@ fn date_text(day: i64) -> DateText {
 }
 
 /// The two decimal digits of a number in 0..=99.
-#[expect(clippy::cast_sign_loss, reason = "a digit is in 0..=9")]
+#[expect(clippy::cast_possible_truncation, reason = "a digit is in 0..=9")]
 fn two_digits(number: i64) -> [u8; 2] {
     let digit = |value: i64| b'0' + value.rem_euclid(10) as u8;
     [digit(number / 10), digit(number)]
