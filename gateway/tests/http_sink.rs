@@ -10,9 +10,9 @@ use bytes::Bytes;
 use flate2::read::GzDecoder;
 use forebay::buffer::Cursor;
 use forebay::reading::{Epoch, SequenceRange, Stream};
+use forebay::secret::SecretFile;
 use forebay::sinks::http::{HttpAuth, HttpCompression, HttpFormat, HttpOptions, HttpSink};
 use forebay::sinks::{Offer, Outcome, Rendered, Sink as _, SinkError};
-use forebay::secret::SecretFile;
 use std::io::Read as _;
 use std::sync::{Arc, Mutex, Once};
 use std::time::Duration;
@@ -143,7 +143,8 @@ async fn a_redirect_is_not_followed_and_its_target_is_named() {
     })
     .await;
     let location = target.clone();
-    let url = endpoint(move |_, _| (StatusCode::PERMANENT_REDIRECT, [("location", location.clone())]).into_response()).await;
+    let url =
+        endpoint(move |_, _| (StatusCode::PERMANENT_REDIRECT, [("location", location.clone())]).into_response()).await;
     match deliver(&mut started(&options(url)).await).await {
         Outcome::Pause { reason } => assert!(reason.contains(&target), "{reason}"),
         other => panic!("{other:?}"),
