@@ -76,10 +76,10 @@ fn keys(text: &mut String, path: &str, table: &Table) -> fmt::Result {
         };
         writeln!(text, "| `{}` | {} | {default} | {} |", key.name, type_name(&key.shape), cell(&key.description))?;
     }
-    for key in &table.keys {
-        below(text, &format!("{path}.{}", key.name), &key.shape)?;
-    }
-    Ok(())
+    // Words first: after the heading of a table below they would seem to be its own.
+    let (words, tables): (Vec<&Key>, Vec<&Key>) =
+        table.keys.iter().partition(|key| matches!(key.shape, Shape::Choice(_)));
+    words.iter().chain(&tables).try_for_each(|key| below(text, &format!("{path}.{}", key.name), &key.shape))
 }
 
 /// What a key's type has to tell beyond its line in the table.
