@@ -20,3 +20,4 @@ pub mod site;
 pub mod sources;
 pub mod status;
 pub mod units;
+pub mod web;

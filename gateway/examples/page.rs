@@ -1,0 +1,295 @@
+//! Serves the page with a made-up plant, for working on its look: `cargo run --example page [calm|trouble|empty|starting]`.
+
+use forebay::block::records::Severity;
+use forebay::buffer::{Ends, Usage};
+use forebay::clock::Clock;
+use forebay::reading::{AnomalyScore, Flags, NoData, Quality, Stream, Value};
+use forebay::site::Registry;
+use forebay::status::{HasHealth, PointLive, SinkStatus, SourceStatus, State, Status, Trouble};
+use forebay::web::{WebState, serve};
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+const CONFIG: &str = r#"# The gateway of line 2.
+[gateway]
+id = "plant-7-line-2"
+data_dir = "/var/lib/forebay"
+
+[buffer]
+disk_max = "2 GiB"
+
+[[source]]
+type = "mqtt"
+name = "plant-broker"
+url = "mqtt://127.0.0.1:1883"
+
+[[source.subscribe]]
+filter = "plant/+/+"
+device = "{2}"
+point = "{3}"
+payload = { format = "json", value = "/value", time = "/ts" }
+
+[[source]]
+type = "modbus"
+name = "boiler-bus"
+url = "rtu:///dev/serial/by-id/usb-FTDI_USB-RS485_Cable_FT1234-if00-port0?baud=19200&parity=even"
+
+[[sink]]
+type = "http"
+name = "cloud"
+url = "https://ingest.example.com/v1/readings"
+token_file = "cloud-token"
+"#;
+
+const MINUTE_US: i64 = 60_000_000;
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> anyhow::Result<()> {
+    let mood = std::env::args().nth(1).unwrap_or_else(|| "trouble".to_owned());
+    let clock = Clock::system();
+    let now_us = clock.tick().wall_us;
+    let trouble = mood == "trouble";
+    let empty = mood == "empty" || mood == "starting";
+
+    let registry = Arc::new(Registry::default());
+    let mut status = Status::default();
+    "plant-7-line-2".clone_into(&mut status.gateway);
+    status.started_us = now_us - 5 * 24 * 60 * MINUTE_US;
+    if !empty {
+        status.sources = sources(trouble, now_us);
+        status.sinks = sinks(trouble, now_us);
+    }
+    let status = Arc::new(status);
+    if mood != "starting" {
+        status.set_ready();
+    }
+    if trouble {
+        troubles(&status, now_us);
+    }
+    if !empty {
+        points(&registry, &status, trouble, now_us)?;
+    }
+    let usage = Usage {
+        disk_bytes: if trouble { 816_043_786 } else { 41 << 20 },
+        disk_bytes_max: 2 << 30,
+        quarantine_bytes: 0,
+        chunks: 52,
+        free_bytes: 12 << 30,
+        oldest_time_us: Some(now_us - 52 * MINUTE_US),
+    };
+    let (_usage, usage) = watch::channel(usage);
+    let mut first = Ends::default();
+    first[Stream::Readings.index()].next = 35_600_000;
+    first[Stream::Readings.index()].oldest = 35_600_000 - 1_240_000;
+    first[Stream::DeadLetters.index()].next = 3;
+    let (ends_out, ends) = watch::channel(first);
+
+    let stop = CancellationToken::new();
+    let listener = TcpListener::bind(("127.0.0.1", port())).await?;
+    let state = WebState {
+        status: status.clone(),
+        registry,
+        usage,
+        ends,
+        config_toml: CONFIG.into(),
+        clock,
+        version: env!("CARGO_PKG_VERSION"),
+    };
+    let life = async {
+        if empty {
+            return std::future::pending().await;
+        }
+        loop {
+            live(&status, &ends_out, trouble);
+            tokio::time::sleep(Duration::from_millis(500)).await;
+        }
+    };
+    tokio::select! {
+        () = serve(listener, state, stop) => {}
+        () = life => {}
+    }
+    Ok(())
+}
+
+fn port() -> u16 {
+    std::env::var("PORT").ok().and_then(|port| port.parse().ok()).unwrap_or(8080)
+}
+
+fn sources(trouble: bool, now_us: i64) -> Vec<Arc<SourceStatus>> {
+    let source = |name: &str, kind, address: &str, accepted: u64, missed: u64| {
+        let mut source = SourceStatus::default();
+        name.clone_into(&mut source.name);
+        address.clone_into(&mut source.address);
+        source.kind = kind;
+        source.received.add(accepted);
+        source.accepted.add(accepted);
+        source.missed.add(missed);
+        source.set_state(State::Live, now_us - 300 * MINUTE_US);
+        Arc::new(source)
+    };
+    let bus = source(
+        "boiler-bus",
+        "modbus",
+        "rtu:///dev/serial/by-id/usb-FTDI_USB-RS485_Cable",
+        9_100_000,
+        if trouble { 360 } else { 0 },
+    );
+    if trouble {
+        bus.set_error(
+            State::Degraded,
+            "unit 4: no reply within 500 ms (3 in a row); backing off to one poll in 30 s; check wiring and unit id",
+            now_us - 6 * MINUTE_US,
+        );
+    }
+    let broker = source("plant-broker", "mqtt", "mqtt://127.0.0.1:1883", 26_400_000, 0);
+    broker.duplicate.add(if trouble { 12 } else { 0 });
+    vec![broker, bus, source("probe", "serial", "/dev/ttyUSB0 · firmware 1.4", 120_000, 0)]
+}
+
+fn sinks(trouble: bool, now_us: i64) -> Vec<Arc<SinkStatus>> {
+    let readings = Stream::Readings.index();
+    let sink = |name: &str, kind, address: &str, waiting: u64| {
+        let mut sink = SinkStatus::default();
+        name.clone_into(&mut sink.name);
+        address.clone_into(&mut sink.address);
+        sink.kind = kind;
+        sink.delivered[readings].set(35_600_000 - waiting);
+        sink.backlog[readings].set(waiting);
+        sink.set_state(State::Live, now_us - 300 * MINUTE_US);
+        Arc::new(sink)
+    };
+    let cloud = sink("cloud", "http", "https://ingest.example.com/v1/readings", if trouble { 1_240_000 } else { 96 });
+    let mut all = vec![sink("plant-kafka", "kafka", "10.0.0.5:9092", 40), cloud.clone()];
+    if trouble {
+        cloud.set_error(State::Degraded, "catching up after 503 service unavailable", now_us - 3 * MINUTE_US);
+        let audit = sink("audit", "http", "https://audit.example.com/readings", 0);
+        audit.set_error(State::Paused, "401 unauthorized: check token_file", now_us - 90 * MINUTE_US);
+        audit.refused[readings].set(2);
+        all.push(audit);
+    }
+    all
+}
+
+fn troubles(status: &Status, now_us: i64) {
+    let raise = |subject: &str, what: &str, advice: &str, severity, minutes: i64| {
+        let trouble = Trouble {
+            subject: subject.to_owned(),
+            what: what.to_owned(),
+            advice: advice.to_owned(),
+            severity,
+            since_us: now_us - minutes * MINUTE_US,
+        };
+        status.raise(&format!("{subject}/{what}"), trouble);
+    };
+    let advice = "check its wiring and unit id";
+    raise("boiler-bus", "unit 4 does not answer; the other 11 units keep their rate", advice, Severity::Warning, 6);
+    let advice = "put a valid token into its token_file, then restart the gateway";
+    raise("audit", "the endpoint refuses the credentials (401)", advice, Severity::Error, 90);
+}
+
+fn points(registry: &Registry, status: &Status, trouble: bool, now_us: i64) -> anyhow::Result<()> {
+    let mut all = Vec::new();
+    let mut add = |device: &str, point: &str, unit: &str, live: PointLive| -> anyhow::Result<()> {
+        let id = registry.intern(device, point, unit, "boiler-bus")?;
+        all.resize(all.len().max(id.0 as usize + 1), None);
+        if let Some(place) = all.get_mut(id.0 as usize) {
+            *place = Some(live);
+        }
+        Ok(())
+    };
+    let good = |middle: f32, swing: f32| live_point(middle, swing, now_us);
+    add("boiler-3", "flow", "m³/h", good(18.4, 2.0))?;
+    add("probe-1", "vibration", "mm/s", good(0.42, 0.1))?;
+    let mut unusual = good(71.0, 0.4);
+    if trouble {
+        for (index, value) in unusual.sparkline.iter_mut().rev().take(12).enumerate() {
+            #[expect(clippy::cast_precision_loss, reason = "a drawing")]
+            let drop = 19.0 - index as f32 * 1.6;
+            *value -= drop;
+        }
+        unusual.outcome = Ok(Value::Number(52.1));
+        unusual.flags.insert(Flags::ANOMALY);
+        unusual.quality = Quality::Uncertain;
+        unusual.score = AnomalyScore(120);
+        "19 °C below what this hour usually shows".clone_into(&mut unusual.note);
+    }
+    add("boiler-3", "supply_temp", "°C", unusual)?;
+    let mut silent = good(64.0, 1.0);
+    if trouble {
+        silent.outcome = Err(NoData::Timeout);
+        silent.quality = Quality::Bad;
+        silent.flags.insert(Flags::NO_DATA);
+    }
+    add("boiler-4", "supply_temp", "°C", silent)?;
+    let mut high = good(6.2, 0.5);
+    if trouble {
+        high.outcome = Ok(Value::Number(8.71));
+        high.flags.insert(Flags::OPERATING_RANGE);
+        high.quality = Quality::Uncertain;
+        "above its operating range of 2 to 8 bar".clone_into(&mut high.note);
+    }
+    add("boiler-3", "pressure", "bar", high)?;
+    let mut tank = good(3.2, 0.0);
+    tank.received_at_us -= if trouble { 34 * MINUTE_US } else { 0 };
+    add("tank-1", "level", "m", tank)?;
+    let mut mode = good(0.0, 0.0);
+    mode.outcome = Ok(Value::Text("Heating, stage 2 of 3".into()));
+    mode.sparkline.clear();
+    add("boiler-3", "operating_mode", "", mode)?;
+    let mut pump = good(0.0, 0.0);
+    pump.outcome = Ok(Value::Boolean(true));
+    pump.sparkline.clear();
+    add("pump-2", "running", "", pump)?;
+    for unit in 1..=240_u8 {
+        add(&format!("meter-{unit:03}"), "active_power", "kW", good(40.0 + f32::from(unit), 6.0))?;
+    }
+    status.update_points(|points| *points = all);
+    Ok(())
+}
+
+fn live_point(middle: f32, swing: f32, now_us: i64) -> PointLive {
+    let sparkline: VecDeque<f32> = (0..60_u8).map(|step| wave(middle, swing, f32::from(step))).collect();
+    PointLive {
+        outcome: Ok(Value::Number(f64::from(middle))),
+        received_at_us: now_us,
+        quality: Quality::Good,
+        flags: Flags::default(),
+        score: AnomalyScore(1),
+        note: String::new(),
+        sparkline,
+    }
+}
+
+fn wave(middle: f32, swing: f32, step: f32) -> f32 {
+    middle + swing * ((step * 0.7).sin() * 0.5 + (step * 0.23).cos() * 0.3 + (step * 2.9).sin() * 0.2)
+}
+
+/// Half a second of the plant's life.
+fn live(status: &Status, ends: &watch::Sender<Ends>, trouble: bool) {
+    let readings = Stream::Readings.index();
+    for (source, half_a_second) in status.sources.iter().zip([155, 48, 3]) {
+        source.received.add(half_a_second);
+        source.accepted.add(half_a_second);
+    }
+    ends.send_modify(|ends| ends[readings].next += 206);
+    for (index, sink) in status.sinks.iter().enumerate() {
+        let waiting = sink.backlog[readings].get();
+        let taken = if index == 1 && trouble { 15_500.min(waiting) } else { 206 };
+        sink.delivered[readings].set(sink.delivered[readings].get() + taken);
+        sink.backlog[readings].set(waiting + 206 - taken.min(waiting + 206));
+    }
+    status.flagged.add(u64::from(trouble));
+    status.ingest_turns.add(1);
+    status.commits.add(2);
+    status.last_commit_us.set(3_400);
+    status.update_points(|points| {
+        if let Some(Some(flow)) = points.first_mut() {
+            flow.sparkline.rotate_left(1);
+            flow.outcome = Ok(Value::Number(flow.sparkline.back().copied().unwrap_or_default().into()));
+        }
+    });
+}

@@ -1,0 +1,168 @@
+//! How one point is shown: value, state and a sentence.
+
+use super::sparkline::{self, Sparkline};
+use super::words::{self, Moment};
+use crate::reading::{Flags, NoData, UnixMicros, Value};
+use crate::site::PointKey;
+use crate::status::PointLive;
+use serde::Serialize;
+
+/// A point without a new value for this long is called quiet. A gateway cannot know how often an MQTT device means to
+/// speak; five minutes is longer than any usual poll, and the word is neutral.
+const QUIET_AFTER_US: i64 = 5 * 60 * 1_000_000;
+
+/// Longest text value that a card shows, in characters.
+const TEXT_CHARS_MAX: usize = 40;
+
+/// How a point is, the worst last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum PointState {
+    /// Nothing spoke.
+    Good,
+    /// No new value for a while.
+    Quiet,
+    /// A check spoke, with less to say than the ones below.
+    Uncertain,
+    /// The last sample had no value.
+    NoData,
+    /// The detector spoke.
+    Unusual,
+    /// Outside the operating range.
+    OutOfRange,
+    /// Outside what is possible.
+    Impossible,
+}
+
+impl PointState {
+    /// The state of a point.
+    pub(super) fn of(live: &PointLive, now_us: UnixMicros) -> Self {
+        use crate::reading::Quality;
+        if live.outcome.is_err() {
+            return Self::NoData;
+        }
+        if live.flags.contains(Flags::POSSIBLE_RANGE) {
+            return Self::Impossible;
+        }
+        if live.flags.contains(Flags::OPERATING_RANGE) {
+            return Self::OutOfRange;
+        }
+        if live.flags.contains(Flags::ANOMALY) {
+            return Self::Unusual;
+        }
+        if live.quality != Quality::Good {
+            return Self::Uncertain;
+        }
+        if now_us.saturating_sub(live.received_at_us) >= QUIET_AFTER_US {
+            return Self::Quiet;
+        }
+        Self::Good
+    }
+
+    /// Whether someone should look at it.
+    pub(super) fn asks_for_a_look(self) -> bool {
+        self > Self::Quiet
+    }
+
+    /// What the page calls it.
+    pub(super) fn word(self) -> &'static str {
+        match self {
+            Self::Good => "good",
+            Self::Quiet => "quiet",
+            Self::Uncertain => "uncertain",
+            Self::NoData => "no data",
+            Self::Unusual => "unusual",
+            Self::OutOfRange => "out of range",
+            Self::Impossible => "impossible",
+        }
+    }
+
+    /// The class that gives it shape and colour.
+    pub(super) fn tone(self) -> &'static str {
+        match self {
+            Self::Good => "good",
+            Self::Quiet => "idle",
+            Self::Uncertain | Self::NoData => "warn",
+            Self::Unusual | Self::OutOfRange | Self::Impossible => "bad",
+        }
+    }
+}
+
+/// A point as a card or a line of the table.
+pub(super) struct PointView {
+    /// The device's name.
+    pub(super) device: String,
+    /// The quantity's name, with spaces where people would write them.
+    pub(super) point: String,
+    /// The unit.
+    pub(super) unit: String,
+    /// The source's name.
+    pub(super) source: String,
+    /// The value, rounded; a dash where there is none.
+    pub(super) value: String,
+    /// Whether the value is words rather than a number.
+    pub(super) is_text: bool,
+    /// Its state.
+    pub(super) state: PointState,
+    /// What there is to say about it.
+    pub(super) sentence: String,
+    /// When the last sample came.
+    pub(super) received: Moment,
+    /// The last values.
+    pub(super) line: Option<Sparkline>,
+}
+
+impl PointView {
+    /// A point seen from `now_us`; `None` stands for one that has not spoken since the start.
+    pub(super) fn new(key: &PointKey, live: Option<&PointLive>, now_us: UnixMicros) -> Self {
+        let line = live.and_then(|live| sparkline::draw(&live.sparkline));
+        Self {
+            device: key.device.to_string(),
+            point: key.point.replace('_', " "),
+            unit: key.unit.to_string(),
+            source: key.source.to_string(),
+            value: live.and_then(|live| live.outcome.as_ref().ok()).map_or_else(|| "–".to_owned(), value),
+            is_text: live.is_some_and(|live| matches!(live.outcome, Ok(Value::Text(_) | Value::Boolean(_)))),
+            state: live.map_or(PointState::Quiet, |live| PointState::of(live, now_us)),
+            sentence: live.map_or_else(|| "no value since the start".to_owned(), |live| sentence(live, line.as_ref())),
+            received: Moment::new(live.map_or(now_us, |live| live.received_at_us), now_us),
+            line,
+        }
+    }
+}
+
+fn value(value: &Value) -> String {
+    match value {
+        Value::Number(number) => words::number(*number),
+        Value::Integer(integer) => words::integer(*integer),
+        Value::Boolean(true) => "on".to_owned(),
+        Value::Boolean(false) => "off".to_owned(),
+        Value::Text(text) if text.chars().count() > TEXT_CHARS_MAX => {
+            text.chars().take(TEXT_CHARS_MAX - 1).chain(['…']).collect()
+        }
+        Value::Text(text) => text.to_string(),
+    }
+}
+
+fn sentence(live: &PointLive, line: Option<&Sparkline>) -> String {
+    if !live.note.is_empty() {
+        return live.note.clone();
+    }
+    if let Err(no_data) = live.outcome {
+        return match no_data {
+            NoData::Timeout => "the device did not answer in time".to_owned(),
+            NoData::Exception(code) => format!("the device answered with exception {code}"),
+            NoData::NotAvailable => "the device says: not available".to_owned(),
+            NoData::NotConnected => "there is no connection to the device".to_owned(),
+            NoData::NotFinite => "the device sent no finite number".to_owned(),
+        };
+    }
+    let Some(line) = line else { return String::new() };
+    let (min, max) = (words::number(line.min.into()), words::number(line.max.into()));
+    let values = live.sparkline.len();
+    if min == max {
+        format!("{min} for the last {values} values")
+    } else {
+        format!("{min} to {max} in the last {values} values")
+    }
+}

@@ -1,0 +1,293 @@
+//! `/points`: every point, filtered, 200 a page; and the cards to watch on the overview.
+
+use super::live::Shared;
+use super::pages::{self, Frame, Screen};
+use super::point::{PointState, PointView};
+use super::words;
+use crate::reading::{PointId, UnixMicros, Value};
+use crate::site::{PointKey, Registry};
+use crate::status::{PointLive, Status};
+use askama::Template;
+use axum::extract::{Query, State};
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::Response;
+use serde::{Deserialize, Serialize};
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// Points on one page: a table that a phone still scrolls smoothly.
+const PAGE_POINTS: usize = 200;
+
+/// Cards on the overview: what fits a screen or two; the rest is one tap away.
+const WATCHED_MAX: usize = 12;
+
+/// Longest filter that is used, in characters: names have at most 128 bytes.
+const FILTER_CHARS_MAX: usize = 128;
+
+/// What is asked of the list, in the address.
+#[derive(Clone, Debug, Default, Deserialize)]
+pub(super) struct Ask {
+    /// Words that must all be found in device, point, unit or source.
+    #[serde(default)]
+    filter: String,
+    /// `look` for only those that someone should look at; anything else for all.
+    #[serde(default)]
+    show: String,
+    /// Page, counted from 1.
+    #[serde(default)]
+    page: Option<usize>,
+}
+
+/// A point and its number.
+type Entry = (Arc<PointKey>, PointId);
+
+/// All points by device and name; sorted again only when new ones appear, since 100 000 take a while.
+#[derive(Debug, Default)]
+pub(super) struct Order(Mutex<Arc<Vec<Entry>>>);
+
+impl Order {
+    fn points(&self, registry: &Registry) -> Arc<Vec<Entry>> {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let fresh = registry.since(known.len());
+        if !fresh.is_empty() {
+            let mut all = known.to_vec();
+            let first = all.len();
+            let numbered = fresh.into_iter().enumerate();
+            all.extend(numbered.filter_map(|(index, key)| Some((key, PointId(u32::try_from(first + index).ok()?)))));
+            all.sort_by(|a, b| (&a.0.device, &a.0.point, a.1).cmp(&(&b.0.device, &b.0.point, b.1)));
+            *known = Arc::new(all);
+        }
+        known.clone()
+    }
+}
+
+/// One page of the list.
+#[derive(Template)]
+#[template(path = "points_table.html")]
+struct Table {
+    rows: Vec<PointView>,
+    /// Where this page begins and ends, counted from 1.
+    first: usize,
+    last: usize,
+    matching: usize,
+    known: usize,
+    narrowed: bool,
+    this: String,
+    previous: Option<String>,
+    next: Option<String>,
+}
+
+#[derive(Template)]
+#[template(path = "points.html")]
+struct Page {
+    frame: Frame,
+    table: String,
+    filter: String,
+    only_looks: bool,
+}
+
+/// What is asked, tidied.
+struct Selection {
+    filter: String,
+    words: Vec<String>,
+    only_looks: bool,
+    page: usize,
+}
+
+impl Selection {
+    fn new(ask: Ask) -> Self {
+        let filter: String = ask.filter.trim().chars().take(FILTER_CHARS_MAX).collect();
+        let words = filter.to_lowercase().split_whitespace().map(ToOwned::to_owned).collect();
+        Self { words, filter, only_looks: ask.show == "look", page: ask.page.unwrap_or(1).max(1) }
+    }
+
+    fn takes(&self, key: &PointKey) -> bool {
+        if self.words.is_empty() {
+            return true;
+        }
+        let name = format!("{} {} {} {}", key.device, key.point, key.unit, key.source).to_lowercase();
+        let spaced = name.replace('_', " ");
+        self.words.iter().all(|word| name.contains(word) || spaced.contains(word))
+    }
+
+    /// The entries of the page, and how many match in all.
+    fn page(&self, order: &[Entry], status: &Status, now_us: UnixMicros) -> (Vec<Entry>, usize) {
+        status.read_points(|live| {
+            let looks =
+                |id: PointId| live_of(live, id).is_some_and(|live| PointState::of(live, now_us).asks_for_a_look());
+            let skip = (self.page - 1).saturating_mul(PAGE_POINTS);
+            let (mut matching, mut taken) = (0, Vec::new());
+            for entry in order.iter().filter(|(key, id)| self.takes(key) && (!self.only_looks || looks(*id))) {
+                if matching >= skip && taken.len() < PAGE_POINTS {
+                    taken.push(entry.clone());
+                }
+                matching += 1;
+            }
+            (taken, matching)
+        })
+    }
+
+    fn address(&self, page: usize) -> String {
+        let mut query =
+            form_urlencoded(&[("filter", &self.filter), ("show", if self.only_looks { "look" } else { "" })]);
+        if page > 1 {
+            query.push_str(&format!("{}page={page}", if query.is_empty() { "" } else { "&" }));
+        }
+        if query.is_empty() { "/points".to_owned() } else { format!("/points?{query}") }
+    }
+}
+
+/// The query of an address from what is not empty; everything but letters and digits is escaped (RFC 3986, section 2.1).
+fn form_urlencoded(pairs: &[(&str, &str)]) -> String {
+    let escape = |text: &str| -> String {
+        let byte = |byte: u8| match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' => char::from(byte).to_string(),
+            other => format!("%{other:02X}"),
+        };
+        text.bytes().map(byte).collect()
+    };
+    let filled = pairs.iter().filter(|(_, value)| !value.is_empty());
+    filled.map(|(name, value)| format!("{name}={}", escape(value))).collect::<Vec<_>>().join("&")
+}
+
+fn live_of(live: &[Option<PointLive>], id: PointId) -> Option<&PointLive> {
+    live.get(id.0 as usize).and_then(Option::as_ref)
+}
+
+/// `GET /points`; htmx asks for the table alone.
+pub(super) async fn page(State(shared): State<Arc<Shared>>, Query(ask): Query<Ask>, headers: HeaderMap) -> Response {
+    let mut selection = Selection::new(ask);
+    let snapshot = shared.snapshot();
+    let order = shared.order.points(&shared.state.registry);
+    let status = &shared.state.status;
+    let (mut entries, matching) = selection.page(&order, status, snapshot.now_us);
+    if entries.is_empty() && selection.page > 1 {
+        selection.page = matching.div_ceil(PAGE_POINTS).max(1);
+        (entries, _) = selection.page(&order, status, snapshot.now_us);
+    }
+    let skipped = (selection.page - 1) * PAGE_POINTS;
+    let rows = status.read_points(|live| {
+        entries.iter().map(|(key, id)| PointView::new(key, live_of(live, *id), snapshot.now_us)).collect::<Vec<_>>()
+    });
+    let last = skipped + rows.len();
+    let table = Table {
+        first: skipped + 1,
+        last,
+        matching,
+        known: order.len(),
+        narrowed: matching < order.len() || !selection.filter.is_empty() || selection.only_looks,
+        this: selection.address(selection.page),
+        previous: (selection.page > 1).then(|| selection.address(selection.page - 1)),
+        next: (last < matching).then(|| selection.address(selection.page + 1)),
+        rows,
+    };
+    let rendered = table.render().and_then(|table| {
+        if headers.contains_key("hx-request") {
+            return Ok(table);
+        }
+        let frame = Frame::new(&snapshot, Screen::Points);
+        Page { frame, table, filter: selection.filter, only_looks: selection.only_looks }.render()
+    });
+    pages::html(StatusCode::OK, &headers, rendered)
+}
+
+/// The points that the overview shows: the worst first, then the first ones known, so that nothing moves without a cause.
+pub(super) fn watched(registry: &Registry, status: &Status, now_us: UnixMicros) -> Vec<PointView> {
+    status.read_points(|live| {
+        let mut found: Vec<(PointState, usize)> = Vec::new();
+        for (index, live) in live.iter().enumerate() {
+            let Some(live) = live else { continue };
+            let state = PointState::of(live, now_us);
+            let rank = if state.asks_for_a_look() { state } else { PointState::Good };
+            if found.len() >= WATCHED_MAX && found.last().is_some_and(|(least, _)| *least >= rank) {
+                continue;
+            }
+            let place = found.partition_point(|(other, _)| *other >= rank);
+            found.insert(place, (rank, index));
+            found.truncate(WATCHED_MAX);
+        }
+        let view = |(_, index): (PointState, usize)| {
+            let id = PointId(u32::try_from(index).ok()?);
+            Some(PointView::new(&*registry.key(id)?, live_of(live, id), now_us))
+        };
+        found.into_iter().filter_map(view).collect()
+    })
+}
+
+#[derive(Serialize)]
+struct PointAnswer {
+    id: u32,
+    device: Arc<str>,
+    point: Arc<str>,
+    unit: Arc<str>,
+    source: Arc<str>,
+    state: PointState,
+    #[serde(flatten)]
+    last: Option<LastAnswer>,
+}
+
+#[derive(Serialize)]
+struct LastAnswer {
+    value: Option<serde_json::Value>,
+    no_data: Option<&'static str>,
+    quality: &'static str,
+    flags: Vec<&'static str>,
+    anomaly_score: f64,
+    note: String,
+    received_at_us: UnixMicros,
+}
+
+#[derive(Serialize)]
+struct ListAnswer {
+    known: usize,
+    matching: usize,
+    page: usize,
+    page_size: usize,
+    points: Vec<PointAnswer>,
+}
+
+impl LastAnswer {
+    fn new(live: &PointLive) -> Self {
+        Self {
+            value: live.outcome.as_ref().ok().map(|value| match value {
+                Value::Number(number) => (*number).into(),
+                Value::Integer(integer) => (*integer).into(),
+                Value::Boolean(boolean) => (*boolean).into(),
+                Value::Text(text) => text.to_string().into(),
+            }),
+            no_data: live.outcome.as_ref().err().map(|no_data| no_data.name()),
+            quality: live.quality.name(),
+            flags: live.flags.names().collect(),
+            anomaly_score: live.score.as_unit(),
+            note: live.note.clone(),
+            received_at_us: live.received_at_us,
+        }
+    }
+}
+
+/// `GET /api/v1/points`: the same list and the same filter as JSON.
+pub(super) async fn api(State(shared): State<Arc<Shared>>, Query(ask): Query<Ask>, headers: HeaderMap) -> Response {
+    let selection = Selection::new(ask);
+    let now_us = shared.state.clock.tick().wall_us;
+    let order = shared.order.points(&shared.state.registry);
+    let (entries, matching) = selection.page(&order, &shared.state.status, now_us);
+    let answer = |(key, id): &Entry, live: Option<&PointLive>| PointAnswer {
+        id: id.0,
+        device: key.device.clone(),
+        point: key.point.clone(),
+        unit: key.unit.clone(),
+        source: key.source.clone(),
+        state: live.map_or(PointState::Quiet, |live| PointState::of(live, now_us)),
+        last: live.map(LastAnswer::new),
+    };
+    let points = shared
+        .state
+        .status
+        .read_points(|live| entries.iter().map(|entry| answer(entry, live_of(live, entry.1))).collect());
+    let known = order.len();
+    pages::json(&headers, &ListAnswer { known, matching, page: selection.page, page_size: PAGE_POINTS, points })
+}
+
+/// How many points there are, for the overview's link.
+pub(super) fn how_many(registry: &Registry) -> String {
+    words::count(registry.len() as u64)
+}

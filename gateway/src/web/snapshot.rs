@@ -1,0 +1,340 @@
+//! Everything the gateway says about itself, read at one moment: what the overview shows and `/api/v1/status` answers.
+
+use super::WebState;
+use super::rates::Meter;
+use crate::block::records::Severity;
+use crate::buffer::Usage;
+use crate::clock::Tick;
+use crate::reading::{Stream, UnixMicros};
+use crate::status::{Gauge, HasHealth, Health, SinkStatus, SourceStatus, Trouble};
+use serde::Serialize;
+use std::collections::BTreeMap;
+
+/// The counters that rates are made of.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Books {
+    /// Readings accepted by the buffer since the epoch began.
+    pub(super) next: u64,
+    /// Samples accepted, by source.
+    pub(super) accepted: Vec<u64>,
+    /// Readings delivered, by sink.
+    pub(super) delivered: Vec<u64>,
+    /// Readings waiting, by sink.
+    pub(super) backlog: Vec<u64>,
+}
+
+impl Books {
+    /// The counters as they stand.
+    pub(super) fn read(state: &WebState) -> Self {
+        let sinks = &state.status.sinks;
+        Self {
+            next: state.ends.borrow()[Stream::Readings.index()].next,
+            accepted: state.status.sources.iter().map(|source| source.accepted.get()).collect(),
+            delivered: sinks.iter().map(|sink| sink.delivered[Stream::Readings.index()].get()).collect(),
+            backlog: sinks.iter().map(|sink| sink.backlog[Stream::Readings.index()].get()).collect(),
+        }
+    }
+}
+
+/// The gateway at one moment.
+#[derive(Debug, Serialize)]
+pub(super) struct Snapshot {
+    /// The gateway's id.
+    pub(super) gateway: String,
+    /// The program's version.
+    pub(super) version: String,
+    /// Whether the buffer is open and the sources are started.
+    pub(super) ready: bool,
+    /// This moment, by the gateway's wall clock.
+    pub(super) now_us: UnixMicros,
+    /// How far the wall clock can be trusted.
+    pub(super) time_quality: &'static str,
+    /// When the gateway started.
+    pub(super) started_us: UnixMicros,
+    /// What needs a person, the gravest first.
+    pub(super) troubles: Vec<TroubleView>,
+    /// The sources, in the order of the configuration.
+    pub(super) sources: Vec<SourceView>,
+    /// The buffer.
+    pub(super) buffer: BufferView,
+    /// The sinks, in the order of the configuration.
+    pub(super) sinks: Vec<SinkView>,
+    /// Readings that a check flagged, since the start.
+    pub(super) flagged: u64,
+    /// Points known.
+    pub(super) points: u64,
+    /// Turns of the ingest loop.
+    pub(super) ingest_turns: u64,
+    /// Commits made since the start.
+    pub(super) commits: u64,
+    /// Duration of the last commit.
+    pub(super) last_commit_us: u64,
+}
+
+/// A trouble.
+#[derive(Debug, Serialize)]
+pub(super) struct TroubleView {
+    /// Whose trouble.
+    pub(super) subject: String,
+    /// What is wrong.
+    pub(super) what: String,
+    /// What to do.
+    pub(super) advice: String,
+    /// `info`, `warning`, `error`.
+    pub(super) severity: &'static str,
+    /// Since when.
+    pub(super) since_us: UnixMicros,
+}
+
+/// State, since when, and the last error.
+#[derive(Debug, Serialize)]
+pub(super) struct HealthView {
+    /// `starting`, `live`, `degraded`, `down`, `paused`.
+    pub(super) state: &'static str,
+    /// Since when.
+    pub(super) since_us: UnixMicros,
+    /// The last error, kept after it is over.
+    pub(super) last_error: Option<String>,
+    /// When it was.
+    pub(super) last_error_us: Option<UnixMicros>,
+}
+
+/// A source.
+#[derive(Debug, Serialize)]
+pub(super) struct SourceView {
+    /// Its name.
+    pub(super) name: String,
+    /// `mqtt`, `modbus`, `serial`.
+    pub(super) kind: &'static str,
+    /// Where it reads from.
+    pub(super) address: String,
+    /// Its health.
+    #[serde(flatten)]
+    pub(super) health: HealthView,
+    /// Readings accepted per second, over the last ten seconds.
+    pub(super) accepted_per_second: Option<f64>,
+    /// Samples received.
+    pub(super) received: u64,
+    /// Samples accepted.
+    pub(super) accepted: u64,
+    /// Samples recognised as delivered before.
+    pub(super) duplicate: u64,
+    /// What became a dead letter instead.
+    pub(super) rejected: u64,
+    /// What never came in.
+    pub(super) missed: u64,
+    /// Transport errors.
+    pub(super) errors: u64,
+    /// Connections made after the first.
+    pub(super) reconnects: u64,
+}
+
+/// The buffer.
+#[derive(Debug, Serialize)]
+pub(super) struct BufferView {
+    /// Bytes that it occupies.
+    pub(super) disk_bytes: u64,
+    /// Bytes that it may occupy.
+    pub(super) disk_bytes_max: u64,
+    /// Bytes set aside because they could not be read.
+    pub(super) quarantine_bytes: u64,
+    /// Bytes free on its file system.
+    pub(super) free_bytes: u64,
+    /// Chunks on disk.
+    pub(super) chunks: u64,
+    /// Time of the oldest record held.
+    pub(super) oldest_time_us: Option<UnixMicros>,
+    /// When the oldest reading that still waits was accepted, as far as this is known.
+    pub(super) oldest_waiting_us: Option<UnixMicros>,
+    /// Where each stream begins and ends.
+    pub(super) streams: BTreeMap<&'static str, EndsView>,
+}
+
+/// Where a stream begins and ends.
+#[derive(Debug, Serialize)]
+pub(super) struct EndsView {
+    /// The oldest sequence still held.
+    pub(super) oldest: u64,
+    /// The sequence that the next record will get: so many were ever accepted.
+    pub(super) next: u64,
+}
+
+/// A sink.
+#[derive(Debug, Serialize)]
+pub(super) struct SinkView {
+    /// Its name.
+    pub(super) name: String,
+    /// `kafka`, `http`.
+    pub(super) kind: &'static str,
+    /// Where it delivers to.
+    pub(super) address: String,
+    /// Its health.
+    #[serde(flatten)]
+    pub(super) health: HealthView,
+    /// Readings delivered per second, over the last ten seconds.
+    pub(super) delivered_per_second: Option<f64>,
+    /// How fast the waiting readings grow (or, below zero, shrink), per second.
+    pub(super) backlog_growth_per_second: Option<f64>,
+    /// Attempts made.
+    pub(super) attempts: u64,
+    /// Attempts that had to be made again.
+    pub(super) retries: u64,
+    /// Duration of the last attempt.
+    pub(super) last_attempt_us: u64,
+    /// The books of each stream.
+    pub(super) streams: BTreeMap<&'static str, LaneView>,
+}
+
+/// The books of one sink in one stream: accepted is the sum of all five.
+#[derive(Debug, Default, Serialize)]
+pub(super) struct LaneView {
+    /// Records delivered.
+    pub(super) delivered: u64,
+    /// Records that the sink was not to have.
+    pub(super) filtered: u64,
+    /// Records undelivered.
+    pub(super) undelivered: u64,
+    /// Records that the sink refused.
+    pub(super) refused: u64,
+    /// Records lost before delivery.
+    pub(super) gaps: u64,
+}
+
+impl SinkView {
+    /// The books of the readings.
+    pub(super) fn readings(&self) -> &LaneView {
+        static NONE: LaneView = LaneView { delivered: 0, filtered: 0, undelivered: 0, refused: 0, gaps: 0 };
+        self.streams.get(Stream::Readings.name()).unwrap_or(&NONE)
+    }
+}
+
+impl Snapshot {
+    /// Reads everything.
+    pub(super) fn take(state: &WebState, meter: &Meter) -> Self {
+        let status = &state.status;
+        let tick = state.clock.tick();
+        Self {
+            gateway: status.gateway.clone(),
+            version: state.version.to_owned(),
+            ready: status.is_ready(),
+            now_us: tick.wall_us,
+            time_quality: tick.quality.name(),
+            started_us: status.started_us,
+            troubles: status.troubles().into_iter().map(TroubleView::from).collect(),
+            sources: status
+                .sources
+                .iter()
+                .enumerate()
+                .map(|(index, source)| source_view(source, index, meter))
+                .collect(),
+            buffer: buffer_view(state, meter, &tick),
+            sinks: status.sinks.iter().enumerate().map(|(index, sink)| sink_view(sink, index, meter)).collect(),
+            flagged: status.flagged.get(),
+            points: state.registry.len() as u64,
+            ingest_turns: status.ingest_turns.get(),
+            commits: status.commits.get(),
+            last_commit_us: status.last_commit_us.get(),
+        }
+    }
+}
+
+/// The name of a severity in JSON and metrics.
+pub(super) fn severity_name(severity: Severity) -> &'static str {
+    match severity {
+        Severity::Info => "info",
+        Severity::Warning => "warning",
+        Severity::Error => "error",
+    }
+}
+
+impl From<Trouble> for TroubleView {
+    fn from(trouble: Trouble) -> Self {
+        Self {
+            subject: trouble.subject,
+            what: trouble.what,
+            advice: trouble.advice,
+            severity: severity_name(trouble.severity),
+            since_us: trouble.since_us,
+        }
+    }
+}
+
+impl From<Health> for HealthView {
+    fn from(health: Health) -> Self {
+        Self {
+            state: health.state.name(),
+            since_us: health.since_us,
+            last_error_us: health.last_error.is_some().then_some(health.last_error_us),
+            last_error: health.last_error,
+        }
+    }
+}
+
+fn source_view(source: &SourceStatus, index: usize, meter: &Meter) -> SourceView {
+    SourceView {
+        name: source.name.clone(),
+        kind: source.kind,
+        address: source.address.clone(),
+        health: source.health().into(),
+        accepted_per_second: meter.per_second(|books| books.accepted.get(index).copied()),
+        received: source.received.get(),
+        accepted: source.accepted.get(),
+        duplicate: source.duplicate.get(),
+        rejected: source.rejected.get(),
+        missed: source.missed.get(),
+        errors: source.errors.get(),
+        reconnects: source.reconnects.get(),
+    }
+}
+
+fn sink_view(sink: &SinkStatus, index: usize, meter: &Meter) -> SinkView {
+    let of = |gauges: &[Gauge; 6], stream: Stream| gauges[stream.index()].get();
+    let lane = |stream: Stream| LaneView {
+        delivered: of(&sink.delivered, stream),
+        filtered: of(&sink.filtered, stream),
+        undelivered: of(&sink.backlog, stream),
+        refused: of(&sink.refused, stream),
+        gaps: of(&sink.gaps, stream),
+    };
+    SinkView {
+        name: sink.name.clone(),
+        kind: sink.kind,
+        address: sink.address.clone(),
+        health: sink.health().into(),
+        delivered_per_second: meter.per_second(|books| books.delivered.get(index).copied()),
+        backlog_growth_per_second: meter.per_second(|books| books.backlog.get(index).copied()),
+        attempts: sink.attempts.get(),
+        retries: sink.retries.get(),
+        last_attempt_us: sink.last_attempt_us.get(),
+        streams: Stream::ALL.into_iter().map(|stream| (stream.name(), lane(stream))).collect(),
+    }
+}
+
+fn buffer_view(state: &WebState, meter: &Meter, tick: &Tick) -> BufferView {
+    let usage: Usage = *state.usage.borrow();
+    let ends = *state.ends.borrow();
+    let [oldest, next] = [ends[Stream::Readings.index()].oldest, ends[Stream::Readings.index()].next];
+    let waiting = state.status.backlog(Stream::Readings);
+    let oldest_waiting_us = match next.saturating_sub(waiting) {
+        _ if waiting == 0 => None,
+        // Nothing delivered is kept: the oldest that is held is the oldest that waits.
+        first if first <= oldest => usage.oldest_time_us,
+        first => meter.accepted_at(first).map(|mono_us| tick.wall_of(mono_us)),
+    };
+    BufferView {
+        disk_bytes: usage.disk_bytes,
+        disk_bytes_max: usage.disk_bytes_max,
+        quarantine_bytes: usage.quarantine_bytes,
+        free_bytes: usage.free_bytes,
+        chunks: usage.chunks,
+        oldest_time_us: usage.oldest_time_us,
+        oldest_waiting_us,
+        streams: Stream::ALL
+            .into_iter()
+            .map(|stream| {
+                let end = ends[stream.index()];
+                (stream.name(), EndsView { oldest: end.oldest, next: end.next })
+            })
+            .collect(),
+    }
+}

@@ -1,0 +1,186 @@
+//! Numbers and times as the page says them: rounded to what matters, with units, always the same width where they tick.
+
+use crate::reading::UnixMicros;
+use jiff::Timestamp;
+
+/// Stands between a number and its unit, so that a line never breaks there (U+00A0).
+const NBSP: char = '\u{a0}';
+
+/// Groups the digits of a long number (U+202F, narrow).
+const GROUP: char = '\u{202f}';
+
+/// Counts up to here are shown in full; above, three digits and a prefix say enough.
+const COUNT_IN_FULL_BELOW: u64 = 10_000;
+
+/// A count: `412`, `9 876`, `35.6 M`.
+pub(super) fn count(count: u64) -> String {
+    if count < COUNT_IN_FULL_BELOW { grouped(&count.to_string()) } else { prefixed(count as f64) }
+}
+
+/// A rate: `0.5/s`, `412/s`, `31.2 k/s`.
+pub(super) fn rate(per_second: f64) -> String {
+    let text = if per_second < 0.05 {
+        "0".to_owned()
+    } else if per_second < 9.95 {
+        let text = format!("{per_second:.1}");
+        text.strip_suffix(".0").map_or(text.clone(), ToOwned::to_owned)
+    } else if per_second < 999.5 {
+        format!("{per_second:.0}")
+    } else {
+        prefixed(per_second)
+    };
+    format!("{text}/s")
+}
+
+/// Three significant digits and a prefix: `35.6 M`.
+fn prefixed(number: f64) -> String {
+    let (scaled, prefix) = match number {
+        n if n < 999_500.0 => (n / 1e3, 'k'),
+        n if n < 999_500_000.0 => (n / 1e6, 'M'),
+        n => (n / 1e9, 'G'),
+    };
+    format!("{}{NBSP}{prefix}", three_digits(scaled))
+}
+
+fn three_digits(number: f64) -> String {
+    match number {
+        n if n < 9.995 => format!("{n:.2}"),
+        n if n < 99.95 => format!("{n:.1}"),
+        n => format!("{n:.0}"),
+    }
+}
+
+/// A size: `0.76 GiB`, `12.0 MiB`.
+pub(super) fn bytes(bytes: u64) -> String {
+    const UNITS: [(&str, u64); 3] = [("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)];
+    // From half a unit on it is said in that unit: `0.76 GiB` beside `2 GiB` compares better than `778 MiB`.
+    let fit = UNITS.iter().find(|(_, size)| bytes >= size / 2);
+    let Some((unit, size)) = fit else { return format!("{bytes}{NBSP}B") };
+    let number = three_digits(bytes as f64 / *size as f64);
+    let number = if number.contains('.') { number.trim_end_matches('0').trim_end_matches('.') } else { &number };
+    format!("{number}{NBSP}{unit}")
+}
+
+/// A measured number: `52.1`, `3.20`, `0.420`, `1 013`, `1.2e-6`. Decimals depend on the size alone, so that a value
+/// that ticks keeps its width.
+pub(super) fn number(number: f64) -> String {
+    let size = number.abs();
+    let text = match size {
+        0.0 => "0".to_owned(),
+        s if !(0.000_1..1e9).contains(&s) => return minus(&format!("{number:.2e}")),
+        s if s < 0.1 => format!("{number:.4}"),
+        s if s < 1.0 => format!("{number:.3}"),
+        s if s < 10.0 => format!("{number:.2}"),
+        s if s < 1_000.0 => format!("{number:.1}"),
+        _ => format!("{number:.0}"),
+    };
+    minus(&grouped(&text))
+}
+
+/// A whole number in full: `-1 204`.
+pub(super) fn integer(integer: i64) -> String {
+    minus(&grouped(&integer.to_string()))
+}
+
+/// A true minus is as wide as a digit; a hyphen is not.
+fn minus(text: &str) -> String {
+    text.replace('-', "\u{2212}")
+}
+
+/// Groups the digits before the point by three, from four digits on.
+fn grouped(text: &str) -> String {
+    let (whole, rest) = text.split_at(text.find('.').unwrap_or(text.len()));
+    let (sign, digits) = whole.split_at(usize::from(whole.starts_with('-')));
+    let mut out = String::from(sign);
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            out.push(GROUP);
+        }
+        out.push(digit);
+    }
+    out + rest
+}
+
+/// A span of time: `a moment`, `40 s`, `6 min`, `3 h`, `5 days`. `page.js` says it the same way.
+pub(super) fn span(span_us: i64) -> String {
+    let seconds = span_us / 1_000_000;
+    match seconds {
+        ..5 => "a moment".to_owned(),
+        5..60 => format!("{seconds}{NBSP}s"),
+        60..3_600 => format!("{}{NBSP}min", seconds / 60),
+        3_600..172_800 => format!("{}{NBSP}h", seconds / 3_600),
+        _ => format!("{}{NBSP}days", seconds / 86_400),
+    }
+}
+
+/// A moment: what machines read, and what people see until `page.js` says it in their own zone.
+pub(super) struct Moment {
+    /// RFC 3339 in UTC, to the second.
+    pub(super) machine: String,
+    /// `2026-11-20 13:24:50 UTC`.
+    pub(super) person: String,
+    /// How long ago it was.
+    pub(super) ago: String,
+}
+
+impl Moment {
+    /// A moment seen from `now_us`.
+    pub(super) fn new(at_us: UnixMicros, now_us: UnixMicros) -> Self {
+        let second = Timestamp::from_microsecond(at_us).unwrap_or_default().as_second();
+        let machine = Timestamp::from_second(second).unwrap_or_default().to_string();
+        let person = machine.replace('T', " ").replace('Z', " UTC");
+        Self { machine, person, ago: span(now_us.saturating_sub(at_us)) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn plain(text: &str) -> String {
+        text.replace([NBSP, GROUP], " ")
+    }
+
+    #[test]
+    fn counts_and_rates_are_rounded_to_what_matters() {
+        assert_eq!(plain(&count(9_876)), "9 876");
+        assert_eq!(plain(&count(35_640_000)), "35.6 M");
+        assert_eq!(plain(&count(999_600)), "1.00 M");
+        assert_eq!(plain(&count(u64::MAX)), "18446744074 G");
+        assert_eq!(rate(0.5), "0.5/s");
+        assert_eq!(rate(6.0), "6/s");
+        assert_eq!(plain(&rate(31_000.0)), "31.0 k/s");
+    }
+
+    #[test]
+    fn sizes_compare_in_one_unit() {
+        assert_eq!(plain(&bytes(816_043_786)), "0.76 GiB");
+        assert_eq!(plain(&bytes(2 << 30)), "2 GiB");
+        assert_eq!(plain(&bytes(100 << 20)), "100 MiB");
+        assert_eq!(plain(&bytes(7)), "7 B");
+    }
+
+    #[test]
+    fn values_keep_their_width_and_their_sign() {
+        assert_eq!(number(3.2), "3.20");
+        assert_eq!(number(-52.14), "\u{2212}52.1");
+        assert_eq!(plain(&number(1_013.25)), "1 013");
+        assert_eq!(number(-0.0), "0");
+        assert_eq!(number(1.2e-6), "1.20e\u{2212}6");
+        assert_eq!(plain(&integer(i64::MIN)), "\u{2212}9 223 372 036 854 775 808");
+    }
+
+    #[test]
+    fn spans_grow_coarser_with_age() {
+        assert_eq!(span(-5), "a moment");
+        assert_eq!(plain(&span(40_000_000)), "40 s");
+        assert_eq!(plain(&span(6 * 60_000_000)), "6 min");
+        assert_eq!(plain(&span(47 * 3_600_000_000)), "47 h");
+        assert_eq!(plain(&span(48 * 3_600_000_000)), "2 days");
+    }
+
+    #[test]
+    fn a_time_that_no_calendar_knows_is_shown_rather_than_refused() {
+        assert_eq!(Moment::new(i64::MAX, 0).machine, "1970-01-01T00:00:00Z");
+    }
+}
