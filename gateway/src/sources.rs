@@ -3,15 +3,17 @@
 //! A source reads its device, decodes, and offers [`Intake`]s. It never judges, stores or retries deliveries; it
 //! acknowledges to its own peer only what comes back through [`SourceContext::receipts`], which is on disk.
 
+pub mod address;
+pub mod line;
 pub mod modbus;
 pub mod mqtt;
 pub mod serial;
 
-use crate::block::records::Missed;
+use crate::block::records::{Missed, Severity};
 use crate::clock::Clock;
 use crate::reading::Sample;
 use crate::site::Registry;
-use crate::status::SourceStatus;
+use crate::status::{HasHealth, SourceStatus, State, Status, Trouble};
 use std::future::Future;
 use std::sync::Arc;
 use tokio::sync::mpsc;
@@ -24,6 +26,9 @@ pub const INTAKES_MAX: usize = 64;
 /// Most messages in one intake, so that one busy source cannot hold a commit back.
 pub const INTAKE_MESSAGES_MAX: usize = 256;
 
+/// Raw bytes of rejects from which on an intake is full: with [`INTAKES_MAX`] waiting, 16 MiB and one message each.
+pub const INTAKE_RAW_BYTES_MAX: usize = 256 * 1024;
+
 /// What a source hands to ingest: one or more messages in the order of their arrival.
 #[derive(Debug, Default)]
 pub struct Intake {
@@ -35,6 +40,31 @@ pub struct Intake {
     pub samples: Vec<Sample>,
     /// What never came in.
     pub missed: Vec<Missed>,
+    /// Raw bytes of all rejects.
+    pub raw_bytes: usize,
+}
+
+impl Intake {
+    /// Whether there is nothing in it.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.messages.is_empty() && self.missed.is_empty()
+    }
+
+    /// Whether it takes no further message.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.messages.len() >= INTAKE_MESSAGES_MAX || self.raw_bytes >= INTAKE_RAW_BYTES_MAX
+    }
+
+    /// Adds a message with its samples.
+    pub fn push(&mut self, mut message: Message, samples: impl IntoIterator<Item = Sample>) {
+        self.raw_bytes += message.rejects.iter().map(|reject| reject.raw.len()).sum::<usize>();
+        let before = self.samples.len();
+        self.samples.extend(samples);
+        message.samples = u32::try_from(self.samples.len() - before).unwrap_or(u32::MAX);
+        self.messages.push(message);
+    }
 }
 
 /// One message, frame or poll: the unit that is acknowledged.
@@ -87,12 +117,55 @@ pub struct SourceContext {
     pub receipts: mpsc::Receiver<Vec<Receipt>>,
     /// The source's counters and health.
     pub status: Arc<SourceStatus>,
+    /// Where troubles are raised.
+    pub all: Arc<Status>,
     /// For stamping samples.
     pub clock: Clock,
     /// When cancelled, the source returns soon.
     pub stop: CancellationToken,
     /// The gateway's id, for client ids.
     pub gateway: Arc<str>,
+}
+
+impl SourceContext {
+    /// An empty intake of this source.
+    #[must_use]
+    pub fn intake(&self) -> Intake {
+        Intake { source: self.index, ..Intake::default() }
+    }
+
+    /// Says how the source is.
+    pub fn set_state(&self, state: State) {
+        self.status.set_state(state, self.clock.tick().wall_us);
+    }
+
+    /// Counts a transport error and keeps its words for the page.
+    pub fn fail(&self, state: State, error: &str) {
+        self.status.errors.add(1);
+        self.status.set_error(state, error, self.clock.tick().wall_us);
+        tracing::warn!(source = %self.status.name, "{error}");
+    }
+
+    /// Raises a trouble of this source; `part` tells it from the source's other troubles.
+    pub fn raise(&self, part: &str, severity: Severity, what: impl Into<String>, advice: impl Into<String>) {
+        let trouble = Trouble {
+            subject: self.status.name.clone(),
+            what: what.into(),
+            advice: advice.into(),
+            severity,
+            since_us: self.clock.tick().wall_us,
+        };
+        self.all.raise(&self.trouble_key(part), trouble);
+    }
+
+    /// Ends a trouble of this source, if it was raised.
+    pub fn clear(&self, part: &str) {
+        self.all.clear(&self.trouble_key(part), self.clock.tick().wall_us);
+    }
+
+    fn trouble_key(&self, part: &str) -> String {
+        format!("source/{}/{part}", self.status.name)
+    }
 }
 
 /// A source runs until it is told to stop. It never ends because of its device: it reports, backs off and goes on.
