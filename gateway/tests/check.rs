@@ -133,7 +133,7 @@ forebay.toml:27:43: check[0].range.possible: the lowest value comes first
 forebay.toml:28:1: check[1]: nothing is checked; add a range
 forebay.toml:31:10: anomaly[0].points: expected device/point, where * stands for any run of characters, such as "boiler-*/*"
 forebay.toml:32:26: anomaly[0].false_alarms_per_month: expected more than 0 and at most 43200
-forebay.toml:36:7: sink[0].url: a password does not belong in the URL; use auth = { bearer_file = "…" }
+forebay.toml:36:7: sink[0].url: a user or password does not belong here, this file is no secret; use auth = { bearer_file = "…" }
 11 errors
 "#;
     assert_eq!(err, expected);

@@ -69,7 +69,12 @@ fn a_secret_in_the_wrong_place_is_not_repeated() {
         ("auth = { bearer_file = \"cloud-token\" }", format!("auth = {{ bearer_file = [\"{secret}\"] }}")),
         ("password_file = \"/etc/forebay/broker-password\"", format!("password = \"{secret}\"")),
         ("mqtt://127.0.0.1:1883", format!("mqtt://forebay:{secret}@127.0.0.1:1883")),
+        ("mqtt://127.0.0.1:1883", format!("mqtts:/forebay:{secret}@127.0.0.1")),
+        ("tcp://192.0.2.10:502", format!("modbus://ann:{secret}/@192.0.2.10:502")),
         ("https://ingest", format!("https://ann:{secret}@ingest")),
+        ("https://ingest", format!("ftp:/ann:{secret}@ingest")),
+        ("https://ingest.example.com/v1/readings", format!("https://ingest.example.com:x/v1?token={secret}")),
+        ("192.0.2.20:9092", format!("ann:{secret}@192.0.2.20")),
         ("username = \"forebay\"", format!("username = \"{secret}")),
     ] {
         assert!(EXAMPLE.contains(from), "{from}");

@@ -64,9 +64,11 @@ impl Meaning {
     }
 
     /// Takes over what a part of the configuration found out about itself.
-    fn part<P: std::fmt::Display>(&mut self, path: &str, problems: Vec<(P, String)>) {
+    fn part<P: AsRef<str>>(&mut self, path: &str, problems: Vec<(P, String)>) {
         for (below, message) in problems {
-            self.error(format!("{path}.{below}").trim_end_matches('.'), message);
+            // A part may repeat its address, and that may carry a token.
+            let message = super::redacted_toml(&message);
+            self.error(format!("{path}.{}", below.as_ref()).trim_end_matches('.'), message);
         }
     }
 
@@ -154,9 +156,13 @@ impl Meaning {
             }
             match source {
                 SourceOptions::Mqtt(options) => {
-                    self.url(&path, &options.url, "username and password_file");
+                    let url = [options.url.as_str()];
+                    self.addressed(&path, "url", &url, "username and password_file", Vec::<(String, String)>::new());
                 }
-                SourceOptions::Modbus(options) => self.url(&path, &options.url, "none, Modbus knows no users"),
+                SourceOptions::Modbus(options) => {
+                    let url = [options.url.as_str()];
+                    self.addressed(&path, "url", &url, "none, Modbus knows no users", Vec::<(String, String)>::new());
+                }
                 SourceOptions::Serial(_) => {}
             }
         }
@@ -170,20 +176,34 @@ impl Meaning {
                 self.error(format!("{path}.name"), message);
             }
             match sink {
-                SinkOptions::Http(options) => self.part(&path, options.problems()),
-                SinkOptions::Kafka(options) => self.part(&path, options.problems()),
+                SinkOptions::Http(options) => {
+                    let url = [options.url.as_str()];
+                    self.addressed(&path, "url", &url, "auth = { bearer_file = \"…\" }", options.problems());
+                }
+                SinkOptions::Kafka(options) => {
+                    let brokers: Vec<&str> = options.brokers.iter().map(String::as_str).collect();
+                    self.addressed(&path, "brokers", &brokers, "host:port alone", options.problems());
+                }
             }
         }
     }
 
-    /// A URL has no user or password in it: the file is shown on the page and sent around.
-    fn url(&mut self, path: &str, url: &str, instead: &str) {
-        if super::redact::has_user(url) {
-            self.error(
-                format!("{path}.url"),
-                format!("a user or password does not belong into the URL, since this file is no secret; use {instead}"),
-            );
+    /// Takes over the problems of a part that names its peers at `key`. An address with a user or password in it is refused
+    /// here, and what the part says of it is left out, since that may repeat the password.
+    fn addressed<P: AsRef<str>>(
+        &mut self,
+        path: &str,
+        key: &str,
+        addresses: &[&str],
+        instead: &str,
+        mut problems: Vec<(P, String)>,
+    ) {
+        if addresses.iter().any(|address| names_user(address)) {
+            let message = format!("a user or password does not belong here, this file is no secret; use {instead}");
+            self.error(format!("{path}.{key}"), message);
+            problems.retain(|(below, _)| below.as_ref() != key);
         }
+        self.part(path, problems);
     }
 
     fn unique<'a>(&mut self, list: &str, key: &str, names: impl Iterator<Item = &'a str>) {
@@ -222,4 +242,27 @@ fn listens_on_loopback(listen: &str) -> Option<bool> {
         return port.parse::<u16>().is_ok().then_some(true);
     }
     listen.parse::<SocketAddr>().ok().map(|address| address.ip().is_loopback())
+}
+
+/// Whether an address names a user before its host; an `@` in a path (of a port, of an endpoint) is none.
+fn names_user(address: &str) -> bool {
+    let path = address.starts_with("rtu:///");
+    let web = address.split_once("://").filter(|(scheme, _)| scheme.starts_with("http"));
+    let authority = web.map_or(address, |(_, rest)| rest.split(['/', '?', '#']).next().unwrap_or_default());
+    !path && authority.contains('@')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_user_is_seen_before_the_host_only() {
+        for address in ["mqtt://ann@host:1883", "mqtt:/ann:p/w@host", "ann:pw@host:9092", "https://ann:pw@host/x"] {
+            assert!(names_user(address), "{address}");
+        }
+        for address in ["https://host/@path?a=b@c", "rtu:///dev/tty@1?baud=9600", "tcp://host:502", "host:9092"] {
+            assert!(!names_user(address), "{address}");
+        }
+    }
 }

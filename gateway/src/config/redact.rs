@@ -25,12 +25,6 @@ pub fn redacted_toml(text: &str) -> String {
     shown
 }
 
-/// Whether a URL names a user before its host.
-pub(super) fn has_user(url: &str) -> bool {
-    let address = url.split_once("://").map_or(url, |(_, address)| address);
-    address.split(['/', '?', '#']).next().is_some_and(|authority| authority.contains('@'))
-}
-
 /// A password may hold a `/` that should have been escaped, so that everything before the last `@` is hidden, even where
 /// that hides a path.
 fn push_address(shown: &mut String, address: &str, web: bool) {
@@ -68,13 +62,5 @@ mod tests {
         for text in ["", "a = 1\n# b@c\n", "://", "x = \"http://\""] {
             assert_eq!(redacted_toml(text), text);
         }
-    }
-
-    #[test]
-    fn a_user_is_seen_before_the_host_only() {
-        assert!(has_user("mqtt://ann@host:1883"));
-        assert!(has_user("ann:pw@host"));
-        assert!(!has_user("https://host/@path"));
-        assert!(!has_user("rtu:///dev/tty@1?baud=9600"));
     }
 }
