@@ -204,6 +204,10 @@ fn a_bad_configuration_does_not_run() {
 #[test]
 fn the_reference_is_printed() {
     let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/configuration.md");
-    assert_eq!(text_of(&forebay(&["reference"]).stdout), std::fs::read_to_string(page).unwrap());
+    let printed = text_of(&forebay(&["reference"]).stdout);
+    assert!(
+        printed == std::fs::read_to_string(page).unwrap(),
+        "docs/configuration.md is not what `forebay reference` prints"
+    );
     assert!(text_of(&forebay(&["--version"]).stdout).starts_with("forebay 0."));
 }

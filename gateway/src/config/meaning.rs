@@ -157,13 +157,13 @@ impl Meaning {
             match source {
                 SourceOptions::Mqtt(options) => {
                     let url = [options.url.as_str()];
-                    self.addressed(&path, "url", &url, "username and password_file", Vec::<(String, String)>::new());
+                    self.addressed(&path, "url", &url, "username and password_file", options.problems());
                 }
                 SourceOptions::Modbus(options) => {
                     let url = [options.url.as_str()];
-                    self.addressed(&path, "url", &url, "none, Modbus knows no users", Vec::<(String, String)>::new());
+                    self.addressed(&path, "url", &url, "none, Modbus knows no users", options.problems());
                 }
-                SourceOptions::Serial(_) => {}
+                SourceOptions::Serial(options) => self.part(&path, options.problems()),
             }
         }
     }
