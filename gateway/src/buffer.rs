@@ -1,9 +1,36 @@
 //! The buffer: blocks made durable before anything is acknowledged or readable, and the ledger of what each sink has.
 //!
 //! One thread owns the store; everyone else holds a [`Buffer`] and talks to it through a bounded channel. This file holds
-//! the words and the store's trait; `store/` files implement it.
+//! the words; the files below implement them, from the thread down to the disk:
+//!
+//! ```text
+//! owner ── Store (trait) ─┬─ disk_store ─┬─ ledger   cursors, index, holes, outbox: one small database, mirrored in memory
+//!                         │              ├─ family   the chunks of one family: the active one, a few open sealed ones
+//!                         │              ├─ salvage  what a damaged chunk still holds
+//!                         │              └─ files    durable files, directories, usage, ballast
+//!                         └─ memory_store            the model that the property tests compare with
+//! sled_store: one sled database, made safe; ledger and chunks stand on it
+//! lanes: what losing a range means for the books of a sink
+//! ```
 
-use crate::block::{Block, Draft, records::Record};
+mod chunk;
+mod disk_store;
+mod family;
+mod files;
+mod lanes;
+mod ledger;
+#[cfg(test)]
+mod memory_store;
+#[cfg(test)]
+mod model_tests;
+mod owner;
+mod salvage;
+mod sled_store;
+mod store;
+
+pub use owner::Buffer;
+
+use crate::block::{Draft, records::Record};
 use crate::reading::{Epoch, PointId, Sequence, SequenceRange, Stream, UnixMicros};
 use crate::site::PointKey;
 use serde::{Deserialize, Serialize};

@@ -1,0 +1,276 @@
+//! The store on disk: chunks of blocks in three families, and the ledger that holds the books together.
+
+mod append;
+mod configs;
+mod damage;
+mod opening;
+mod room;
+mod snapshot;
+
+use super::chunk::{Chunk, ChunkId, ChunkInfo, ChunkState};
+use super::family::Family;
+use super::lanes;
+use super::ledger::{Entry, Ledger};
+use super::store::{BLOCKS_MAX, Store};
+use super::{BufferError, Commit, Committed, Ends, Lane, LaneChange, StoreOptions, StreamEnds, Usage};
+use crate::block::columns::Frame;
+use crate::block::{Block, records};
+use crate::clock::Clock;
+use crate::reading::{Epoch, Sequence, SequenceRange, Stream};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::fs::File;
+use std::path::PathBuf;
+
+/// Most sealed chunks that are open at a time, for readers that are behind; the least recently read one is closed first.
+const OPEN_SEALED_MAX: usize = 4;
+
+/// The store on disk.
+pub(super) struct DiskStore {
+    options: StoreOptions,
+    clock: Clock,
+    /// `data_dir/buffer`.
+    root: PathBuf,
+    /// Held as long as the store lives: one process only.
+    _lock: File,
+    epoch: Epoch,
+    ledger: Ledger,
+    /// Every chunk. Sealed ones also stand in the ledger; where they do not yet, they are in `unsaved`.
+    index: BTreeMap<ChunkId, ChunkInfo>,
+    /// Index entries that changed since the ledger was written; they go with its next write.
+    unsaved: BTreeSet<ChunkId>,
+    /// The chunks that blocks are added to.
+    active: BTreeMap<Family, (u32, Chunk)>,
+    /// Open sealed chunks, the least recently read first.
+    open: VecDeque<(ChunkId, Chunk)>,
+    /// The next sequence of each stream: everything below is durable, or was lost and is on record.
+    next: [Sequence; 6],
+    /// Where a chunk is full.
+    chunk_bytes_max: u64,
+    /// Bytes in `quarantine`.
+    quarantine_bytes: u64,
+    /// What was set aside since the start, for a person.
+    quarantined: Vec<String>,
+}
+
+impl Store for DiskStore {
+    fn commit(&mut self, commit: &Commit) -> Result<Committed, BufferError> {
+        let committed = match self.commit_once(commit) {
+            Err(BufferError::DiskFull(_)) => {
+                self.relieve();
+                self.commit_once(commit)?
+            }
+            other => other?,
+        };
+        if let Some(state) = &commit.snapshot {
+            // The blocks are durable: a snapshot that cannot be kept costs a longer replay at the next start, no more.
+            if let Err(error) = self.keep_snapshot(state) {
+                tracing::warn!(%error, "the judge's snapshot could not be kept");
+            }
+        }
+        Ok(committed)
+    }
+
+    fn blocks(&mut self, stream: Stream, from: Sequence, blocks_max: usize) -> Result<Vec<Block>, BufferError> {
+        let blocks_max = blocks_max.clamp(1, BLOCKS_MAX);
+        let mut blocks: Vec<Block> = Vec::new();
+        let mut at = from;
+        while blocks.len() < blocks_max {
+            let Some(id) = self.chunk_at(stream, at) else { break };
+            let found = match self.read_chunk(id, stream, at, blocks_max - blocks.len()) {
+                Err(BufferError::Damaged(reason)) => {
+                    // What cannot be read is salvaged and its holes go into the books; then this reads what is left.
+                    self.salvage(id, &reason)?;
+                    match self.chunk_at(stream, at) {
+                        None => break,
+                        Some(id) => self.read_chunk(id, stream, at, blocks_max - blocks.len())?,
+                    }
+                }
+                other => other?,
+            };
+            at = match found.last() {
+                Some(block) => block.range.last + 1,
+                // Only holes are left in this chunk.
+                None => match self.index.get(&id).and_then(|info| info.extent(stream)) {
+                    Some(extent) => extent.range.last.saturating_add(1).max(at + 1),
+                    None => break,
+                },
+            };
+            blocks.extend(found);
+        }
+        Ok(blocks)
+    }
+
+    fn ends(&self) -> Ends {
+        let mut ends = Ends::default();
+        for stream in Stream::ALL {
+            let next = self.next[stream.index()];
+            ends[stream.index()] = StreamEnds { oldest: self.oldest(stream), next };
+        }
+        ends
+    }
+
+    fn lane(&mut self, sink: &str, stream: Stream) -> Result<Lane, BufferError> {
+        if let Some(lane) = self.ledger.state().lanes.get(&(sink.to_owned(), stream)) {
+            return Ok(lane.clone());
+        }
+        let lane = lanes::fresh(self.oldest(stream), self.holes(stream));
+        self.write_ledger(vec![Entry::Lane(sink.to_owned(), stream, lane.clone())])?;
+        Ok(lane)
+    }
+
+    fn change_lane(&mut self, change: &LaneChange) -> Result<Lane, BufferError> {
+        match self.change_lane_once(change) {
+            Err(BufferError::DiskFull(_)) => {
+                self.relieve();
+                self.change_lane_once(change)
+            }
+            other => other,
+        }
+    }
+
+    fn keep_config(&mut self, toml: &str) -> Result<u32, BufferError> {
+        self.keep_config_text(toml)
+    }
+
+    fn config(&mut self, version: u32) -> Result<Option<String>, BufferError> {
+        self.config_text(version)
+    }
+
+    fn usage(&mut self) -> Usage {
+        self.measure()
+    }
+
+    fn maintain(&mut self) {
+        self.try_outbox();
+        self.keep_house();
+    }
+}
+
+impl DiskStore {
+    fn commit_once(&mut self, commit: &Commit) -> Result<Committed, BufferError> {
+        let bytes: usize = commit.drafts.iter().map(|draft| draft.body.len()).sum();
+        self.make_room(bytes as u64)?;
+        self.keep_points(&commit.points)?;
+        self.append_drafts(&commit.drafts)
+    }
+
+    fn change_lane_once(&mut self, change: &LaneChange) -> Result<Lane, BufferError> {
+        let held = self.lane(&change.sink, change.stream)?;
+        if held.revision != change.lane.revision {
+            return Err(BufferError::Stale { sink: change.sink.clone(), stream: change.stream });
+        }
+        let mut lane = change.lane.clone();
+        lane.revision += 1;
+        for hole in self.holes(change.stream) {
+            // Losses that had to wait for the cursor to come nearer.
+            lanes::lose(&mut lane, *hole);
+        }
+        let mut entries = vec![Entry::Lane(change.sink.clone(), change.stream, lane.clone())];
+        entries.extend(self.outbox_entries(&change.records)?);
+        self.write_ledger(entries)?;
+        self.try_outbox();
+        Ok(lane)
+    }
+
+    fn path(&self, (family, number): ChunkId) -> PathBuf {
+        self.root.join(family.name()).join(format!("{number:08}"))
+    }
+
+    fn holes(&self, stream: Stream) -> &[SequenceRange] {
+        &self.ledger.state().holes[stream.index()]
+    }
+
+    /// The oldest sequence kept; the next one if none is.
+    fn oldest(&self, stream: Stream) -> Sequence {
+        let kept = self.index.values().filter_map(|info| info.extent(stream)).map(|extent| extent.range.first).min();
+        kept.unwrap_or(self.next[stream.index()])
+    }
+
+    /// The first chunk that holds anything of a stream at or after a sequence.
+    fn chunk_at(&self, stream: Stream, from: Sequence) -> Option<ChunkId> {
+        let family = Family::of(stream);
+        let mut chunks = self.index.range((family, 0)..=(family, u32::MAX));
+        chunks.find(|(_, info)| info.extent(stream).is_some_and(|extent| extent.range.last >= from)).map(|(id, _)| *id)
+    }
+
+    fn read_chunk(
+        &mut self,
+        id: ChunkId,
+        stream: Stream,
+        from: Sequence,
+        blocks_max: usize,
+    ) -> Result<Vec<Block>, BufferError> {
+        let Some(extent) = self.index.get(&id).and_then(|info| info.extent(stream)).copied() else {
+            return Ok(Vec::new());
+        };
+        if self.active.get(&id.0).is_none_or(|(number, _)| *number != id.1) {
+            self.open_sealed(id)?;
+        }
+        let chunk = match self.active.get(&id.0) {
+            Some((number, chunk)) if *number == id.1 => chunk,
+            _ => match self.open.back() {
+                Some((open, chunk)) if *open == id => chunk,
+                _ => return Err(BufferError::Closed),
+            },
+        };
+        chunk.read(self.epoch, &extent, from, blocks_max, self.holes(stream))
+    }
+
+    /// Sees to it that a sealed chunk is open, as the most recently read one.
+    fn open_sealed(&mut self, id: ChunkId) -> Result<(), BufferError> {
+        if let Some(position) = self.open.iter().position(|(open, _)| *open == id) {
+            if let Some(found) = self.open.remove(position) {
+                self.open.push_back(found);
+            }
+            return Ok(());
+        }
+        let path = self.path(id);
+        if !path.is_dir() {
+            return Err(BufferError::Damaged(format!("{} is gone", path.display())));
+        }
+        let chunk = Chunk::open(&path)?;
+        self.shelve(id, chunk);
+        Ok(())
+    }
+
+    /// Keeps a sealed chunk open for readers.
+    fn shelve(&mut self, id: ChunkId, chunk: Chunk) {
+        while self.open.len() >= OPEN_SEALED_MAX {
+            self.open.pop_front();
+        }
+        self.open.push_back((id, chunk));
+    }
+
+    /// Closes a chunk, whatever it is.
+    fn shut(&mut self, id: ChunkId) {
+        self.open.retain(|(open, _)| *open != id);
+        if self.active.get(&id.0).is_some_and(|(number, _)| *number == id.1) {
+            self.active.remove(&id.0);
+        }
+    }
+
+    /// Writes the ledger, together with what it is owed: changed index entries and the next sequences.
+    fn write_ledger(&mut self, mut entries: Vec<Entry>) -> Result<(), BufferError> {
+        for id in &self.unsaved {
+            let info = self.index.get(id).filter(|info| info.state != ChunkState::Active);
+            if let Some(info) = info {
+                entries.push(Entry::Chunk(*id, Some(info.clone())));
+            }
+        }
+        entries.push(Entry::Next(self.next));
+        self.ledger.write(entries)?;
+        self.unsaved.clear();
+        Ok(())
+    }
+
+    /// The frame of records that the store itself writes.
+    fn frame(&self) -> Frame {
+        let config_version = self.ledger.state().configs.last_key_value().map_or(0, |(version, _)| *version);
+        Frame { boot_id: self.clock.boot_id, base: self.clock.tick(), config_version }
+    }
+
+    fn encode(&self, records: &[records::Record]) -> Result<Vec<crate::block::Draft>, BufferError> {
+        records::encode(records, &self.frame())
+            .map_err(|error| BufferError::Disk(format!("cannot pack a record: {error}")))
+    }
+}

@@ -1,0 +1,82 @@
+//! Configuration texts by version: a run is rendered by the version it was pinned with, however often it is retried.
+//!
+//! Each text is a file of its own, `configs/00000007.toml`: far larger than a value may be, and readable by a person.
+
+use super::super::ledger::{ConfigMark, Entry};
+use super::super::{BufferError, files};
+use super::DiskStore;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use xxhash_rust::xxh3::xxh3_128;
+
+/// How many versions are kept beside those that a run is pinned to: a page can show what changed, the disk stays small.
+const CONFIGS_MAX: usize = 32;
+
+/// Longest configuration text that is kept.
+const CONFIG_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+impl DiskStore {
+    /// The version of a text, keeping it if it is new.
+    pub(super) fn keep_config_text(&mut self, toml: &str) -> Result<u32, BufferError> {
+        if toml.len() > CONFIG_BYTES_MAX {
+            return Err(BufferError::Disk(format!(
+                "a configuration of {} bytes is not kept; the limit is {CONFIG_BYTES_MAX}",
+                toml.len()
+            )));
+        }
+        let mark = ConfigMark { hash: xxh3_128(toml.as_bytes()), bytes: toml.len() as u64 };
+        let configs = &self.ledger.state().configs;
+        if let Some((version, _)) = configs.iter().find(|(_, known)| **known == mark) {
+            return Ok(*version);
+        }
+        let version = configs.last_key_value().map_or(1, |(version, _)| version.saturating_add(1));
+        files::write_whole(&self.config_path(version), toml.as_bytes())?;
+        self.write_ledger(vec![Entry::Config(version, Some(mark))])?;
+        self.drop_old_configs()?;
+        Ok(version)
+    }
+
+    /// The text of a version.
+    pub(super) fn config_text(&self, version: u32) -> Result<Option<String>, BufferError> {
+        let Some(mark) = self.ledger.state().configs.get(&version) else { return Ok(None) };
+        let path = self.config_path(version);
+        let bytes = files::read_whole(&path, CONFIG_BYTES_MAX as u64 + 1)?.unwrap_or_default();
+        let text = String::from_utf8(bytes).ok().filter(|text| xxh3_128(text.as_bytes()) == mark.hash);
+        text.map(Some).ok_or_else(|| BufferError::Damaged(format!("{} is not what was kept", path.display())))
+    }
+
+    /// Every text that can be read, and what could not.
+    pub(super) fn all_configs(&self) -> (BTreeMap<u32, String>, Vec<String>) {
+        let (mut texts, mut damaged) = (BTreeMap::new(), Vec::new());
+        for version in self.ledger.state().configs.keys() {
+            match self.config_text(*version) {
+                Ok(Some(text)) => drop(texts.insert(*version, text)),
+                Ok(None) => {}
+                Err(error) => damaged.push(error.to_string()),
+            }
+        }
+        (texts, damaged)
+    }
+
+    fn drop_old_configs(&mut self) -> Result<(), BufferError> {
+        let state = self.ledger.state();
+        let pinned: BTreeSet<u32> =
+            state.lanes.values().filter_map(|lane| lane.run.as_ref()).map(|run| run.config_version).collect();
+        let old: Vec<u32> =
+            state.configs.keys().rev().skip(CONFIGS_MAX).filter(|version| !pinned.contains(version)).copied().collect();
+        if old.is_empty() {
+            return Ok(());
+        }
+        self.write_ledger(old.iter().map(|version| Entry::Config(*version, None)).collect())?;
+        for version in old {
+            let path = self.config_path(version);
+            // A file that stays behind is overwritten by nobody and costs a few KiB.
+            std::fs::remove_file(&path).map_err(|e| files::error("remove", &path, &e))?;
+        }
+        Ok(())
+    }
+
+    fn config_path(&self, version: u32) -> PathBuf {
+        self.root.join("configs").join(format!("{version:08}.toml"))
+    }
+}

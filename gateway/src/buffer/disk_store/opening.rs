@@ -1,0 +1,284 @@
+//! Opening the store: take the lock, read the ledger, look at the chunks, finish what a crash interrupted.
+//!
+//! Damage never stops a start. A damaged chunk costs what cannot be brought back of it, and the books say so. A damaged
+//! ledger costs the epoch: with it the cursors are lost, so the store could only guess what each sink has. To guess low
+//! would deliver days of kept history a second time, to guess high would lose the backlog without a word, and the names
+//! (epoch, stream, sequence) of what was already delivered must never be given to other records. So the old store goes to
+//! the quarantine whole, where a person can look at it, and a new epoch begins.
+
+use super::super::chunk::{Chunk, ChunkId, ChunkInfo, ChunkState};
+use super::super::family::Family;
+use super::super::ledger::Ledger;
+use super::super::{BufferError, Opened, StoreOptions, files};
+use super::damage::quarantine_path;
+use super::{DiskStore, room, snapshot};
+use crate::clock::Clock;
+use crate::reading::Epoch;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::fs::{File, TryLockError};
+use std::path::{Path, PathBuf};
+
+/// Where a chunk is full.
+const CHUNK_BYTES_MAX: u64 = 16 * 1024 * 1024;
+
+/// A small cap has smaller chunks, so that dropping one does not empty the buffer.
+const CHUNK_CAP_SHARE: u64 = 16;
+
+/// Below this a chunk would be little more than the segment that sled begins with.
+const CHUNK_BYTES_MIN: u64 = 2 * 1024 * 1024;
+
+/// Where damaged things go.
+pub(super) const QUARANTINE: &str = "quarantine";
+
+/// The ledger's directory.
+const LEDGER: &str = "ledger";
+
+/// The file that names the epoch.
+const EPOCH: &str = "epoch";
+
+/// Longest content of the epoch's file: 32 hexadecimal digits and a line end.
+const EPOCH_BYTES_MAX: u64 = 64;
+
+impl DiskStore {
+    /// Opens the store in `data_dir/buffer`.
+    pub(in crate::buffer) fn open(options: StoreOptions, clock: Clock) -> Result<(Self, Opened), BufferError> {
+        let root = options.data_dir.join("buffer");
+        files::make_dir(&root)?;
+        let lock = lock(&root)?;
+        for family in Family::ALL {
+            files::make_dir(&root.join(family.name()))?;
+            files::remove_dead(&root.join(family.name()))?;
+        }
+        for name in [QUARANTINE, "configs"] {
+            files::make_dir(&root.join(name))?;
+        }
+        files::remove_dead(&root.join(QUARANTINE))?;
+        files::remove_dead(&root)?;
+        let mut opened = Opened::default();
+        let ledger = match open_ledger(&root)? {
+            Ok(ledger) => ledger,
+            Err(lost) => {
+                if let Some(reason) = lost {
+                    tracing::error!(reason, "the ledger is lost: a new epoch begins");
+                    let aside = set_aside(&root, clock.tick().wall_us)?;
+                    opened.quarantined.push(format!("{reason}; the old store is kept in {}", aside.display()));
+                }
+                opened.fresh_epoch = true;
+                Ledger::create(&root.join(LEDGER), new_epoch()?)?
+            }
+        };
+        let state = ledger.state();
+        let epoch =
+            state.epoch.ok_or_else(|| BufferError::Damaged("the ledger does not say whose it is".to_owned()))?;
+        files::write_whole(&root.join(EPOCH), format!("{epoch}\n").as_bytes())?;
+        let chunk_bytes_max = (options.disk_bytes_max / CHUNK_CAP_SHARE).clamp(CHUNK_BYTES_MIN, CHUNK_BYTES_MAX);
+        let mut store = Self {
+            index: state.chunks.clone(),
+            next: state.next,
+            ledger,
+            options,
+            clock,
+            root,
+            _lock: lock,
+            epoch,
+            unsaved: BTreeSet::new(),
+            active: BTreeMap::new(),
+            open: VecDeque::new(),
+            chunk_bytes_max,
+            quarantine_bytes: 0,
+            quarantined: std::mem::take(&mut opened.quarantined),
+        };
+        store.look_at_chunks()?;
+        store.restore_ballast();
+        store.try_outbox();
+        store.keep_house();
+        store.measure();
+        opened.snapshot = store.open_snapshot();
+        let (configs, damaged) = store.all_configs();
+        store.quarantined.extend(damaged);
+        opened.epoch = Some(epoch);
+        opened.points.clone_from(&store.ledger.state().points);
+        opened.configs = configs;
+        opened.quarantined.clone_from(&store.quarantined);
+        Ok((store, opened))
+    }
+
+    /// Brings index and directories together, and learns what the active chunks hold.
+    fn look_at_chunks(&mut self) -> Result<(), BufferError> {
+        self.set_strangers_aside()?;
+        self.sweep_dropped();
+        let ids: Vec<ChunkId> = self.index.keys().copied().collect();
+        for id in ids {
+            let Some(info) = self.index.get(&id).cloned() else { continue };
+            match info.state {
+                ChunkState::Dropped => {}
+                ChunkState::Sealed => {
+                    if !self.path(id).is_dir() {
+                        self.salvage(id, "its directory is gone")?;
+                    }
+                }
+                ChunkState::Active => match self.resume(id, &info) {
+                    Ok(()) => {}
+                    Err(BufferError::Damaged(reason)) => self.salvage(id, &reason)?,
+                    Err(error) => return Err(error),
+                },
+            }
+        }
+        Ok(())
+    }
+
+    /// Opens the chunk that blocks were last added to and counts what it holds. Everything in it was whole before the crash
+    /// or was never acknowledged; either way it follows without a hole on what was there before.
+    fn resume(&mut self, id: ChunkId, info: &ChunkInfo) -> Result<(), BufferError> {
+        let promised = self.ledger.state().next;
+        let path = self.path(id);
+        let behind = |stream: crate::reading::Stream, info: &ChunkInfo| {
+            let held = info.extent(stream).map_or(info.base[stream.index()], |extent| extent.range.last + 1);
+            held < promised[stream.index()]
+        };
+        if !path.is_dir() && !id.0.streams().any(|stream| behind(stream, info)) {
+            // Its place in the index was written, its directory not yet.
+            self.retire_unbegun(id);
+            return Ok(());
+        }
+        let mut chunk = Chunk::open(&path)?;
+        let extents = chunk.survey(self.epoch, id.0, &info.base)?;
+        let mut surveyed = info.clone();
+        surveyed.extents = extents;
+        for stream in id.0.streams() {
+            let base = info.base[stream.index()];
+            let hole = surveyed.extent(stream).is_some_and(|extent| extent.range.first != base);
+            if behind(stream, &surveyed) || hole {
+                return Err(BufferError::Damaged(format!("{} has lost records of {stream}", path.display())));
+            }
+        }
+        chunk.load_points()?;
+        for extent in &surveyed.extents {
+            let next = &mut self.next[extent.stream.index()];
+            *next = (*next).max(extent.range.last + 1);
+        }
+        self.index.insert(id, surveyed);
+        // One at a time is active; of two, which only an interrupted write can leave, the older one is full.
+        self.retire(id.0);
+        self.active.insert(id.0, (id.1, chunk));
+        Ok(())
+    }
+
+    fn retire_unbegun(&mut self, id: ChunkId) {
+        if let Some(info) = self.index.get_mut(&id) {
+            info.state = ChunkState::Dropped;
+            self.unsaved.insert(id);
+        }
+    }
+
+    /// Chunk directories that the ledger does not know are nobody's: aside with them. Half-made repairs are removed.
+    fn set_strangers_aside(&mut self) -> Result<(), BufferError> {
+        for family in Family::ALL {
+            let dir = self.root.join(family.name());
+            for name in files::names(&dir)? {
+                let path = dir.join(&name);
+                let number = name.parse::<u32>().ok();
+                if number.is_some_and(|number| self.index.contains_key(&(family, number))) {
+                    continue;
+                }
+                let repaired = name.split_once('.').and_then(|(number, _)| number.parse::<u32>().ok());
+                match repaired {
+                    // A whole repair whose original was already moved away takes its place; else it is made again.
+                    Some(number) if self.index.contains_key(&(family, number)) => {
+                        let place = self.path((family, number));
+                        if place.exists() { files::remove_dir(&path)? } else { files::rename(&path, &place)? }
+                    }
+                    _ => {
+                        let aside = self.quarantine_path(&format!("{}-{name}", family.name()));
+                        files::rename(&path, &aside)?;
+                        let (from, to) = (path.display(), aside.display());
+                        self.quarantined.push(format!("{from}: the ledger does not know it; kept in {to}"));
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The judge's snapshot, unless it is damaged or ahead of the readings there are.
+    fn open_snapshot(&mut self) -> Option<(crate::reading::Sequence, Vec<u8>)> {
+        match snapshot::read(&self.root, self.epoch) {
+            Ok(snapshot) => {
+                snapshot.filter(|(sequence, _)| *sequence <= self.next[crate::reading::Stream::Readings.index()])
+            }
+            Err(error) => {
+                self.quarantined.push(error.to_string());
+                None
+            }
+        }
+    }
+}
+
+fn lock(root: &Path) -> Result<File, BufferError> {
+    let path = root.join("lock");
+    let file = File::create(&path).map_err(|e| files::error("make", &path, &e))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(BufferError::InUse(root.display().to_string())),
+        Err(TryLockError::Error(e)) => Err(files::error("lock", &path, &e)),
+    }
+}
+
+/// Opens the ledger. The inner error says why there is none: a reason if it was lost, nothing if there never was one.
+fn open_ledger(root: &Path) -> Result<Result<Ledger, Option<String>>, BufferError> {
+    let path = root.join(LEDGER);
+    if !Ledger::exists(&path)? {
+        let old = files::read_whole(&root.join(EPOCH), EPOCH_BYTES_MAX)?;
+        return Ok(Err(old.map(|_| "the ledger is gone".to_owned())));
+    }
+    let mut result = Ledger::open(&path);
+    if let Err(BufferError::DiskFull(_)) = result {
+        let ballast = root.join(room::BALLAST);
+        if ballast.exists() {
+            std::fs::remove_file(&ballast).map_err(|e| files::error("remove", &ballast, &e))?;
+            result = Ledger::open(&path);
+        }
+    }
+    if let Err(BufferError::Damaged(_)) = result {
+        // The log alone often opens where its snapshots mislead. Opening may change it, so this is tried on a copy, which
+        // then takes the ledger's place.
+        let trial = root.join("ledger.log");
+        files::remove_dir(&trial)?;
+        files::copy_files(&path, &trial, |name| !name.starts_with("snap."))?;
+        if Ledger::open(&trial).is_ok() {
+            files::remove_dir(&path)?;
+            files::rename(&trial, &path)?;
+            result = Ledger::open(&path);
+        } else {
+            files::remove_dir(&trial)?;
+        }
+    }
+    match result {
+        Ok(ledger) => Ok(Ok(ledger)),
+        Err(BufferError::Damaged(reason)) => Ok(Err(Some(reason))),
+        Err(error) => Err(error),
+    }
+}
+
+/// Moves the whole old store into the quarantine; its epoch's file goes last, so that a crash on the way goes on moving.
+fn set_aside(root: &Path, wall_us: i64) -> Result<PathBuf, BufferError> {
+    let aside = quarantine_path(root, wall_us, "store");
+    files::make_dir(&aside)?;
+    let families = Family::ALL.map(Family::name);
+    for name in [LEDGER].into_iter().chain(families).chain(["configs", snapshot::NAME, EPOCH]) {
+        let path = root.join(name);
+        if path.exists() {
+            files::rename(&path, &aside.join(name))?;
+        }
+    }
+    for name in families.into_iter().chain(["configs"]) {
+        files::make_dir(&root.join(name))?;
+    }
+    Ok(aside)
+}
+
+fn new_epoch() -> Result<Epoch, BufferError> {
+    let mut bytes = [0; 16];
+    getrandom::fill(&mut bytes).map_err(|error| BufferError::Disk(format!("no random numbers: {error}")))?;
+    Ok(Epoch(u128::from_le_bytes(bytes)))
+}

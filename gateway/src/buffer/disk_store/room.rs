@@ -1,0 +1,315 @@
+//! Room on disk: what is used, what may go, and how it goes without a hole in the books.
+//!
+//! A chunk leaves in three steps, and a crash between any two of them is finished at the next start: its gaps and the
+//! lanes that lost something are written to the ledger together with the word that the chunk is dropped; its directory is
+//! renamed and removed; the index entry goes with the next write of the ledger.
+
+use super::super::chunk::{ChunkId, ChunkState};
+use super::super::family::Family;
+use super::super::ledger::Entry;
+use super::super::sled_store::SEGMENT_BYTES;
+use super::super::{BufferError, Usage, WhenFull, files, lanes};
+use super::DiskStore;
+use super::opening::QUARANTINE;
+use crate::block::records::{Gap, GapReason, Record, RecordBody};
+use crate::reading::{SequenceRange, Stream, TimeQuality};
+use std::path::PathBuf;
+
+/// Room that a commit needs beside its own bytes: a segment in the chunk and one in the ledger, which grow by segments.
+const HEADROOM_BYTES: u64 = 2 * SEGMENT_BYTES as u64;
+
+/// How many bytes on disk a byte of blocks takes at most (measured: 2.1, and the last segment is not full).
+const AMPLIFICATION: u64 = 3;
+
+/// The file that is removed first when the disk is full.
+pub(super) const BALLAST: &str = "ballast";
+
+/// Its size: enough to write the ledger anew, which dropping a chunk needs.
+const BALLAST_BYTES: u64 = 8 * 1024 * 1024;
+
+/// The ballast comes back when this much is free beside it, so that it does not itself fill the disk.
+const BALLAST_FREE_BYTES_MIN: u64 = 4 * BALLAST_BYTES;
+
+/// The ballast is at most this part of the cap.
+const BALLAST_CAP_SHARE: u64 = 16;
+
+/// What is set aside is kept for a look in at most this part of the cap, and gives way before anything sound does.
+const QUARANTINE_CAP_SHARE: u64 = 4;
+
+/// Most chunks that one look at retention drops, so that readers do not wait for long; the next look goes on.
+const DROPPED_PER_LOOK: usize = 8;
+
+impl DiskStore {
+    /// Sees to it that a commit of so many bytes stays below the cap.
+    ///
+    /// # Errors
+    /// [`BufferError::Full`] if nothing may go.
+    pub(super) fn make_room(&mut self, bytes: u64) -> Result<(), BufferError> {
+        let needed = HEADROOM_BYTES + bytes.saturating_mul(AMPLIFICATION);
+        // Each round drops a chunk or ends.
+        loop {
+            let used_bytes = self.used_bytes();
+            let max_bytes = self.options.disk_bytes_max;
+            if used_bytes.saturating_add(needed) <= max_bytes {
+                return Ok(());
+            }
+            if !self.drop_one()? {
+                return Err(BufferError::Full { used_bytes, max_bytes });
+            }
+        }
+    }
+
+    /// Frees what can be freed on a full disk: the ballast, then a chunk. What cannot be done shows at the next write.
+    pub(super) fn relieve(&mut self) {
+        let ballast = self.ballast_path();
+        if ballast.exists() {
+            tracing::warn!("the disk is full: giving up the ballast");
+            if let Err(error) = std::fs::remove_file(&ballast) {
+                tracing::warn!(%error, "the ballast cannot be removed");
+            }
+        }
+        if let Err(error) = self.drop_one() {
+            tracing::warn!(%error, "the disk is full and no chunk could be dropped");
+        }
+        self.sweep_dropped();
+    }
+
+    /// Drops what is missed least: what was set aside, else a chunk that every sink is done with, or, where the policy says so, the oldest of
+    /// the least worthy family. False if there is none.
+    fn drop_one(&mut self) -> Result<bool, BufferError> {
+        if self.drop_quarantined() {
+            return Ok(true);
+        }
+        for family in Family::LEAST_WORTHY_FIRST {
+            if let Some(id) = self.oldest_chunk(family).filter(|id| self.is_resolved(*id)) {
+                return self.drop_chunk(id, GapReason::Cap).map(|()| true);
+            }
+        }
+        if self.options.when_full == WhenFull::DropOldest {
+            for family in Family::LEAST_WORTHY_FIRST {
+                if let Some(id) = self.oldest_chunk(family) {
+                    tracing::warn!(family = id.0.name(), chunk = id.1, "the buffer is full: giving up its oldest");
+                    return self.drop_chunk(id, GapReason::Cap).map(|()| true);
+                }
+            }
+        }
+        Ok(false)
+    }
+
+    /// The oldest chunk of a family that holds anything. Chunks go in order, so that a stream's losses are at its old end.
+    fn oldest_chunk(&self, family: Family) -> Option<ChunkId> {
+        let mut chunks = self.index.range((family, 0)..=(family, u32::MAX));
+        chunks.find(|(_, info)| !info.extents.is_empty()).map(|(id, _)| *id)
+    }
+
+    /// Whether every configured sink is done with all of a chunk. Lanes of other sinks hold nothing back.
+    fn is_resolved(&self, id: ChunkId) -> bool {
+        let Some(info) = self.index.get(&id) else { return false };
+        let mut lanes = self.ledger.state().lanes.iter().filter(|((sink, _), _)| self.options.sinks.contains(sink));
+        lanes.all(|((_, stream), lane)| info.extent(*stream).is_none_or(|extent| lanes::resolved(lane, extent.range)))
+    }
+
+    /// Drops a chunk; every sink that had not got all of it has the loss in its books, and a gap tells of it.
+    fn drop_chunk(&mut self, id: ChunkId, reason: GapReason) -> Result<(), BufferError> {
+        if self.active.get(&id.0).is_some_and(|(number, _)| *number == id.1) {
+            self.retire(id.0);
+        }
+        let Some(info) = self.index.get(&id).cloned() else { return Ok(()) };
+        let (mut entries, mut gaps) = (Vec::new(), Vec::new());
+        for extent in &info.extents {
+            // Everything older went before, so the loss reaches down to the beginning and splits no cursor.
+            let lost = SequenceRange { first: 0, last: extent.range.last };
+            let times = (extent.first_time_us, extent.last_time_us);
+            gaps.extend(self.book_loss(extent.stream, lost, extent.range, times, reason, &mut entries));
+            let past = self.holes(extent.stream).iter().filter(|hole| hole.last <= extent.range.last);
+            entries.extend(past.map(|hole| Entry::Hole(extent.stream, *hole, false)));
+        }
+        entries.extend(self.outbox_entries(&gaps)?);
+        let mut dropped = info.clone();
+        dropped.state = ChunkState::Dropped;
+        dropped.extents = Vec::new();
+        entries.push(Entry::Chunk(id, Some(dropped.clone())));
+        self.unsaved.remove(&id);
+        if let Err(error) = self.write_ledger(entries) {
+            self.unsaved.insert(id);
+            return Err(error);
+        }
+        self.index.insert(id, dropped);
+        self.sweep_dropped();
+        self.try_outbox();
+        Ok(())
+    }
+
+    /// Takes a loss out of every lane of a stream and gives the gap that tells of it, if a configured sink lost anything.
+    pub(super) fn book_loss(
+        &self,
+        stream: Stream,
+        lost: SequenceRange,
+        range: SequenceRange,
+        (first_time_us, last_time_us): (i64, i64),
+        reason: GapReason,
+        entries: &mut Vec<Entry>,
+    ) -> Option<Record> {
+        let (mut sinks, mut in_flight) = (Vec::new(), false);
+        for ((sink, of), lane) in &self.ledger.state().lanes {
+            if *of != stream {
+                continue;
+            }
+            let mut lane = lane.clone();
+            let ranges = match lanes::lose(&mut lane, lost) {
+                Some(found) => {
+                    entries.push(Entry::Lane(sink.clone(), stream, lane));
+                    in_flight |= found.in_flight;
+                    found.ranges
+                }
+                None => lanes::undelivered(&lane.cursor, lost),
+            };
+            if self.options.sinks.contains(sink) {
+                sinks.extend(ranges.into_iter().map(|range| (sink.clone(), range)));
+            }
+        }
+        if sinks.is_empty() {
+            return None;
+        }
+        let id = xxhash_rust::xxh3::xxh3_64(format!("gap/{}/{stream}/{range}", self.epoch).as_bytes());
+        let gap = Gap { stream, range, first_time_us, last_time_us, reason, sinks, in_flight };
+        Some(Record { id, time_us: self.clock.tick().wall_us, body: RecordBody::Gap(gap) })
+    }
+
+    /// Removes the directories of dropped chunks. What cannot be removed now is tried again later.
+    pub(super) fn sweep_dropped(&mut self) {
+        let dropped: Vec<ChunkId> =
+            self.index.iter().filter(|(_, info)| info.state == ChunkState::Dropped).map(|(id, _)| *id).collect();
+        for id in dropped {
+            self.shut(id);
+            match files::remove_dir(&self.path(id)) {
+                // The highest number of a family stays, so that it is never given twice.
+                Ok(()) if self.index.range((id.0, id.1 + 1)..=(id.0, u32::MAX)).next().is_some() => {
+                    if self.ledger.write(vec![Entry::Chunk(id, None)]).is_ok() {
+                        self.index.remove(&id);
+                        self.unsaved.remove(&id);
+                    }
+                }
+                Ok(()) => {
+                    if let Some(info) = self.index.get_mut(&id) {
+                        info.bytes = 0;
+                    }
+                }
+                Err(error) => tracing::warn!(%error, "a dropped chunk cannot be removed yet"),
+            }
+        }
+    }
+
+    /// Retention, ballast, quarantine, the ledger's size.
+    pub(super) fn keep_house(&mut self) {
+        self.sweep_dropped();
+        for _ in 0..DROPPED_PER_LOOK {
+            let Some(id) = Family::ALL.into_iter().find_map(|family| self.outlived(family)) else { break };
+            if let Err(error) = self.drop_chunk(id, GapReason::Age) {
+                tracing::warn!(%error, "a delivered chunk cannot be dropped yet");
+                break;
+            }
+        }
+        if let Err(error) = self.ledger.compact() {
+            tracing::warn!(%error, "the ledger could not be made anew");
+        }
+        self.trim_quarantine();
+        self.restore_ballast();
+        for (id, chunk) in self.active.iter().map(|(family, (number, chunk))| ((*family, *number), chunk)) {
+            if chunk.database().has_blobs() {
+                tracing::error!(
+                    family = id.0.name(),
+                    chunk = id.1,
+                    "a block was too large for the log; power cuts can lose it"
+                );
+            }
+        }
+    }
+
+    /// The oldest chunk of a family, if every sink is done with it and its retention has passed.
+    fn outlived(&self, family: Family) -> Option<ChunkId> {
+        let now = self.clock.tick();
+        if now.quality == TimeQuality::Unset {
+            return None;
+        }
+        let id = self.oldest_chunk(family)?;
+        let last_time_us = self.index.get(&id)?.extents.iter().map(|extent| extent.last_time_us).max()?;
+        let passed = last_time_us.saturating_add(self.options.keep_delivered_us) < now.wall_us;
+        (passed && self.is_resolved(id)).then_some(id)
+    }
+
+    /// Bytes that the store's files occupy. Sealed chunks were measured when they were sealed; the rest is measured now.
+    fn used_bytes(&self) -> u64 {
+        let sealed: u64 =
+            self.index.values().filter(|info| info.state != ChunkState::Active).map(|info| info.bytes).sum();
+        let active: u64 =
+            self.active.iter().map(|(family, (number, _))| files::occupied_bytes(&self.path((*family, *number)))).sum();
+        let rest = ["ledger", "configs", super::snapshot::NAME, BALLAST];
+        let rest: u64 = rest.iter().map(|name| files::occupied_bytes(&self.root.join(name))).sum();
+        sealed + active + rest + self.quarantine_bytes
+    }
+
+    /// Measures everything.
+    pub(super) fn measure(&mut self) -> Usage {
+        let sealed: Vec<ChunkId> =
+            self.index.iter().filter(|(_, info)| info.state == ChunkState::Sealed).map(|(id, _)| *id).collect();
+        for id in sealed {
+            // Opening a chunk for reading may have changed it.
+            let bytes = files::occupied_bytes(&self.path(id));
+            if let Some(info) = self.index.get_mut(&id) {
+                info.bytes = bytes;
+            }
+        }
+        let extents = self.index.values().flat_map(|info| &info.extents);
+        Usage {
+            disk_bytes: self.used_bytes(),
+            disk_bytes_max: self.options.disk_bytes_max,
+            quarantine_bytes: self.quarantine_bytes,
+            chunks: self.index.values().filter(|info| info.state != ChunkState::Dropped).count() as u64,
+            free_bytes: files::free_bytes(&self.root).unwrap_or(0),
+            oldest_time_us: extents.map(|extent| extent.first_time_us).min(),
+        }
+    }
+
+    /// Makes the ballast if there is room for it.
+    pub(super) fn restore_ballast(&mut self) {
+        let path = self.ballast_path();
+        let bytes = BALLAST_BYTES.min(self.options.disk_bytes_max / BALLAST_CAP_SHARE);
+        let free = files::free_bytes(&self.root).unwrap_or(0);
+        if path.exists() || free < BALLAST_FREE_BYTES_MIN {
+            return;
+        }
+        if let Err(error) = files::reserve(&path, bytes) {
+            tracing::warn!(%error, "the ballast could not be made; a full disk will be harder to leave");
+            // Half a ballast would be taken for a whole one.
+            std::fs::remove_file(&path).ok();
+        }
+    }
+
+    pub(super) fn ballast_path(&self) -> PathBuf {
+        self.root.join(BALLAST)
+    }
+
+    /// Keeps the quarantine within its limit: the oldest goes first.
+    pub(super) fn trim_quarantine(&mut self) {
+        self.quarantine_bytes = files::occupied_bytes(&self.root.join(QUARANTINE));
+        while self.quarantine_bytes > self.options.disk_bytes_max / QUARANTINE_CAP_SHARE {
+            if !self.drop_quarantined() {
+                return;
+            }
+        }
+    }
+
+    /// Removes the oldest thing that was set aside; false if there is none, or it cannot be removed.
+    fn drop_quarantined(&mut self) -> bool {
+        let path = self.root.join(QUARANTINE);
+        let names = files::names(&path).unwrap_or_default();
+        let Some(oldest) = names.first() else { return false };
+        if let Err(error) = files::remove_dir(&path.join(oldest)) {
+            tracing::warn!(%error, "the quarantine cannot be trimmed");
+            return false;
+        }
+        self.quarantine_bytes = files::occupied_bytes(&path);
+        true
+    }
+}

@@ -1,0 +1,214 @@
+//! The ledger: what the store knows beside its blocks, mirrored in memory and kept in one small database.
+//!
+//! A write is one batch, all or nothing. After a failed write the database is never written again: the next write makes a
+//! fresh one from the mirror and puts it in the old one's place. Two renames do it, and a start finishes them:
+//! `ledger.new` beside no `ledger` is whole, since it was synchronised before `ledger` was moved away.
+
+mod entry;
+
+pub(super) use entry::{ConfigMark, Entry};
+
+use super::chunk::{ChunkId, ChunkInfo};
+use super::sled_store::{BATCH_BYTES_MAX, Database};
+use super::{BufferError, Lane, files};
+use crate::reading::{Epoch, Sequence, SequenceRange, Stream};
+use crate::site::PointKey;
+use bytes::Bytes;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+/// How many entries are read in one go.
+const SCAN_PAIRS: usize = 256;
+
+/// Below this the database is left alone, however little of it is in use.
+const COMPACT_BYTES_MIN: u64 = 16 * 1024 * 1024;
+
+/// How often its fresh size the database may occupy before it is made anew: sled's file never shrinks.
+const COMPACT_FACTOR: u64 = 4;
+
+/// The mirror: every entry by its key.
+#[derive(Debug, Default)]
+pub(super) struct State {
+    pub(super) epoch: Option<Epoch>,
+    pub(super) next: [Sequence; 6],
+    pub(super) points: Vec<PointKey>,
+    pub(super) lanes: BTreeMap<(String, Stream), Lane>,
+    pub(super) chunks: BTreeMap<ChunkId, ChunkInfo>,
+    pub(super) holes: [Vec<SequenceRange>; 6],
+    pub(super) outbox: BTreeMap<u64, Bytes>,
+    pub(super) configs: BTreeMap<u32, ConfigMark>,
+}
+
+impl State {
+    /// Takes an entry in. Points must come in the order of their numbers; false if one is out of order.
+    fn apply(&mut self, entry: Entry) -> bool {
+        match entry {
+            Entry::Epoch(epoch) => self.epoch = Some(epoch),
+            Entry::Next(next) => self.next = next,
+            Entry::Point(id, key) => {
+                if let Some(known) = self.points.get(id.0 as usize) {
+                    return *known == key;
+                }
+                if self.points.len() != id.0 as usize {
+                    return false;
+                }
+                self.points.push(key);
+            }
+            Entry::Lane(sink, stream, lane) => drop(self.lanes.insert((sink, stream), lane)),
+            Entry::Chunk(id, Some(info)) => drop(self.chunks.insert(id, info)),
+            Entry::Chunk(id, None) => drop(self.chunks.remove(&id)),
+            Entry::Hole(stream, range, there) => {
+                let holes = &mut self.holes[stream.index()];
+                holes.retain(|hole| hole.first != range.first);
+                if there {
+                    holes.push(range);
+                    holes.sort_unstable();
+                }
+            }
+            Entry::Outbox(index, Some(block)) => drop(self.outbox.insert(index, block)),
+            Entry::Outbox(index, None) => drop(self.outbox.remove(&index)),
+            Entry::Config(version, Some(mark)) => drop(self.configs.insert(version, mark)),
+            Entry::Config(version, None) => drop(self.configs.remove(&version)),
+        }
+        true
+    }
+
+    /// Everything, to be written anew.
+    fn entries(&self) -> impl Iterator<Item = Entry> {
+        let points =
+            self.points.iter().zip(0..).map(|(key, id)| Entry::Point(crate::reading::PointId(id), key.clone()));
+        let lanes = self.lanes.iter().map(|((sink, stream), lane)| Entry::Lane(sink.clone(), *stream, lane.clone()));
+        let chunks = self.chunks.iter().map(|(id, info)| Entry::Chunk(*id, Some(info.clone())));
+        let holes = Stream::ALL
+            .into_iter()
+            .flat_map(|stream| self.holes[stream.index()].iter().map(move |hole| Entry::Hole(stream, *hole, true)));
+        let outbox = self.outbox.iter().map(|(index, block)| Entry::Outbox(*index, Some(block.clone())));
+        let configs = self.configs.iter().map(|(version, mark)| Entry::Config(*version, Some(*mark)));
+        let first = self.epoch.map(Entry::Epoch).into_iter().chain([Entry::Next(self.next)]);
+        first.chain(points).chain(lanes).chain(chunks).chain(holes).chain(outbox).chain(configs)
+    }
+}
+
+/// The ledger, open.
+pub(super) struct Ledger {
+    path: PathBuf,
+    /// None after a failed write, until the next one has made it anew.
+    database: Option<Database>,
+    state: State,
+    /// Its size when it was opened or made.
+    fresh_bytes: u64,
+}
+
+impl Ledger {
+    /// Makes a ledger for a new epoch.
+    pub(super) fn create(path: &Path, epoch: Epoch) -> Result<Self, BufferError> {
+        let mut ledger = Self { path: path.to_owned(), database: None, state: State::default(), fresh_bytes: 0 };
+        ledger.write(vec![Entry::Epoch(epoch), Entry::Next([0; 6])])?;
+        Ok(ledger)
+    }
+
+    /// Whether there is a ledger to open, after finishing what a crash interrupted.
+    pub(super) fn exists(path: &Path) -> Result<bool, BufferError> {
+        let fresh = fresh_path(path);
+        if !path.exists() && fresh.join(WHOLE).exists() {
+            files::rename(&fresh, path)?;
+        }
+        Ok(path.exists())
+    }
+
+    /// Opens the ledger and reads all of it.
+    ///
+    /// # Errors
+    /// [`BufferError::Damaged`] if it cannot be read in full; otherwise what the disk said.
+    pub(super) fn open(path: &Path) -> Result<Self, BufferError> {
+        let database = Database::open(path)?;
+        let mut state = State::default();
+        let mut first = Vec::new();
+        loop {
+            let pairs = database.scan(&first, &[u8::MAX], SCAN_PAIRS)?;
+            for (key, value) in &pairs {
+                let known = Entry::decode(key, value).is_some_and(|entry| state.apply(entry));
+                if !known {
+                    return Err(BufferError::Damaged(format!("{}: an entry makes no sense", path.display())));
+                }
+            }
+            match pairs.last() {
+                Some((key, _)) if pairs.len() == SCAN_PAIRS => {
+                    first.clone_from(key);
+                    first.push(0);
+                }
+                _ => break,
+            }
+        }
+        if state.epoch.is_none() {
+            return Err(BufferError::Damaged(format!("{}: it does not say whose it is", path.display())));
+        }
+        Ok(Self { path: path.to_owned(), database: Some(database), state, fresh_bytes: files::occupied_bytes(path) })
+    }
+
+    /// What it holds.
+    pub(super) fn state(&self) -> &State {
+        &self.state
+    }
+
+    /// Writes entries, all or nothing; they are on disk when this returns. At most a few dozen KiB at once.
+    pub(super) fn write(&mut self, entries: Vec<Entry>) -> Result<(), BufferError> {
+        let written = match &self.database {
+            Some(database) => database.write(entries.iter().map(Entry::encode).collect()),
+            None => self.write_anew(&entries),
+        };
+        if let Err(error) = written {
+            if self.database.take().is_none() {
+                return Err(error);
+            }
+            tracing::warn!(%error, "the ledger could not be written; making it anew from memory");
+            self.write_anew(&entries)?;
+        }
+        for entry in entries {
+            self.state.apply(entry);
+        }
+        Ok(())
+    }
+
+    /// Makes the database anew if far more of it lies on disk than is in use.
+    pub(super) fn compact(&mut self) -> Result<(), BufferError> {
+        let bytes = files::occupied_bytes(&self.path);
+        if bytes < COMPACT_BYTES_MIN.max(self.fresh_bytes.saturating_mul(COMPACT_FACTOR)) {
+            return Ok(());
+        }
+        self.database = None;
+        self.write_anew(&[])
+    }
+
+    fn write_anew(&mut self, entries: &[Entry]) -> Result<(), BufferError> {
+        let fresh = fresh_path(&self.path);
+        files::remove_dir(&fresh)?;
+        let database = Database::open(&fresh)?;
+        let mut batch = Vec::new();
+        let mut batch_bytes = 0;
+        for (key, value) in self.state.entries().map(|entry| entry.encode()) {
+            batch_bytes += key.len() + value.as_ref().map_or(0, Vec::len);
+            batch.push((key, value));
+            if batch_bytes >= BATCH_BYTES_MAX {
+                database.write(std::mem::take(&mut batch))?;
+                batch_bytes = 0;
+            }
+        }
+        database.write(batch)?;
+        database.write(entries.iter().map(Entry::encode).collect())?;
+        drop(database);
+        files::write_whole(&fresh.join(WHOLE), b"")?;
+        files::remove_dir(&self.path)?;
+        files::rename(&fresh, &self.path)?;
+        self.database = Some(Database::open(&self.path)?);
+        self.fresh_bytes = files::occupied_bytes(&self.path);
+        Ok(())
+    }
+}
+
+/// Marks a ledger that was written in full before it took the old one's place.
+const WHOLE: &str = "whole";
+
+fn fresh_path(path: &Path) -> PathBuf {
+    path.with_extension("new")
+}

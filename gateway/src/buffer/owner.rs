@@ -1,0 +1,226 @@
+//! The one thread that owns the store, and the handle that everyone else holds.
+
+use super::disk_store::DiskStore;
+use super::store::Store;
+use super::{BufferError, Commit, Committed, Ends, Lane, LaneChange, Opened, StoreOptions, Usage};
+use crate::block::Block;
+use crate::clock::Clock;
+use crate::reading::{Sequence, Stream};
+use std::time::Duration;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::Instant;
+
+/// Most calls that wait for the thread. Callers wait in turn beyond it; a commit is at most a few hundred KiB.
+const CALLS_MAX: usize = 64;
+
+/// How often usage is measured and published.
+const USAGE_EVERY: Duration = Duration::from_secs(1);
+
+/// How often delivered blocks are looked through for those whose time has passed.
+const MAINTAIN_EVERY: Duration = Duration::from_secs(10);
+
+type Answer<T> = oneshot::Sender<Result<T, BufferError>>;
+
+enum Call {
+    Commit(Commit, Answer<Committed>),
+    Blocks(Stream, Sequence, usize, Answer<Vec<Block>>),
+    Lane(String, Stream, Answer<Lane>),
+    ChangeLane(LaneChange, Answer<Lane>),
+    KeepConfig(String, Answer<u32>),
+    Config(u32, Answer<Option<String>>),
+    Close(oneshot::Sender<()>),
+}
+
+/// The buffer, as the rest of the gateway sees it. Clones share one store; when the last one goes, the store is closed.
+#[derive(Clone, Debug)]
+pub struct Buffer {
+    calls: mpsc::Sender<Call>,
+    ends: watch::Receiver<Ends>,
+    usage: watch::Receiver<Usage>,
+}
+
+impl Buffer {
+    /// Opens the store in `data_dir/buffer`, making it if need be, and starts its thread. Damage never stops the start:
+    /// what cannot be read is set aside and told in [`Opened::quarantined`].
+    ///
+    /// # Errors
+    /// If another process has the directory, or the disk cannot be written at all.
+    pub async fn open(options: StoreOptions, clock: Clock) -> Result<(Self, Opened), BufferError> {
+        let (calls, waiting) = mpsc::channel(CALLS_MAX);
+        let (opened, answer) = oneshot::channel();
+        let work = move || match DiskStore::open(options, clock) {
+            Err(error) => {
+                // Nobody waits any more if the caller was cancelled.
+                drop(opened.send(Err(error)));
+            }
+            Ok((mut store, report)) => {
+                let (ends, ends_seen) = watch::channel(store.ends());
+                let (usage, usage_seen) = watch::channel(store.usage());
+                if opened.send(Ok((report, ends_seen, usage_seen))).is_ok() {
+                    run(store, waiting, &ends, &usage);
+                }
+            }
+        };
+        std::thread::Builder::new()
+            .name("buffer".to_owned())
+            .spawn(work)
+            .map_err(|error| BufferError::Disk(format!("cannot start the buffer's thread: {error}")))?;
+        let (report, ends, usage) = answer.await.map_err(|_| BufferError::Closed)??;
+        Ok((Self { calls, ends, usage }, report))
+    }
+
+    /// Makes blocks durable: when this returns, they are on disk, synchronised, and readable. Each draft gets the next
+    /// sequences of its stream, in order. After an error none of them will be read; the same commit may be tried again.
+    ///
+    /// # Errors
+    /// [`BufferError::Full`] while the cap is reached and the policy is to wait; otherwise what the disk said.
+    pub async fn commit(&self, commit: Commit) -> Result<Committed, BufferError> {
+        self.call(|answer| Call::Commit(commit, answer)).await
+    }
+
+    /// The block that holds `from`, or the next one there is, and those after it: ascending, at most `blocks_max` and at
+    /// most 16. Where records were lost there is a hole between two blocks, which no lane counts as undelivered.
+    ///
+    /// # Errors
+    /// If the disk fails.
+    pub async fn blocks(&self, stream: Stream, from: Sequence, blocks_max: usize) -> Result<Vec<Block>, BufferError> {
+        self.call(|answer| Call::Blocks(stream, from, blocks_max, answer)).await
+    }
+
+    /// Where each stream begins and ends; changes when something became durable or was dropped.
+    #[must_use]
+    pub fn ends(&self) -> watch::Receiver<Ends> {
+        self.ends.clone()
+    }
+
+    /// A sink's lane. A sink never seen starts at the oldest record kept; what was dropped before is not its loss.
+    ///
+    /// # Errors
+    /// If the disk fails.
+    pub async fn lane(&self, sink: &str, stream: Stream) -> Result<Lane, BufferError> {
+        let sink = sink.to_owned();
+        self.call(|answer| Call::Lane(sink, stream, answer)).await
+    }
+
+    /// Replaces a lane; when this returns, the change is on disk and its records will be appended whatever happens. The
+    /// answer is the lane as it now stands, with its new revision.
+    ///
+    /// # Errors
+    /// [`BufferError::Stale`] if the lane changed since it was loaded; otherwise what the disk said.
+    pub async fn change_lane(&self, change: LaneChange) -> Result<Lane, BufferError> {
+        self.call(|answer| Call::ChangeLane(change, answer)).await
+    }
+
+    /// Keeps a configuration text and gives its version number; the same text has the same number for ever.
+    ///
+    /// # Errors
+    /// If the disk fails.
+    pub async fn keep_config(&self, toml: &str) -> Result<u32, BufferError> {
+        let toml = toml.to_owned();
+        self.call(|answer| Call::KeepConfig(toml, answer)).await
+    }
+
+    /// The configuration text of a version, if it is still kept.
+    ///
+    /// # Errors
+    /// If the disk fails or the text is damaged.
+    pub async fn config(&self, version: u32) -> Result<Option<String>, BufferError> {
+        self.call(|answer| Call::Config(version, answer)).await
+    }
+
+    /// What the disk really holds, measured at most once a second.
+    #[must_use]
+    pub fn usage(&self) -> watch::Receiver<Usage> {
+        self.usage.clone()
+    }
+
+    /// Answers what waits, closes the store and gives up the directory. Other clones get [`BufferError::Closed`] from now on.
+    pub async fn close(self) {
+        let (answer, closed) = oneshot::channel();
+        if self.calls.send(Call::Close(answer)).await.is_ok() {
+            // An error says that the thread is gone already, which is what was asked for.
+            drop(closed.await);
+        }
+    }
+
+    async fn call<T>(&self, make: impl FnOnce(Answer<T>) -> Call) -> Result<T, BufferError> {
+        let (answer, answered) = oneshot::channel();
+        self.calls.send(make(answer)).await.map_err(|_| BufferError::Closed)?;
+        answered.await.map_err(|_| BufferError::Closed)?
+    }
+}
+
+/// Answers calls until the last handle is gone or someone closes.
+fn run(
+    mut store: impl Store,
+    mut waiting: mpsc::Receiver<Call>,
+    ends: &watch::Sender<Ends>,
+    usage: &watch::Sender<Usage>,
+) {
+    // A runtime of its own gives this thread a receive with a time limit; nothing else runs on it.
+    let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_time().build() else { return };
+    let closing = runtime.block_on(async {
+        let (mut measure_at, mut maintain_at) = (Instant::now(), Instant::now() + MAINTAIN_EVERY);
+        loop {
+            let call = match tokio::time::timeout(USAGE_EVERY, waiting.recv()).await {
+                Err(_) => None,
+                Ok(None) => return None,
+                Ok(Some(Call::Close(answer))) => return Some(answer),
+                Ok(Some(call)) => Some(call),
+            };
+            if let Some(call) = call {
+                answer(&mut store, call, ends);
+            }
+            let now = Instant::now();
+            if now >= maintain_at {
+                store.maintain();
+                maintain_at = now + MAINTAIN_EVERY;
+                publish(ends, store.ends());
+            }
+            if now >= measure_at {
+                publish(usage, store.usage());
+                measure_at = now + USAGE_EVERY;
+            }
+        }
+    });
+    drop(store);
+    drop(waiting);
+    if let Some(answer) = closing {
+        // Whoever asked may have gone.
+        answer.send(()).ok();
+    }
+}
+
+/// An answer that nobody waits for any more is dropped: its caller was cancelled, the work is done all the same.
+fn answer(store: &mut impl Store, call: Call, ends: &watch::Sender<Ends>) {
+    match call {
+        Call::Commit(commit, answer) => {
+            let result = store.commit(&commit);
+            // Readers hear of it before the writer goes on, so that an acknowledged record is always in sight.
+            publish(ends, store.ends());
+            drop(answer.send(result));
+        }
+        Call::Blocks(stream, from, blocks_max, answer) => {
+            drop(answer.send(store.blocks(stream, from, blocks_max)));
+            publish(ends, store.ends());
+        }
+        Call::Lane(sink, stream, answer) => drop(answer.send(store.lane(&sink, stream))),
+        Call::ChangeLane(change, answer) => {
+            let result = store.change_lane(&change);
+            publish(ends, store.ends());
+            drop(answer.send(result));
+        }
+        Call::KeepConfig(toml, answer) => drop(answer.send(store.keep_config(&toml))),
+        Call::Config(version, answer) => drop(answer.send(store.config(version))),
+        // The loop takes it before it comes here.
+        Call::Close(answer) => answer.send(()).unwrap_or_default(),
+    }
+}
+
+fn publish<T: PartialEq>(sender: &watch::Sender<T>, value: T) {
+    sender.send_if_modified(|held| {
+        let changed = *held != value;
+        *held = value;
+        changed
+    });
+}

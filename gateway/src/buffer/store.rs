@@ -1,0 +1,38 @@
+//! What a store can do: small, synchronous, one caller at a time. The owner thread calls it, nobody else.
+
+use super::{BufferError, Commit, Committed, Ends, Lane, LaneChange, Usage};
+use crate::block::Block;
+use crate::reading::{Sequence, Stream};
+
+/// Most blocks of one answer: at 6 KiB each an answer stays below 100 KiB, and sled loads no more than one leaf or two.
+pub(super) const BLOCKS_MAX: usize = 16;
+
+/// A place for blocks and for the books about them.
+pub(super) trait Store {
+    /// Makes blocks durable and gives them their sequences, in order within each stream.
+    fn commit(&mut self, commit: &Commit) -> Result<Committed, BufferError>;
+
+    /// The block that holds `from`, or the next one there is, and those after it.
+    fn blocks(&mut self, stream: Stream, from: Sequence, blocks_max: usize) -> Result<Vec<Block>, BufferError>;
+
+    /// Where each stream begins and ends.
+    fn ends(&self) -> Ends;
+
+    /// A sink's lane; a sink never seen starts at the oldest record kept.
+    fn lane(&mut self, sink: &str, stream: Stream) -> Result<Lane, BufferError>;
+
+    /// Replaces a lane and appends the records that the change brings, all or nothing.
+    fn change_lane(&mut self, change: &LaneChange) -> Result<Lane, BufferError>;
+
+    /// The version number of a configuration text.
+    fn keep_config(&mut self, toml: &str) -> Result<u32, BufferError>;
+
+    /// The configuration text of a version.
+    fn config(&mut self, version: u32) -> Result<Option<String>, BufferError>;
+
+    /// What lies on disk.
+    fn usage(&mut self) -> Usage;
+
+    /// The housekeeping of a quiet moment: retention, leftovers, ballast.
+    fn maintain(&mut self);
+}
