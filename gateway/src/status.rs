@@ -149,6 +149,22 @@ pub struct SinkStatus {
     health: Mutex<Health>,
 }
 
+impl SourceStatus {
+    /// A source that was not tried yet; `address` is shown and must hold no secret.
+    #[must_use]
+    pub fn new(name: &str, kind: &'static str, address: &str) -> Self {
+        Self { name: name.to_owned(), kind, address: address.to_owned(), ..Self::default() }
+    }
+}
+
+impl SinkStatus {
+    /// A sink that was not tried yet; `address` is shown and must hold no secret.
+    #[must_use]
+    pub fn new(name: &str, kind: &'static str, address: &str) -> Self {
+        Self { name: name.to_owned(), kind, address: address.to_owned(), ..Self::default() }
+    }
+}
+
 /// Health that a source and a sink have alike.
 pub trait HasHealth {
     /// The health.

@@ -1,0 +1,334 @@
+//! The gateway put together: what starts in which order, who watches whom, and how all of it ends without losing anything.
+//!
+//! Start: buffer → ingest → deliveries → page → sources. End, the other way: sources stop → ingest commits and hands
+//! receipts back → deliveries finish what they can within their time → the buffer is closed → the page goes last.
+
+mod supervisor;
+
+use crate::buffer::{Buffer, BufferError, StoreOptions};
+use crate::clock::Clock;
+use crate::config::{self, Config, SinkOptions, SourceOptions};
+use crate::delivery::{Delivery, DeliveryOptions, TagsOf};
+use crate::ingest::{Ingest, IngestOptions};
+use crate::judge::{Judge, Rules};
+use crate::reading::Epoch;
+use crate::sinks::{AnySink, SinkError};
+use crate::site::{DeviceTags, Registry};
+use crate::sources::modbus::ModbusSource;
+use crate::sources::mqtt::MqttSource;
+use crate::sources::serial::SerialSource;
+use crate::sources::{INTAKES_MAX, Intake, Receipt, Source, SourceContext};
+use crate::status::{SinkStatus, SourceStatus, Status, Trouble};
+use crate::web::{self, WebState};
+use crate::block::records::Severity;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+use supervisor::Supervisor;
+use tokio::net::TcpListener;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+/// Batches of receipts that may wait for a source: as many as there can be intakes under way, so that none is dropped.
+const RECEIPTS_MAX: usize = 4 * INTAKES_MAX;
+/// How long sources may take to stop: a Modbus poll under way, a broker's goodbye.
+const SOURCES_STOP: Duration = Duration::from_secs(3);
+/// How long the last commit may take: a slow card, twice.
+const INGEST_STOP: Duration = Duration::from_secs(10);
+/// How long deliveries may go on after the last commit; what is left then is delivered after the next start.
+const DELIVERIES_STOP: Duration = Duration::from_secs(5);
+/// The file in `data_dir` that says where the page is, for those who let the system choose the port.
+const PAGE_ADDRESS_FILE: &str = "page.addr";
+
+/// Why the gateway did not start, or did not go on.
+#[derive(Debug, thiserror::Error)]
+pub enum AppError {
+    /// The data directory cannot be made.
+    #[error("data directory {path:?} cannot be made: {error}; check the path and that the user `forebay` may write there")]
+    DataDir {
+        /// The directory.
+        path: PathBuf,
+        /// What the system said.
+        error: std::io::Error,
+    },
+    /// The buffer cannot be opened.
+    #[error(transparent)]
+    Buffer(#[from] BufferError),
+    /// A sink cannot be built.
+    #[error("sink {name:?}: {error}")]
+    Sink {
+        /// The sink.
+        name: String,
+        /// What is wrong.
+        error: SinkError,
+    },
+    /// The page cannot listen.
+    #[error("the page cannot listen on {listen}: {error}; choose another address or port for web.listen")]
+    Listen {
+        /// Where.
+        listen: String,
+        /// What the system said.
+        error: std::io::Error,
+    },
+    /// A part ended that must not end.
+    #[error("{0} ended by itself; this is a defect, please report it with the log")]
+    Ended(String),
+}
+
+/// A gateway that runs.
+#[derive(Debug)]
+pub struct Running {
+    /// What it says about itself.
+    pub status: Arc<Status>,
+    /// Where its page is.
+    pub page: SocketAddr,
+    buffer: Buffer,
+    sources: Supervisor,
+    ingest: Supervisor,
+    deliveries: Supervisor,
+    web: Supervisor,
+}
+
+/// Starts the gateway; when this returns, the buffer is open and the sources are started.
+///
+/// # Errors
+/// If the data directory, the buffer, a sink or the page cannot be set up.
+pub async fn start(config: Config, config_text: String, clock: Clock) -> Result<Running, AppError> {
+    let data_dir = config.gateway.data_dir.clone();
+    std::fs::create_dir_all(&data_dir).map_err(|error| AppError::DataDir { path: data_dir.clone(), error })?;
+    let (buffer, opened) = Buffer::open(store_options(&config), clock.clone()).await?;
+    let epoch = opened.epoch.unwrap_or(Epoch(0));
+    let config_version = buffer.keep_config(&config_text).await?;
+    tracing::info!(%epoch, config_version, points = opened.points.len(), "the buffer is open");
+    let registry = Arc::new(Registry::restore(opened.points));
+    let status = Arc::new(new_status(&config, &clock));
+    for quarantined in &opened.quarantined {
+        tell_quarantine(&status, quarantined, &clock);
+    }
+
+    let (intakes, intakes_out) = mpsc::channel::<Intake>(INTAKES_MAX);
+    let (receipts, receipts_out): (Vec<_>, Vec<_>) =
+        config.source.iter().map(|_| mpsc::channel::<Vec<Receipt>>(RECEIPTS_MAX)).unzip();
+    let rules = Rules { checks: config.check.clone(), anomalies: config.anomaly.clone(), config_version };
+    let ingest = Ingest::open(
+        IngestOptions {
+            buffer: buffer.clone(),
+            registry: registry.clone(),
+            status: status.clone(),
+            clock: clock.clone(),
+            judge: Judge::new(rules, clock.boot_id),
+            receipts,
+            commit_interval: Duration::from_millis(config.buffer.commit_interval_ms),
+            config_version,
+        },
+        opened.snapshot,
+    )
+    .await?;
+
+    let mut deliveries = Supervisor::new("delivery");
+    let tags = Arc::new(config.device_tags());
+    for (options, sink_status) in config.sink.iter().zip(&status.sinks) {
+        let name = options.name().to_owned();
+        let sink = AnySink::build(&config.gateway.id, options)
+            .map_err(|error| AppError::Sink { name: name.clone(), error })?;
+        let (linger_ms, batch_max) = match options {
+            SinkOptions::Http(http) => (http.linger_ms, http.batch_max),
+            SinkOptions::Kafka(kafka) => (kafka.linger_ms, kafka.batch_max),
+        };
+        let delivery = Delivery::new(DeliveryOptions {
+            name: name.clone(),
+            sink,
+            status: sink_status.clone(),
+            gateway_status: status.clone(),
+            buffer: buffer.clone(),
+            registry: registry.clone(),
+            clock: clock.clone(),
+            gateway: config.gateway.id.clone(),
+            epoch,
+            config_version,
+            tags: tags.clone(),
+            tags_of: tags_of_text(),
+            linger: Duration::from_millis(linger_ms),
+            run_bytes_max: batch_max.0,
+            stop: deliveries.stop_token(),
+        });
+        deliveries.spawn(&name, delivery.run());
+    }
+
+    let (page, web) = start_page(&config, &config_text, &buffer, &registry, &status, &clock).await?;
+    write_page_address(&data_dir, page);
+
+    let mut ingest_supervisor = Supervisor::new("ingest");
+    ingest_supervisor.spawn("ingest", ingest.run(intakes_out));
+    let sources = start_sources(&config, intakes, receipts_out, &registry, &status, &clock);
+    status.set_ready();
+    Ok(Running { status, page, buffer, sources, ingest: ingest_supervisor, deliveries, web })
+}
+
+impl Running {
+    /// Returns when a part has ended that must not end.
+    pub async fn ended(&mut self) -> AppError {
+        let part = tokio::select! {
+            part = self.sources.ended() => part,
+            part = self.ingest.ended() => part,
+            part = self.deliveries.ended() => part,
+            part = self.web.ended() => part,
+        };
+        AppError::Ended(part)
+    }
+
+    /// Ends the gateway in order; stragglers are named in the log and left behind.
+    pub async fn stop(self) {
+        self.sources.stop(SOURCES_STOP).await;
+        // The last sender of intakes went with the sources: ingest commits what it has and ends.
+        self.ingest.finish(INGEST_STOP).await;
+        self.deliveries.stop(DELIVERIES_STOP).await;
+        self.buffer.close().await;
+        self.web.stop(Duration::from_secs(1)).await;
+    }
+}
+
+/// Runs the gateway until it is asked to stop (SIGTERM, SIGINT), telling systemd how it is.
+///
+/// # Errors
+/// If it cannot start, or a part ends that must not end.
+pub async fn run(config: Config, config_text: String) -> Result<(), AppError> {
+    let clock = Clock::system();
+    let mut running = start(config, config_text, clock).await?;
+    tracing::info!(page = %format!("http://{}", running.page), "ready");
+    let watchdog = supervisor::tell_systemd(running.status.clone());
+    let ended = tokio::select! {
+        error = running.ended() => Err(error),
+        () = supervisor::asked_to_stop() => Ok(()),
+        never = watchdog => match never {},
+    };
+    supervisor::tell_stopping();
+    tracing::info!("stopping");
+    running.stop().await;
+    ended
+}
+
+fn store_options(config: &Config) -> StoreOptions {
+    StoreOptions {
+        data_dir: config.gateway.data_dir.clone(),
+        disk_bytes_max: config.buffer.disk_max.0,
+        when_full: config.buffer.when_full,
+        keep_delivered_us: i64::try_from(config.buffer.keep_delivered.0.as_micros()).unwrap_or(i64::MAX),
+        sinks: config.sink_names().map(str::to_owned).collect(),
+    }
+}
+
+fn new_status(config: &Config, clock: &Clock) -> Status {
+    let source = |options: &SourceOptions| {
+        let (kind, address) = match options {
+            SourceOptions::Mqtt(mqtt) => ("mqtt", &mqtt.url),
+            SourceOptions::Modbus(modbus) => ("modbus", &modbus.url),
+            SourceOptions::Serial(serial) => ("serial", &serial.port),
+        };
+        Arc::new(SourceStatus::new(options.name(), kind, &config::redacted_url(address)))
+    };
+    let sink = |options: &SinkOptions| {
+        let (kind, address) = match options {
+            SinkOptions::Kafka(kafka) => ("kafka", kafka.brokers.join(", ")),
+            SinkOptions::Http(http) => ("http", http.url.clone()),
+        };
+        Arc::new(SinkStatus::new(options.name(), kind, &config::redacted_url(&address)))
+    };
+    Status {
+        gateway: config.gateway.id.clone(),
+        started_us: clock.tick().wall_us,
+        sources: config.source.iter().map(source).collect(),
+        sinks: config.sink.iter().map(sink).collect(),
+        ..Status::default()
+    }
+}
+
+fn tell_quarantine(status: &Status, quarantined: &str, clock: &Clock) {
+    tracing::error!("{quarantined}");
+    let trouble = Trouble {
+        subject: "buffer".to_owned(),
+        what: format!("Part of the buffer was damaged and set aside: {quarantined}"),
+        advice: "What was sound is kept, what is lost is told upstream as a gap; check the card, and replace it if this happens again"
+            .to_owned(),
+        severity: Severity::Error,
+        since_us: clock.tick().wall_us,
+    };
+    status.raise(&format!("buffer/quarantine/{quarantined}"), trouble);
+}
+
+/// Tags of an older configuration: a run that it rendered is rendered the same after a change.
+fn tags_of_text() -> TagsOf {
+    Arc::new(|text: &str| -> Option<DeviceTags> {
+        config::parse("an older configuration", text.to_owned()).ok().map(|loaded| loaded.config.device_tags())
+    })
+}
+
+async fn start_page(
+    config: &Config,
+    config_text: &str,
+    buffer: &Buffer,
+    registry: &Arc<Registry>,
+    status: &Arc<Status>,
+    clock: &Clock,
+) -> Result<(SocketAddr, Supervisor), AppError> {
+    let listen = config.web.listen.clone();
+    let failed = |error| AppError::Listen { listen: listen.clone(), error };
+    let listener = TcpListener::bind(&listen).await.map_err(failed)?;
+    let page = listener.local_addr().map_err(failed)?;
+    let state = WebState {
+        status: status.clone(),
+        registry: registry.clone(),
+        usage: buffer.usage(),
+        ends: buffer.ends(),
+        config_toml: config::redacted_toml(config_text).into(),
+        clock: clock.clone(),
+        version: env!("CARGO_PKG_VERSION"),
+    };
+    let mut web = Supervisor::new("page");
+    let stop = web.stop_token();
+    web.spawn("page", web::serve(listener, state, stop));
+    Ok((page, web))
+}
+
+fn write_page_address(data_dir: &Path, page: SocketAddr) {
+    let path = data_dir.join(PAGE_ADDRESS_FILE);
+    let fresh = path.with_extension("new");
+    // A reader never sees half an address.
+    let written = std::fs::write(&fresh, format!("{page}\n")).and_then(|()| std::fs::rename(&fresh, &path));
+    if let Err(error) = written {
+        tracing::warn!(%error, path = %path.display(), "the page's address could not be written down");
+    }
+}
+
+fn start_sources(
+    config: &Config,
+    intakes: mpsc::Sender<Intake>,
+    receipts: Vec<mpsc::Receiver<Vec<Receipt>>>,
+    registry: &Arc<Registry>,
+    status: &Arc<Status>,
+    clock: &Clock,
+) -> Supervisor {
+    let mut sources = Supervisor::new("source");
+    let gateway: Arc<str> = config.gateway.id.as_str().into();
+    let places = config.source.iter().zip(receipts).zip(&status.sources).zip(0u16..);
+    for (((options, receipts), source_status), index) in places {
+        let context = SourceContext {
+            index,
+            registry: registry.clone(),
+            intakes: intakes.clone(),
+            receipts,
+            status: source_status.clone(),
+            all: status.clone(),
+            clock: clock.clone(),
+            stop: sources.stop_token(),
+            gateway: gateway.clone(),
+        };
+        match options.clone() {
+            SourceOptions::Mqtt(mqtt) => sources.spawn(options.name(), MqttSource::new(mqtt).run(context)),
+            SourceOptions::Modbus(modbus) => sources.spawn(options.name(), ModbusSource::new(modbus).run(context)),
+            SourceOptions::Serial(serial) => sources.spawn(options.name(), SerialSource::new(serial).run(context)),
+        }
+    }
+    sources
+}
