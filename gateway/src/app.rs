@@ -5,22 +5,19 @@
 
 mod supervisor;
 
+use crate::block::records::Severity;
 use crate::buffer::{Buffer, BufferError, StoreOptions};
 use crate::clock::Clock;
-use crate::config::{self, Config, SinkOptions, SourceOptions};
+use crate::config::{self, Config};
 use crate::delivery::{Delivery, DeliveryOptions, TagsOf};
 use crate::ingest::{Ingest, IngestOptions};
 use crate::judge::{Judge, Rules};
 use crate::reading::Epoch;
-use crate::sinks::{AnySink, SinkError};
+use crate::sinks::{AnySink, SinkError, SinkOptions};
 use crate::site::{DeviceTags, Registry};
-use crate::sources::modbus::ModbusSource;
-use crate::sources::mqtt::MqttSource;
-use crate::sources::serial::SerialSource;
-use crate::sources::{INTAKES_MAX, Intake, Receipt, Source, SourceContext};
+use crate::sources::{INTAKES_MAX, Intake, Receipt, SourceContext, SourceOptions};
 use crate::status::{SinkStatus, SourceStatus, Status, Trouble};
 use crate::web::{self, WebState};
-use crate::block::records::Severity;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -28,7 +25,6 @@ use std::time::Duration;
 use supervisor::Supervisor;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
-use tokio_util::sync::CancellationToken;
 
 /// Batches of receipts that may wait for a source: as many as there can be intakes under way, so that none is dropped.
 const RECEIPTS_MAX: usize = 4 * INTAKES_MAX;
@@ -45,7 +41,9 @@ const PAGE_ADDRESS_FILE: &str = "page.addr";
 #[derive(Debug, thiserror::Error)]
 pub enum AppError {
     /// The data directory cannot be made.
-    #[error("data directory {path:?} cannot be made: {error}; check the path and that the user `forebay` may write there")]
+    #[error(
+        "data directory {path:?} cannot be made: {error}; check the path and that the user `forebay` may write there"
+    )]
     DataDir {
         /// The directory.
         path: PathBuf,
@@ -132,10 +130,6 @@ pub async fn start(config: Config, config_text: String, clock: Clock) -> Result<
         let name = options.name().to_owned();
         let sink = AnySink::build(&config.gateway.id, options)
             .map_err(|error| AppError::Sink { name: name.clone(), error })?;
-        let (linger_ms, batch_max) = match options {
-            SinkOptions::Http(http) => (http.linger_ms, http.batch_max),
-            SinkOptions::Kafka(kafka) => (kafka.linger_ms, kafka.batch_max),
-        };
         let delivery = Delivery::new(DeliveryOptions {
             name: name.clone(),
             sink,
@@ -149,8 +143,8 @@ pub async fn start(config: Config, config_text: String, clock: Clock) -> Result<
             config_version,
             tags: tags.clone(),
             tags_of: tags_of_text(),
-            linger: Duration::from_millis(linger_ms),
-            run_bytes_max: batch_max.0,
+            linger: options.linger(),
+            run_bytes_max: options.run_bytes_max(),
             stop: deliveries.stop_token(),
         });
         deliveries.spawn(&name, delivery.run());
@@ -221,19 +215,10 @@ fn store_options(config: &Config) -> StoreOptions {
 
 fn new_status(config: &Config, clock: &Clock) -> Status {
     let source = |options: &SourceOptions| {
-        let (kind, address) = match options {
-            SourceOptions::Mqtt(mqtt) => ("mqtt", &mqtt.url),
-            SourceOptions::Modbus(modbus) => ("modbus", &modbus.url),
-            SourceOptions::Serial(serial) => ("serial", &serial.port),
-        };
-        Arc::new(SourceStatus::new(options.name(), kind, &config::redacted_url(address)))
+        Arc::new(SourceStatus::new(options.name(), options.kind(), &config::redacted_toml(options.address())))
     };
     let sink = |options: &SinkOptions| {
-        let (kind, address) = match options {
-            SinkOptions::Kafka(kafka) => ("kafka", kafka.brokers.join(", ")),
-            SinkOptions::Http(http) => ("http", http.url.clone()),
-        };
-        Arc::new(SinkStatus::new(options.name(), kind, &config::redacted_url(&address)))
+        Arc::new(SinkStatus::new(options.name(), options.kind(), &config::redacted_toml(&options.address())))
     };
     Status {
         gateway: config.gateway.id.clone(),
@@ -324,11 +309,7 @@ fn start_sources(
             stop: sources.stop_token(),
             gateway: gateway.clone(),
         };
-        match options.clone() {
-            SourceOptions::Mqtt(mqtt) => sources.spawn(options.name(), MqttSource::new(mqtt).run(context)),
-            SourceOptions::Modbus(modbus) => sources.spawn(options.name(), ModbusSource::new(modbus).run(context)),
-            SourceOptions::Serial(serial) => sources.spawn(options.name(), SerialSource::new(serial).run(context)),
-        }
+        sources.spawn(options.name(), options.clone().run(context));
     }
     sources
 }

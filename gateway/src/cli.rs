@@ -2,6 +2,7 @@
 
 mod log;
 
+use crate::app;
 use crate::config::{self, ConfigErrors, Loaded};
 use anyhow::Result;
 use clap::{Parser, Subcommand};
@@ -74,8 +75,9 @@ fn execute(arguments: Arguments) -> Result<()> {
 }
 
 /// Runs the gateway.
-fn run(_loaded: Loaded) -> Result<()> {
-    anyhow::bail!("this build checks configurations only")
+fn run(loaded: Loaded) -> Result<()> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    Ok(runtime.block_on(app::run(loaded.config, loaded.text))?)
 }
 
 /// Says what a sound file holds; the warnings come first.

@@ -19,12 +19,9 @@ pub use reference::reference;
 use crate::anomaly::AnomalyOptions;
 use crate::buffer::WhenFull;
 use crate::checks::CheckOptions;
-use crate::sinks::http::HttpOptions;
-use crate::sinks::kafka::KafkaOptions;
+use crate::sinks::SinkOptions;
 use crate::site::DeviceTags;
-use crate::sources::modbus::ModbusOptions;
-use crate::sources::mqtt::MqttOptions;
-use crate::sources::serial::SerialOptions;
+use crate::sources::SourceOptions;
 use crate::units::{ByteSize, HumanDuration};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -112,28 +109,6 @@ pub struct DeviceOptions {
     pub tags: BTreeMap<String, String>,
 }
 
-/// Where readings come from.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(tag = "type", rename_all = "lowercase")]
-pub enum SourceOptions {
-    /// An MQTT broker.
-    Mqtt(MqttOptions),
-    /// A Modbus bus.
-    Modbus(ModbusOptions),
-    /// A serial line.
-    Serial(SerialOptions),
-}
-
-/// Where readings go.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(tag = "type", rename_all = "lowercase")]
-pub enum SinkOptions {
-    /// A Kafka cluster.
-    Kafka(KafkaOptions),
-    /// An HTTP endpoint.
-    Http(HttpOptions),
-}
-
 impl Config {
     /// The tags of each device, for sinks and patterns.
     #[must_use]
@@ -149,38 +124,6 @@ impl Config {
     /// The names of the sinks, in the order of the file.
     pub fn sink_names(&self) -> impl Iterator<Item = &str> {
         self.sink.iter().map(SinkOptions::name)
-    }
-}
-
-impl SourceOptions {
-    /// The source's name.
-    #[must_use]
-    pub fn name(&self) -> &str {
-        match self {
-            Self::Mqtt(options) => &options.name,
-            Self::Modbus(options) => &options.name,
-            Self::Serial(options) => &options.name,
-        }
-    }
-
-    /// The device file of the serial line that the source reads, if it reads one.
-    fn serial_port(&self) -> Option<&str> {
-        match self {
-            Self::Mqtt(_) => None,
-            Self::Modbus(options) => options.url.strip_prefix("rtu://").and_then(|path| path.split('?').next()),
-            Self::Serial(options) => Some(&options.port),
-        }
-    }
-}
-
-impl SinkOptions {
-    /// The sink's name.
-    #[must_use]
-    pub fn name(&self) -> &str {
-        match self {
-            Self::Kafka(options) => &options.name,
-            Self::Http(options) => &options.name,
-        }
     }
 }
 

@@ -211,7 +211,7 @@ impl Ingest {
         let tick = self.options.clock.tick();
         self.pending.tick(tick, self.options.clock.boot_id, self.options.config_version);
         self.learn_points();
-        let Intake { source, messages, mut samples, missed } = intake;
+        let Intake { source, messages, mut samples, missed, .. } = intake;
         let Some(status) = self.options.status.sources.get(usize::from(source)).cloned() else { return };
         let mut receipts = Vec::with_capacity(messages.len().min(INTAKE_MESSAGES_MAX));
         let mut keep = Vec::with_capacity(samples.len());

@@ -4,6 +4,7 @@
 //! [`delivery`] → [`sinks`]. ARCHITECTURE.md has the map and the invariants.
 
 pub mod anomaly;
+pub mod app;
 pub mod backoff;
 pub mod block;
 pub mod buffer;
@@ -12,6 +13,8 @@ pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod decode;
+pub mod delivery;
+pub mod ingest;
 pub mod judge;
 pub mod reading;
 pub mod secret;

@@ -6,13 +6,14 @@ pub mod encode;
 pub mod http;
 pub mod kafka;
 
-use self::http::HttpSink;
-use self::kafka::KafkaSink;
+use self::http::{HttpOptions, HttpSink};
+use self::kafka::{KafkaOptions, KafkaSink};
 use crate::buffer::Cursor;
-use crate::config::SinkOptions;
 use crate::reading::{Epoch, SequenceRange, Stream};
 use crate::units::ByteSize;
 use bytes::Bytes;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
@@ -118,6 +119,63 @@ pub trait Sink: Send + 'static {
 
     /// Whether [`Sink::recover`] must run before the next offer (at start, when fenced, after a fatal error).
     fn must_recover(&self) -> bool;
+}
+
+/// Where readings go.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(tag = "type", rename_all = "lowercase")]
+pub enum SinkOptions {
+    /// A Kafka cluster.
+    Kafka(KafkaOptions),
+    /// An HTTP endpoint.
+    Http(HttpOptions),
+}
+
+impl SinkOptions {
+    /// The sink's name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        match self {
+            Self::Kafka(options) => &options.name,
+            Self::Http(options) => &options.name,
+        }
+    }
+
+    /// What kind of sink it is, as in the file.
+    #[must_use]
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Kafka(_) => "kafka",
+            Self::Http(_) => "http",
+        }
+    }
+
+    /// Where it delivers to; a URL may hold a user.
+    #[must_use]
+    pub fn address(&self) -> String {
+        match self {
+            Self::Kafka(options) => options.brokers.join(", "),
+            Self::Http(options) => options.url.clone(),
+        }
+    }
+
+    /// How long a run may wait to fill.
+    #[must_use]
+    pub fn linger(&self) -> Duration {
+        Duration::from_millis(match self {
+            Self::Kafka(options) => options.linger_ms,
+            Self::Http(options) => options.linger_ms,
+        })
+    }
+
+    /// Most bytes of a run.
+    #[must_use]
+    pub fn run_bytes_max(&self) -> u64 {
+        match self {
+            Self::Kafka(options) => options.batch_max.0,
+            Self::Http(options) => options.batch_max.0,
+        }
+    }
 }
 
 /// Every kind of sink: a closed set, so that the compiler finds what is missing when one is added.

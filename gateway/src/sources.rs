@@ -14,6 +14,11 @@ use crate::clock::Clock;
 use crate::reading::Sample;
 use crate::site::Registry;
 use crate::status::{HasHealth, SourceStatus, State, Status, Trouble};
+use modbus::{ModbusOptions, ModbusSource};
+use mqtt::{MqttOptions, MqttSource};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serial::{SerialOptions, SerialSource};
 use std::future::Future;
 use std::sync::Arc;
 use tokio::sync::mpsc;
@@ -172,4 +177,67 @@ impl SourceContext {
 pub trait Source: Send + 'static {
     /// Reads until [`SourceContext::stop`] is cancelled.
     fn run(self, context: SourceContext) -> impl Future<Output = ()> + Send;
+}
+
+/// Where readings come from.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(tag = "type", rename_all = "lowercase")]
+pub enum SourceOptions {
+    /// An MQTT broker.
+    Mqtt(MqttOptions),
+    /// A Modbus bus.
+    Modbus(ModbusOptions),
+    /// A serial line.
+    Serial(SerialOptions),
+}
+
+impl SourceOptions {
+    /// The source's name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        match self {
+            Self::Mqtt(options) => &options.name,
+            Self::Modbus(options) => &options.name,
+            Self::Serial(options) => &options.name,
+        }
+    }
+
+    /// What kind of source it is, as in the file.
+    #[must_use]
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Mqtt(_) => "mqtt",
+            Self::Modbus(_) => "modbus",
+            Self::Serial(_) => "serial",
+        }
+    }
+
+    /// Where it reads from; a URL may hold a user.
+    #[must_use]
+    pub fn address(&self) -> &str {
+        match self {
+            Self::Mqtt(options) => &options.url,
+            Self::Modbus(options) => &options.url,
+            Self::Serial(options) => &options.port,
+        }
+    }
+
+    /// The device file of the serial line that the source reads, if it reads one.
+    #[must_use]
+    pub fn serial_port(&self) -> Option<&str> {
+        match self {
+            Self::Mqtt(_) => None,
+            Self::Modbus(options) => options.url.strip_prefix("rtu://").and_then(|path| path.split('?').next()),
+            Self::Serial(options) => Some(&options.port),
+        }
+    }
+
+    /// Runs the source of these options.
+    pub async fn run(self, context: SourceContext) {
+        match self {
+            Self::Mqtt(options) => MqttSource::new(options).run(context).await,
+            Self::Modbus(options) => ModbusSource::new(options).run(context).await,
+            Self::Serial(options) => SerialSource::new(options).run(context).await,
+        }
+    }
 }

@@ -1,7 +1,9 @@
 //! Checks what a well-formed file says: names, limits, and how its parts go together.
 
-use super::{Config, SinkOptions, SourceOptions};
+use super::Config;
+use crate::sinks::SinkOptions;
 use crate::site::{NAME_BYTES_MAX, PointPattern};
+use crate::sources::SourceOptions;
 use std::collections::HashMap;
 use std::net::SocketAddr;
 
