@@ -311,5 +311,7 @@ fn start_sources(
         };
         sources.spawn(options.name(), options.clone().run(context));
     }
+    // Only the sources hold senders now: when they are gone, ingest ends.
+    drop(intakes);
     sources
 }
