@@ -1,7 +1,8 @@
 //! Where log lines go: the journal with their fields under systemd, otherwise standard error.
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
 use rustix::fs::fstat;
+use std::io::IsTerminal;
 use tracing_subscriber::prelude::*;
 use tracing_subscriber::{EnvFilter, fmt};
 
@@ -28,10 +29,11 @@ pub(super) enum Format {
 /// If the filter is wrong or there is no journal to write to.
 pub(super) fn start(format: Format) -> Result<()> {
     let filter = std::env::var(FILTER_VARIABLE).unwrap_or_else(|_| "info".to_owned());
-    let filter =
-        EnvFilter::try_new(&filter).with_context(|| format!("{FILTER_VARIABLE}={filter:?} is no log filter"))?;
+    let filter = EnvFilter::try_new(&filter).map_err(|_| {
+        anyhow!("{FILTER_VARIABLE}={filter:?} is no log filter; try \"info\" or \"forebay::buffer=debug,warn\"")
+    })?;
     let registry = tracing_subscriber::registry().with(filter);
-    let text = || fmt::layer().with_writer(std::io::stderr);
+    let text = || fmt::layer().with_writer(std::io::stderr).with_ansi(std::io::stderr().is_terminal());
     let format = match format {
         Format::Auto if stderr_is_journal() => Format::Journal,
         other => other,
