@@ -220,13 +220,9 @@ fn new_status(config: &Config, clock: &Clock) -> Status {
     let sink = |options: &SinkOptions| {
         Arc::new(SinkStatus::new(options.name(), options.kind(), &config::redacted_toml(&options.address())))
     };
-    Status {
-        gateway: config.gateway.id.clone(),
-        started_us: clock.tick().wall_us,
-        sources: config.source.iter().map(source).collect(),
-        sinks: config.sink.iter().map(sink).collect(),
-        ..Status::default()
-    }
+    let sources = config.source.iter().map(source).collect();
+    let sinks = config.sink.iter().map(sink).collect();
+    Status::new(&config.gateway.id, clock.tick().wall_us, sources, sinks)
 }
 
 fn tell_quarantine(status: &Status, quarantined: &str, clock: &Clock) {

@@ -277,6 +277,17 @@ pub struct Status {
 }
 
 impl Status {
+    /// The status of a gateway that is starting.
+    #[must_use]
+    pub fn new(
+        gateway: &str,
+        started_us: UnixMicros,
+        sources: Vec<Arc<SourceStatus>>,
+        sinks: Vec<Arc<SinkStatus>>,
+    ) -> Self {
+        Self { gateway: gateway.to_owned(), started_us, sources, sinks, ..Self::default() }
+    }
+
     /// Says that the buffer is open and the sources are started.
     pub fn set_ready(&self) {
         self.ready.store(true, Ordering::Release);
