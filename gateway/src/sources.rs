@@ -8,6 +8,8 @@ pub mod line;
 pub mod modbus;
 pub mod mqtt;
 pub mod serial;
+#[cfg(test)]
+mod testing;
 
 use crate::block::records::{Missed, Severity};
 use crate::clock::Clock;

@@ -83,3 +83,29 @@ pub fn baud_problem(baud: u32) -> Option<String> {
     let message = || format!("baud {baud} must be 1 to {BAUD_MAX}, usually 9600, 19200 or 115200");
     (baud == 0 || baud > BAUD_MAX).then(message)
 }
+
+#[cfg(test)]
+pub(super) mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use super::*;
+
+    /// The far end of a line, and the path at which the line can be opened as a port.
+    pub(in crate::sources) fn pseudo_terminal() -> (Line, String) {
+        let (far_end, port) = Line::pair().unwrap();
+        let path = port.name().unwrap();
+        (far_end, path)
+    }
+
+    #[test]
+    fn a_port_that_is_not_there_is_told_with_what_to_do() {
+        let settings =
+            LineSettings { port: "/dev/no-such-port".into(), baud: 9_600, parity: Parity::Even, two_stop_bits: true };
+        let error = settings.open().unwrap_err();
+        assert!(error.contains("/dev/no-such-port is not there; check that it is plugged in"), "{error}");
+    }
+
+    #[test]
+    fn an_impossible_speed_is_told() {
+        assert!(baud_problem(0).is_some() && baud_problem(9_600).is_none());
+    }
+}

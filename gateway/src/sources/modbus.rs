@@ -4,6 +4,8 @@
 //! never queued. Modbus cannot send a value again, so nothing is acknowledged and messages have no hash.
 
 mod bus;
+#[cfg(test)]
+mod device_tests;
 mod plan;
 mod unit;
 mod url;
@@ -34,7 +36,7 @@ const TIMEOUT_MS_MAX: u64 = 60_000;
 /// First wait before the connection is opened again.
 const REOPEN_FIRST: Duration = Duration::from_millis(500);
 /// Longest wait before the connection is opened again.
-const REOPEN_MAX: Duration = Duration::from_secs(10);
+const REOPEN_MAX: Duration = Duration::from_secs(5);
 /// Failed openings in a row after which a person is told: a device that restarts is back before.
 const REOPEN_FAILURES_TOLD: u32 = 3;
 /// The trouble's part of the connection as a whole.
@@ -343,7 +345,9 @@ impl Poller<'_> {
         poll.miss(late);
         self.context.status.missed.add(late);
         intake.missed.extend(poll.tell_missed(self.name, now));
-        room.send(intake);
+        if !intake.is_empty() {
+            room.send(intake);
+        }
         self.set_state();
         outcome
     }

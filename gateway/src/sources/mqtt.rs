@@ -9,6 +9,8 @@
 //! [`PACKET_BYTES_HARD_MAX`] cannot be read at all: it breaks the connection each time it is redelivered, which is
 //! alarmed and slowed down, because only a person at the broker can remove it.
 
+#[cfg(test)]
+mod broker_tests;
 mod session;
 mod take;
 mod topic;

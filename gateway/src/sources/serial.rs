@@ -5,6 +5,8 @@
 
 mod firmware;
 mod lines;
+#[cfg(test)]
+mod port_tests;
 
 use crate::backoff::Backoff;
 use crate::block::records::{Missed, MissedReason, Severity};
@@ -386,28 +388,6 @@ impl Reader {
 mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
     use super::*;
-    use crate::clock::Clock;
-    use std::sync::Arc;
-    use tokio::sync::mpsc;
-
-    /// A context whose clock stands still, and the far ends of its channels.
-    pub(super) fn context() -> (SourceContext, mpsc::Receiver<Intake>, mpsc::Sender<Vec<Receipt>>) {
-        let (intakes, intakes_end) = mpsc::channel(4);
-        let (receipts_end, receipts) = mpsc::channel(4);
-        let context = SourceContext {
-            index: 0,
-            registry: Arc::default(),
-            intakes,
-            receipts,
-            status: Arc::default(),
-            all: Arc::default(),
-            clock: Clock::manual(1, 0, 0),
-            stop: tokio_util::sync::CancellationToken::new(),
-            gateway: "gateway".into(),
-        };
-        (context, intakes_end, receipts_end)
-    }
-
     #[test]
     fn every_problem_is_told_with_its_path() {
         let options: SerialOptions = toml::from_str(

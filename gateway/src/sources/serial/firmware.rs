@@ -329,8 +329,9 @@ impl UptimeClock {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
-    use super::super::tests::context;
     use super::*;
+    use crate::clock::Clock;
+    use crate::sources::testing;
     use firmware_protocols::{Channel, Sample as FirmwareSample, Sender};
 
     const BOOT: u32 = 0x1122_3344;
@@ -377,7 +378,7 @@ mod tests {
 
     #[test]
     fn samples_carry_described_names_and_the_time_at_which_they_were_measured() {
-        let (context, _intakes, _receipts) = context();
+        let (context, _far) = testing::context(Clock::manual(1, 0, 0), 4);
         context.clock.set(10_000_000, 1_800_000_010_000_000);
         let (mut line, mut pending, mut sender) = (FirmwareLine::new("probe-1", "line"), context.intake(), sender());
         sender.send(&telemetry(4_000, FirmwareValue::F32(71.5))).unwrap();
@@ -399,7 +400,7 @@ mod tests {
 
     #[test]
     fn a_frame_is_acknowledged_only_after_its_receipt_and_a_repeat_is_not_taken_twice() {
-        let (context, _intakes, _receipts) = context();
+        let (context, _far) = testing::context(Clock::manual(1, 0, 0), 4);
         let (mut line, mut pending, mut sender) = (FirmwareLine::new("probe-1", "line"), context.intake(), sender());
         sender.send(&telemetry(1, FirmwareValue::I32(7))).unwrap();
         line.feed(&all(&mut sender, 0), &context, &mut pending);
@@ -420,7 +421,7 @@ mod tests {
 
     #[test]
     fn after_a_restart_of_the_gateway_a_repeated_frame_has_the_same_hash() {
-        let (context, _intakes, _receipts) = context();
+        let (context, _far) = testing::context(Clock::manual(1, 0, 0), 4);
         let mut sender = sender();
         sender.send(&telemetry(1, FirmwareValue::I32(7))).unwrap();
         let mut taken = |now_ms| {
@@ -436,7 +437,7 @@ mod tests {
 
     #[test]
     fn a_restarted_gateway_asks_for_names_before_it_takes_samples() {
-        let (context, _intakes, _receipts) = context();
+        let (context, _far) = testing::context(Clock::manual(1, 0, 0), 4);
         let (mut line, mut pending, mut sender) = (FirmwareLine::new("probe-1", "line"), context.intake(), sender());
         sender.acknowledge(BOOT, 1);
         all(&mut sender, 0);
@@ -456,7 +457,7 @@ mod tests {
 
     #[test]
     fn a_device_that_never_tells_names_is_taken_under_channel_numbers() {
-        let (context, _intakes, _receipts) = context();
+        let (context, _far) = testing::context(Clock::manual(1, 0, 0), 4);
         let (mut line, mut pending) = (FirmwareLine::new("probe-1", "line"), context.intake());
         let mut sender: Sender<8> = Sender::new(BOOT, "1.0".try_into().unwrap(), "probe".try_into().unwrap());
         sender.send(&telemetry(1, FirmwareValue::I32(7))).unwrap();
@@ -469,7 +470,7 @@ mod tests {
 
     #[test]
     fn what_the_device_gave_up_is_counted_as_missed() {
-        let (context, _intakes, _receipts) = context();
+        let (context, _far) = testing::context(Clock::manual(1, 0, 0), 4);
         let (mut line, mut pending, mut sender) = (FirmwareLine::new("probe-1", "line"), context.intake(), sender());
         line.feed(&all(&mut sender, 0), &context, &mut pending);
         sender.acknowledge(BOOT, 1);
@@ -486,7 +487,7 @@ mod tests {
 
     #[test]
     fn a_message_that_newer_firmware_sends_is_set_aside_and_can_be_acknowledged() {
-        let (context, _intakes, _receipts) = context();
+        let (context, _far) = testing::context(Clock::manual(1, 0, 0), 4);
         let (mut line, mut pending, mut sender) = (FirmwareLine::new("probe-1", "line"), context.intake(), sender());
         line.feed(&all(&mut sender, 0), &context, &mut pending);
         let mut frame = FrameBuffer::new();
@@ -499,7 +500,7 @@ mod tests {
 
     #[test]
     fn noise_is_counted_and_a_request_for_the_time_answered() {
-        let (context, _intakes, _receipts) = context();
+        let (context, _far) = testing::context(Clock::manual(1, 0, 0), 4);
         context.clock.set(5, 1_800_000_000_000_000);
         let (mut line, mut pending) = (FirmwareLine::new("probe-1", "line"), context.intake());
         line.feed(b"\x00noise\x00", &context, &mut pending);
