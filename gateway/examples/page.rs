@@ -227,6 +227,7 @@ fn points(registry: &Registry, status: &Status, trouble: bool, now_us: i64) -> a
     add("boiler-4", "supply_temp", "°C", silent)?;
     let mut high = good(6.2, 0.5);
     if trouble {
+        high.sparkline = (0..60_u8).map(|step| 6.2 + f32::from(step) * 0.0425).collect();
         high.outcome = Ok(Value::Number(8.71));
         high.flags.insert(Flags::OPERATING_RANGE);
         high.quality = Quality::Uncertain;
@@ -277,6 +278,9 @@ fn live(status: &Status, ends: &watch::Sender<Ends>, trouble: bool) {
     }
     ends.send_modify(|ends| ends[readings].next += 206);
     for (index, sink) in status.sinks.iter().enumerate() {
+        if sink.health().state == State::Paused {
+            continue;
+        }
         let waiting = sink.backlog[readings].get();
         let taken = if index == 1 && trouble { 15_500.min(waiting) } else { 206 };
         sink.delivered[readings].set(sink.delivered[readings].get() + taken);

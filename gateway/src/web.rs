@@ -13,6 +13,8 @@ mod rates;
 mod server;
 mod snapshot;
 mod sparkline;
+#[cfg(test)]
+mod tests;
 mod words;
 
 use crate::buffer::{Ends, Usage};

@@ -1,4 +1,4 @@
-//! `/metrics`: the same numbers for Prometheus, in the OpenMetrics text format. docs/metrics.md lists them.
+//! `/metrics`: the same numbers for Prometheus, in the `OpenMetrics` text format. docs/metrics.md lists them.
 
 use super::live::Shared;
 use super::pages;
@@ -16,7 +16,7 @@ use prometheus_client::registry::{Registry, Unit};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
-/// The content type of the OpenMetrics text format 1.0.0.
+/// The content type of the `OpenMetrics` text format 1.0.0.
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// Kernel ticks in a second of `/proc/self/stat`: `USER_HZ` is 100 on every architecture that Linux runs this on (proc(5)).
@@ -26,6 +26,9 @@ const TICKS_PER_SECOND: f64 = 100.0;
 const STATES: [Health; 5] = [Health::Starting, Health::Live, Health::Degraded, Health::Down, Health::Paused];
 
 type Labels = Vec<(&'static str, String)>;
+
+/// One counter of a source.
+type Pick = fn(&SourceView) -> u64;
 
 /// `GET /metrics`.
 pub(super) async fn page(State(shared): State<Arc<Shared>>, headers: HeaderMap) -> Response {
@@ -119,7 +122,7 @@ fn states<'a>(
 
 fn sources(to: &mut Registry, sources: &[SourceView]) {
     let labels = |source: &SourceView| vec![("source", source.name.clone()), ("kind", source.kind.to_owned())];
-    let table: [(&str, &str, fn(&SourceView) -> u64); 7] = [
+    let table: [(&str, &str, Pick); 7] = [
         ("source_received_samples", "Samples received, duplicates and rejects included", |source| source.received),
         ("source_accepted_samples", "Samples accepted into the buffer", |source| source.accepted),
         ("source_duplicate_samples", "Samples recognised as delivered before", |source| source.duplicate),

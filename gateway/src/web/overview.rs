@@ -40,7 +40,7 @@ struct Need {
 struct Needs {
     tone: &'static str,
     headline: String,
-    needs: Vec<Need>,
+    list: Vec<Need>,
     calm: String,
     more: usize,
 }
@@ -72,7 +72,6 @@ struct Board {
     oldest: Option<Moment>,
     outlook: String,
     used: String,
-    used_max: String,
     used_percent: u64,
     facts: Vec<(&'static str, String, bool)>,
 }
@@ -134,14 +133,14 @@ pub(super) fn parts(snapshot: &Snapshot, shared: &Shared) -> askama::Result<Vec<
 
 /// What a screen reader says when the first card changes: without ages, which would make it speak every minute.
 #[derive(Template)]
-#[template(source = "{{ headline }}.{% if let Some(first) = first %} {{ first }}.{% endif %}", ext = "html")]
+#[template(source = "{{ headline }}.{% if let Some(first) = first %} {{ first }}{% endif %}", ext = "html")]
 struct Announcement<'a> {
     headline: &'a str,
     first: Option<&'a str>,
 }
 
 fn announcement(needs: &Needs) -> askama::Result<String> {
-    Announcement { headline: &needs.headline, first: needs.needs.first().map(|need| need.what.as_str()) }.render()
+    Announcement { headline: &needs.headline, first: needs.list.first().map(|need| need.what.as_str()) }.render()
 }
 
 fn needs(snapshot: &Snapshot) -> Needs {
@@ -157,7 +156,7 @@ fn needs(snapshot: &Snapshot) -> Needs {
         0 if !snapshot.ready => "Forebay is starting".to_owned(),
         0 => "Nothing needs you".to_owned(),
         1 => "One thing needs you".to_owned(),
-        many => format!("{many} things need you"),
+        many => format!("{} things need you", number_word(many)),
     };
     Needs {
         tone: match worst {
@@ -167,10 +166,16 @@ fn needs(snapshot: &Snapshot) -> Needs {
             _ => "good",
         },
         headline,
-        needs: snapshot.troubles.iter().take(TROUBLES_SHOWN_MAX).map(need).collect(),
+        list: snapshot.troubles.iter().take(TROUBLES_SHOWN_MAX).map(need).collect(),
         calm: if count == 0 && snapshot.ready { calm(snapshot) } else { String::new() },
         more: snapshot.troubles.len().saturating_sub(TROUBLES_SHOWN_MAX),
     }
+}
+
+/// Small numbers as words, as a person would say them.
+fn number_word(number: usize) -> String {
+    const WORDS: [&str; 10] = ["No", "One", "Two", "Three", "Four", "Five", "Six", "Seven", "Eight", "Nine"];
+    WORDS.get(number).map_or_else(|| number.to_string(), |word| (*word).to_owned())
 }
 
 /// The one line of a quiet day.
@@ -215,7 +220,9 @@ fn sources(snapshot: &Snapshot) -> Ways {
     let rates: Option<f64> = snapshot.sources.iter().map(|source| source.accepted_per_second).sum();
     Ways {
         title: "Sources",
-        total: rates.map_or_else(String::new, |rate| format!("{} in all", words::rate(rate))),
+        total: rates
+            .filter(|_| !snapshot.sources.is_empty())
+            .map_or_else(String::new, |rate| format!("{} readings/s", words::rate_of(rate))),
         lines: snapshot.sources.iter().map(|source| source_line(source, snapshot)).collect(),
         none: "No source is configured yet.",
     }
@@ -307,7 +314,8 @@ fn board(snapshot: &Snapshot) -> Board {
     let waiting = slowest.map_or(0, |sink| sink.readings().undelivered);
     let intake: f64 = snapshot.sources.iter().filter_map(|source| source.accepted_per_second).sum();
     let behind = waiting as f64 > intake * IN_STEP_SECONDS;
-    let unit = if waiting == 1 { "reading waiting" } else { "readings waiting" };
+    let unit = if waiting == 1 { "reading" } else { "readings" };
+    let how = if behind { "waiting for" } else { "on the way to" };
     let total = |pick: fn(&SourceView) -> u64| snapshot.sources.iter().map(pick).sum::<u64>();
     let accepted = total(|source| source.accepted);
     let kept = |stream: Stream| buffer.streams.get(stream.name()).map_or(0, |ends| ends.next);
@@ -325,14 +333,13 @@ fn board(snapshot: &Snapshot) -> Board {
     Board {
         waiting: words::count(waiting),
         waiting_words: match slowest {
-            Some(sink) if waiting > 0 => format!("{unit} for {}", sink.name),
+            Some(sink) if waiting > 0 => format!("{unit} {how} {}", sink.name),
             Some(_) => "readings waiting · all delivered".to_owned(),
             None => "readings waiting · no sink is configured".to_owned(),
         },
         oldest: buffer.oldest_waiting_us.filter(|_| behind).map(|at_us| Moment::new(at_us, snapshot.now_us)),
         outlook: slowest.filter(|_| behind).map_or_else(String::new, outlook),
-        used: words::bytes(buffer.disk_bytes),
-        used_max: words::bytes(buffer.disk_bytes_max),
+        used: words::bytes_of(buffer.disk_bytes, buffer.disk_bytes_max),
         used_percent: percent(buffer.disk_bytes, buffer.disk_bytes_max),
         facts,
     }

@@ -100,6 +100,8 @@ pub(super) struct PointView {
     pub(super) source: String,
     /// The value, rounded; a dash where there is none.
     pub(super) value: String,
+    /// Whether there is a value.
+    pub(super) has_value: bool,
     /// Whether the value is words rather than a number.
     pub(super) is_text: bool,
     /// Its state.
@@ -114,20 +116,28 @@ pub(super) struct PointView {
 
 impl PointView {
     /// A point seen from `now_us`; `None` stands for one that has not spoken since the start.
-    pub(super) fn new(key: &PointKey, live: Option<&PointLive>, now_us: UnixMicros) -> Self {
-        let line = live.and_then(|live| sparkline::draw(&live.sparkline));
+    pub(super) fn new(key: &PointKey, last: Option<&PointLive>, now_us: UnixMicros) -> Self {
+        let line = last.and_then(|last| sparkline::draw(&last.sparkline));
         Self {
             device: key.device.to_string(),
             point: key.point.replace('_', " "),
             unit: key.unit.to_string(),
             source: key.source.to_string(),
-            value: live.and_then(|live| live.outcome.as_ref().ok()).map_or_else(|| "–".to_owned(), value),
-            is_text: live.is_some_and(|live| matches!(live.outcome, Ok(Value::Text(_) | Value::Boolean(_)))),
-            state: live.map_or(PointState::Quiet, |live| PointState::of(live, now_us)),
-            sentence: live.map_or_else(|| "no value since the start".to_owned(), |live| sentence(live, line.as_ref())),
-            received: Moment::new(live.map_or(now_us, |live| live.received_at_us), now_us),
+            value: last.and_then(|last| last.outcome.as_ref().ok()).map_or_else(|| "–".to_owned(), value),
+            has_value: last.is_some_and(|last| last.outcome.is_ok()),
+            is_text: last.is_some_and(|last| matches!(last.outcome, Ok(Value::Text(_) | Value::Boolean(_)))),
+            state: last.map_or(PointState::Quiet, |last| PointState::of(last, now_us)),
+            sentence: last.map_or_else(|| "no value since the start".to_owned(), |last| sentence(last, line.as_ref())),
+            received: Moment::new(last.map_or(now_us, |last| last.received_at_us), now_us),
             line,
         }
+    }
+}
+
+impl PointView {
+    /// Whether the unit stands beside the value: a dash has none.
+    pub(super) fn has_unit(&self) -> bool {
+        self.has_value && !self.unit.is_empty()
     }
 }
 
@@ -144,11 +154,11 @@ fn value(value: &Value) -> String {
     }
 }
 
-fn sentence(live: &PointLive, line: Option<&Sparkline>) -> String {
-    if !live.note.is_empty() {
-        return live.note.clone();
+fn sentence(last: &PointLive, line: Option<&Sparkline>) -> String {
+    if !last.note.is_empty() {
+        return last.note.clone();
     }
-    if let Err(no_data) = live.outcome {
+    if let Err(no_data) = last.outcome {
         return match no_data {
             NoData::Timeout => "the device did not answer in time".to_owned(),
             NoData::Exception(code) => format!("the device answered with exception {code}"),
@@ -159,7 +169,7 @@ fn sentence(live: &PointLive, line: Option<&Sparkline>) -> String {
     }
     let Some(line) = line else { return String::new() };
     let (min, max) = (words::number(line.min.into()), words::number(line.max.into()));
-    let values = live.sparkline.len();
+    let values = last.sparkline.len();
     if min == max {
         format!("{min} for the last {values} values")
     } else {

@@ -94,7 +94,7 @@ struct Selection {
 }
 
 impl Selection {
-    fn new(ask: Ask) -> Self {
+    fn new(ask: &Ask) -> Self {
         let filter: String = ask.filter.trim().chars().take(FILTER_CHARS_MAX).collect();
         let words = filter.to_lowercase().split_whitespace().map(ToOwned::to_owned).collect();
         Self { words, filter, only_looks: ask.show == "look", page: ask.page.unwrap_or(1).max(1) }
@@ -127,11 +127,9 @@ impl Selection {
     }
 
     fn address(&self, page: usize) -> String {
-        let mut query =
-            form_urlencoded(&[("filter", &self.filter), ("show", if self.only_looks { "look" } else { "" })]);
-        if page > 1 {
-            query.push_str(&format!("{}page={page}", if query.is_empty() { "" } else { "&" }));
-        }
+        let show = if self.only_looks { "look" } else { "" };
+        let page = if page > 1 { page.to_string() } else { String::new() };
+        let query = form_urlencoded(&[("filter", &self.filter), ("show", show), ("page", &page)]);
         if query.is_empty() { "/points".to_owned() } else { format!("/points?{query}") }
     }
 }
@@ -155,7 +153,7 @@ fn live_of(live: &[Option<PointLive>], id: PointId) -> Option<&PointLive> {
 
 /// `GET /points`; htmx asks for the table alone.
 pub(super) async fn page(State(shared): State<Arc<Shared>>, Query(ask): Query<Ask>, headers: HeaderMap) -> Response {
-    let mut selection = Selection::new(ask);
+    let mut selection = Selection::new(&ask);
     let snapshot = shared.snapshot();
     let order = shared.order.points(&shared.state.registry);
     let status = &shared.state.status;
@@ -266,7 +264,7 @@ impl LastAnswer {
 
 /// `GET /api/v1/points`: the same list and the same filter as JSON.
 pub(super) async fn api(State(shared): State<Arc<Shared>>, Query(ask): Query<Ask>, headers: HeaderMap) -> Response {
-    let selection = Selection::new(ask);
+    let selection = Selection::new(&ask);
     let now_us = shared.state.clock.tick().wall_us;
     let order = shared.order.points(&shared.state.registry);
     let (entries, matching) = selection.page(&order, &shared.state.status, now_us);

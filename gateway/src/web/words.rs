@@ -19,7 +19,12 @@ pub(super) fn count(count: u64) -> String {
 
 /// A rate: `0.5/s`, `412/s`, `31.2 k/s`.
 pub(super) fn rate(per_second: f64) -> String {
-    let text = if per_second < 0.05 {
+    format!("{}/s", rate_of(per_second))
+}
+
+/// The number of a rate alone.
+pub(super) fn rate_of(per_second: f64) -> String {
+    if per_second < 0.05 {
         "0".to_owned()
     } else if per_second < 9.95 {
         let text = format!("{per_second:.1}");
@@ -28,8 +33,7 @@ pub(super) fn rate(per_second: f64) -> String {
         format!("{per_second:.0}")
     } else {
         prefixed(per_second)
-    };
-    format!("{text}/s")
+    }
 }
 
 /// Three significant digits and a prefix: `35.6 M`.
@@ -50,15 +54,28 @@ fn three_digits(number: f64) -> String {
     }
 }
 
-/// A size: `0.76 GiB`, `12.0 MiB`.
+/// The units of sizes, the largest first; anything fits the last.
+const SIZES: [(&str, u64); 4] = [("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10), ("B", 1)];
+
+/// A size: `12 MiB`, `816 B`.
 pub(super) fn bytes(bytes: u64) -> String {
-    const UNITS: [(&str, u64); 3] = [("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)];
-    // From half a unit on it is said in that unit: `0.76 GiB` beside `2 GiB` compares better than `778 MiB`.
-    let fit = UNITS.iter().find(|(_, size)| bytes >= size / 2);
-    let Some((unit, size)) = fit else { return format!("{bytes}{NBSP}B") };
-    let number = three_digits(bytes as f64 / *size as f64);
-    let number = if number.contains('.') { number.trim_end_matches('0').trim_end_matches('.') } else { &number };
-    format!("{number}{NBSP}{unit}")
+    let (unit, size) = size_unit(bytes);
+    format!("{}{NBSP}{unit}", in_unit(bytes, size))
+}
+
+/// A part of a whole, both in the unit of the whole: `0.76 of 2 GiB`.
+pub(super) fn bytes_of(part: u64, whole: u64) -> String {
+    let (unit, size) = size_unit(whole);
+    format!("{} of {}{NBSP}{unit}", in_unit(part, size), in_unit(whole, size))
+}
+
+fn size_unit(bytes: u64) -> (&'static str, u64) {
+    SIZES.into_iter().find(|(_, size)| bytes >= *size).unwrap_or(("B", 1))
+}
+
+fn in_unit(bytes: u64, size: u64) -> String {
+    let number = three_digits(bytes as f64 / size as f64);
+    if number.contains('.') { number.trim_end_matches('0').trim_end_matches('.').to_owned() } else { number }
 }
 
 /// A measured number: `52.1`, `3.20`, `0.420`, `1 013`, `1.2e-6`. Decimals depend on the size alone, so that a value
@@ -107,8 +124,8 @@ pub(super) fn span(span_us: i64) -> String {
     match seconds {
         ..5 => "a moment".to_owned(),
         5..60 => format!("{seconds}{NBSP}s"),
-        60..3_600 => format!("{}{NBSP}min", seconds / 60),
-        3_600..172_800 => format!("{}{NBSP}h", seconds / 3_600),
+        60..7_200 => format!("{}{NBSP}min", seconds / 60),
+        7_200..172_800 => format!("{}{NBSP}h", seconds / 3_600),
         _ => format!("{}{NBSP}days", seconds / 86_400),
     }
 }
@@ -154,7 +171,9 @@ mod tests {
 
     #[test]
     fn sizes_compare_in_one_unit() {
-        assert_eq!(plain(&bytes(816_043_786)), "0.76 GiB");
+        assert_eq!(plain(&bytes_of(816_043_786, 2 << 30)), "0.76 of 2 GiB");
+        assert_eq!(plain(&bytes_of(0, 2 << 30)), "0 of 2 GiB");
+        assert_eq!(plain(&bytes(0)), "0 B");
         assert_eq!(plain(&bytes(2 << 30)), "2 GiB");
         assert_eq!(plain(&bytes(100 << 20)), "100 MiB");
         assert_eq!(plain(&bytes(7)), "7 B");
@@ -175,6 +194,7 @@ mod tests {
         assert_eq!(span(-5), "a moment");
         assert_eq!(plain(&span(40_000_000)), "40 s");
         assert_eq!(plain(&span(6 * 60_000_000)), "6 min");
+        assert_eq!(plain(&span(90 * 60_000_000)), "90 min");
         assert_eq!(plain(&span(47 * 3_600_000_000)), "47 h");
         assert_eq!(plain(&span(48 * 3_600_000_000)), "2 days");
     }

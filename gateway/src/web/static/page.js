@@ -11,7 +11,7 @@
     const s = Math.floor(ms / 1000);
     if (s < 5) return "a moment";
     if (s < 60) return s + nbsp + "s";
-    if (s < 3600) return Math.floor(s / 60) + nbsp + "min";
+    if (s < 7200) return Math.floor(s / 60) + nbsp + "min";
     if (s < 172800) return Math.floor(s / 3600) + nbsp + "h";
     return Math.floor(s / 86400) + nbsp + "days";
   };

@@ -1,0 +1,418 @@
+//! The page as a browser, a supervisor and Prometheus meet it: over a real socket.
+
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+use super::*;
+use crate::block::records::Severity;
+use crate::reading::{AnomalyScore, Flags, PointId, Quality, Stream, Value};
+use crate::status::{HasHealth, PointLive, SinkStatus, SourceStatus, State as Health, Trouble};
+use reqwest::{Client, Response};
+use std::collections::BTreeSet;
+use std::time::Duration;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+
+/// More than anything here takes on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A moment after [`crate::clock::EARLIEST_PLAUSIBLE_US`].
+const NOW_US: i64 = 1_800_000_000_000_000;
+
+const PAGES: [&str; 3] = ["/", "/points", "/configuration"];
+const OTHERS: [&str; 5] = ["/metrics", "/live", "/ready", "/api/v1/status", "/api/v1/points"];
+
+/// A gateway's page on a socket of its own.
+struct Served {
+    base: String,
+    status: Arc<Status>,
+    registry: Arc<Registry>,
+    clock: Clock,
+    usage: watch::Sender<Usage>,
+    ends: watch::Sender<Ends>,
+    client: Client,
+    stop: CancellationToken,
+    server: JoinSet<()>,
+}
+
+impl Served {
+    async fn start() -> Self {
+        // Another test may have installed it already.
+        _ = rustls::crypto::ring::default_provider().install_default();
+        let clock = Clock::manual(1, 60_000_000, NOW_US);
+        let mut status = Status::default();
+        "plant-7".clone_into(&mut status.gateway);
+        status.started_us = NOW_US - 60_000_000;
+        let mut source = SourceStatus::default();
+        "boiler-bus".clone_into(&mut source.name);
+        source.kind = "modbus";
+        source.received.add(12);
+        source.accepted.add(9);
+        source.duplicate.add(2);
+        source.rejected.add(1);
+        source.set_state(Health::Live, NOW_US);
+        let mut sink = SinkStatus::default();
+        "cloud".clone_into(&mut sink.name);
+        sink.kind = "http";
+        sink.delivered[Stream::Readings.index()].set(5);
+        sink.backlog[Stream::Readings.index()].set(4);
+        sink.set_state(Health::Live, NOW_US);
+        status.sources = vec![Arc::new(source)];
+        status.sinks = vec![Arc::new(sink)];
+        status.set_ready();
+        let (status, registry) = (Arc::new(status), Arc::new(Registry::default()));
+        let (usage_in, usage) =
+            watch::channel(Usage { disk_bytes: 1 << 20, disk_bytes_max: 2 << 30, ..Usage::default() });
+        let mut first = Ends::default();
+        first[Stream::Readings.index()].next = 9;
+        let (ends_in, ends) = watch::channel(first);
+        let state = WebState {
+            status: status.clone(),
+            registry: registry.clone(),
+            usage,
+            ends,
+            config_toml: "[gateway]\nid = \"plant-7\" # <b>bold</b>\n".into(),
+            clock: clock.clone(),
+            version: "1.2.3",
+        };
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let base = format!("http://{}", listener.local_addr().unwrap());
+        let stop = CancellationToken::new();
+        let mut server = JoinSet::new();
+        server.spawn(serve(listener, state, stop.clone()));
+        let client = Client::builder().no_proxy().build().unwrap();
+        Self { base, status, registry, clock, usage: usage_in, ends: ends_in, client, stop, server }
+    }
+
+    async fn get(&self, path: &str) -> Response {
+        timeout(PATIENCE, self.client.get(format!("{}{path}", self.base)).send()).await.unwrap().unwrap()
+    }
+
+    async fn text(&self, path: &str) -> String {
+        let answer = self.get(path).await;
+        assert!(answer.status().is_success(), "{path}: {}", answer.status());
+        answer.text().await.unwrap()
+    }
+
+    async fn json(&self, path: &str) -> serde_json::Value {
+        serde_json::from_str(&self.text(path).await).unwrap()
+    }
+
+    /// Gives a point a last value.
+    fn point(&self, device: &str, point: &str, live: PointLive) -> PointId {
+        let id = self.registry.intern(device, point, "°C", "boiler-bus").unwrap();
+        self.status.update_points(|points| {
+            points.resize(points.len().max(id.0 as usize + 1), None);
+            points[id.0 as usize] = Some(live);
+        });
+        id
+    }
+
+    fn trouble(&self, what: &str, severity: Severity) {
+        let trouble = Trouble {
+            subject: "boiler-bus".to_owned(),
+            what: what.to_owned(),
+            advice: "check its wiring".to_owned(),
+            severity,
+            since_us: NOW_US - 360_000_000,
+        };
+        self.status.raise(what, trouble);
+    }
+}
+
+fn good(value: f64) -> PointLive {
+    PointLive {
+        outcome: Ok(Value::Number(value)),
+        received_at_us: NOW_US,
+        quality: Quality::Good,
+        flags: Flags::default(),
+        score: AnomalyScore::default(),
+        note: String::new(),
+        sparkline: [1.0, 2.0].into(),
+    }
+}
+
+/// Reads events until one holds all of `wanted`.
+async fn event_with(events: &mut Response, wanted: &[&str]) -> String {
+    let mut text = String::new();
+    let found = async {
+        loop {
+            text.push_str(std::str::from_utf8(&events.chunk().await.unwrap().unwrap()).unwrap());
+            if let Some(event) = text.split("\n\n").find(|event| wanted.iter().all(|part| event.contains(part))) {
+                return event.to_owned();
+            }
+        }
+    };
+    timeout(PATIENCE, found).await.unwrap()
+}
+
+#[tokio::test]
+async fn every_answer_carries_the_headers_that_keep_a_browser_safe() {
+    let served = Served::start().await;
+    for path in PAGES.into_iter().chain(OTHERS).chain(["/nowhere", "/static/nothing.js"]) {
+        let answer = served.get(path).await;
+        let header =
+            |name: &str| answer.headers().get(name).unwrap_or_else(|| panic!("{path}: {name}")).to_str().unwrap();
+        assert!(header("content-security-policy").starts_with("default-src 'self';"), "{path}");
+        assert!(!header("content-security-policy").contains("unsafe"), "{path}");
+        assert_eq!(header("x-content-type-options"), "nosniff", "{path}");
+        assert_eq!(header("referrer-policy"), "no-referrer", "{path}");
+        assert_eq!(header("x-frame-options"), "DENY", "{path}");
+    }
+    served.point("boiler-3", "supply_temp", good(52.1));
+    for path in PAGES {
+        let page = served.text(path).await;
+        for inline in ["<script>", "<style", " style=", " onclick=", "javascript:", "hx-on"] {
+            assert!(!page.contains(inline), "{path} has {inline}, which the policy forbids");
+        }
+    }
+}
+
+#[tokio::test]
+async fn names_and_notes_from_outside_are_shown_as_text_never_as_markup() {
+    const HOSTILE: &str = "<script>alert(1)</script>\"'&";
+    let served = Served::start().await;
+    let mut live = good(1.0);
+    live.outcome = Ok(Value::Text(HOSTILE.into()));
+    live.flags.insert(Flags::ANOMALY);
+    HOSTILE.clone_into(&mut live.note);
+    served.point(HOSTILE, HOSTILE, live);
+    served.trouble(HOSTILE, Severity::Error);
+    served.status.sources[0].set_error(Health::Down, HOSTILE, NOW_US);
+    served.status.sinks[0].set_error(Health::Paused, HOSTILE, NOW_US);
+    for path in ["/", "/points", "/points?filter=%3Cscript%3E%22", "/configuration", "/%3Cscript%3E"] {
+        let page = served.get(path).await.text().await.unwrap();
+        assert!(!page.contains("<script>"), "{path}");
+        assert!(!page.contains("<b>bold"), "{path}");
+        assert!(!page.contains("\"'&\""), "{path}");
+    }
+    let mut events = served.get("/events").await;
+    let event = event_with(&mut events, &["event: announce"]).await;
+    assert!(!event.contains("<script>"), "{event}");
+}
+
+#[tokio::test]
+async fn the_overview_says_first_whether_anything_needs_a_person() {
+    let served = Served::start().await;
+    let page = served.text("/").await;
+    assert!(page.contains("<h1>Nothing needs you</h1>"));
+    assert!(page.contains("The source is live, the way upstream is live."), "{page}");
+    served.trouble("unit 4 does not answer", Severity::Warning);
+    let page = served.text("/").await;
+    assert!(page.contains("<h1>One thing needs you</h1>"));
+    assert!(page.contains("Unit 4 does not answer."), "{page}");
+    assert!(page.contains("Check its wiring."), "{page}");
+    assert!(page.contains(">6\u{a0}min</time>"), "{page}");
+    for index in 0..6 {
+        served.trouble(&format!("trouble {index}"), Severity::Error);
+    }
+    let page = served.text("/").await;
+    assert!(page.contains("<h1>Seven things need you</h1>"));
+    assert!(page.contains("and 2 more"), "{page}");
+}
+
+#[tokio::test]
+async fn an_unusual_point_stands_before_the_good_ones() {
+    let served = Served::start().await;
+    for index in 0..20 {
+        served.point(&format!("meter-{index}"), "power", good(f64::from(index)));
+    }
+    let mut unusual = good(52.1);
+    unusual.flags.insert(Flags::ANOMALY);
+    "19 °C below what this hour usually shows".clone_into(&mut unusual.note);
+    served.point("boiler-3", "supply_temp", unusual);
+    let page = served.text("/").await;
+    assert!(page.find("boiler-3").unwrap() < page.find("meter-0").unwrap());
+    assert!(page.contains("19 °C below what this hour usually shows"));
+    assert_eq!(page.matches("<article").count(), 12);
+    let looks = served.json("/api/v1/points?show=look").await;
+    assert_eq!(looks["matching"], 1);
+    assert_eq!(looks["points"][0]["state"], "unusual");
+}
+
+#[tokio::test]
+async fn the_list_of_points_is_found_by_words_and_bounded_by_pages() {
+    let served = Served::start().await;
+    for index in 0..450 {
+        served.point(&format!("meter-{index:03}"), "active_power", good(1.0));
+    }
+    served.point("boiler-3", "supply_temp", good(52.1));
+    let first = served.text("/points").await;
+    assert_eq!(first.matches("<tr>").count() - 1, 200);
+    assert!(first.contains("1 to 200 of 451"));
+    assert!(first.contains("href=\"/points?page=2\""));
+    let past_the_end = served.text("/points?page=99999999").await;
+    assert!(past_the_end.contains("401 to 451 of 451"));
+    let found = served.text("/points?filter=METER+active+power+42").await;
+    assert!(found.contains("1 to 15 of 15 that match, of 451 in all"));
+    let nothing = served.text("/points?filter=no-such-thing").await;
+    assert!(nothing.contains("No point matches"));
+    assert_eq!(served.get("/points?page=minus").await.status(), 400);
+}
+
+#[tokio::test]
+async fn an_open_page_is_told_when_a_point_changes() {
+    let served = Served::start().await;
+    served.point("boiler-3", "supply_temp", good(52.1));
+    let mut events = served.get("/events").await;
+    let before = event_with(&mut events, &["event: watch", "52.1"]).await;
+    assert!(before.contains("supply temp"), "{before}");
+    served.point("boiler-3", "supply_temp", good(67.8));
+    event_with(&mut events, &["event: watch", "67.8"]).await;
+    served.trouble("unit 4 does not answer", Severity::Warning);
+    event_with(&mut events, &["event: announce", "One thing needs you. Unit 4 does not answer."]).await;
+}
+
+#[tokio::test]
+async fn more_pages_than_can_be_kept_up_to_date_are_turned_away_with_a_sentence() {
+    let served = Served::start().await;
+    let mut open = Vec::new();
+    for _ in 0..live::PAGES_MAX {
+        let answer = served.get("/events").await;
+        assert_eq!(answer.status(), 200);
+        open.push(answer);
+    }
+    let turned_away = served.get("/events").await;
+    assert_eq!(turned_away.status(), 503);
+    assert!(turned_away.text().await.unwrap().contains("32 pages are open"));
+    assert_eq!(served.get("/").await.status(), 200);
+    drop(open);
+    let again = async {
+        while served.get("/events").await.status() != 200 {
+            tokio::task::yield_now().await;
+        }
+    };
+    timeout(PATIENCE, again).await.unwrap();
+}
+
+#[tokio::test]
+async fn open_pages_and_half_sent_requests_do_not_hold_up_the_stop() {
+    let mut served = Served::start().await;
+    let mut events = served.get("/events").await;
+    let mut half = tokio::net::TcpStream::connect(served.base.trim_start_matches("http://")).await.unwrap();
+    half.write_all(b"GET / HTTP/1.1\r\nhost: ").await.unwrap();
+    served.stop.cancel();
+    timeout(PATIENCE, served.server.join_next()).await.unwrap().unwrap().unwrap();
+    let rest = async { while let Ok(Some(_)) = events.chunk().await {} };
+    timeout(PATIENCE, rest).await.unwrap();
+    let mut answer = Vec::new();
+    // Closed or reset: either way it ends.
+    _ = timeout(PATIENCE, half.read_to_end(&mut answer)).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_header_without_end_is_refused() {
+    let served = Served::start().await;
+    let mut stream = tokio::net::TcpStream::connect(served.base.trim_start_matches("http://")).await.unwrap();
+    // The other end stops reading early, so that not all of it can be written.
+    _ = stream.write_all(format!("GET / HTTP/1.1\r\nx: {}", "x".repeat(1 << 20)).as_bytes()).await;
+    let mut answer = Vec::new();
+    _ = timeout(PATIENCE, stream.read_to_end(&mut answer)).await.unwrap();
+    assert!(!String::from_utf8_lossy(&answer).contains("200 OK"));
+    assert_eq!(served.get("/live").await.status(), 200);
+}
+
+#[tokio::test]
+async fn a_gateway_whose_ingest_stands_still_is_not_live() {
+    let served = Served::start().await;
+    served.status.ingest_turns.add(1);
+    assert_eq!(served.get("/live").await.status(), 200);
+    served.clock.set(60_000_000 + 9_000_000, NOW_US);
+    assert_eq!(served.get("/live").await.status(), 200);
+    served.clock.set(60_000_000 + 21_000_000, NOW_US);
+    let stuck = served.get("/live").await;
+    assert_eq!(stuck.status(), 503);
+    assert!(stuck.text().await.unwrap().contains("ingest has made no turn for"));
+    served.status.ingest_turns.add(1);
+    assert_eq!(served.get("/live").await.status(), 200);
+}
+
+#[tokio::test]
+async fn a_gateway_is_ready_once_its_sources_are_started() {
+    let (_usage, usage) = watch::channel(Usage::default());
+    let (_ends, ends) = watch::channel(Ends::default());
+    let status = Arc::new(Status::default());
+    let clock = Clock::manual(1, 0, NOW_US);
+    let state = WebState {
+        status: status.clone(),
+        registry: Arc::default(),
+        usage,
+        ends,
+        config_toml: "".into(),
+        clock,
+        version: "1.2.3",
+    };
+    let shared = State(Arc::new(Shared::new(state, CancellationToken::new())));
+    assert_eq!(probes::ready(shared.clone()).await.status(), 503);
+    assert_eq!(probes::live(shared.clone()).await.status(), 200);
+    status.set_ready();
+    assert_eq!(probes::ready(shared).await.status(), 200);
+}
+
+#[tokio::test]
+async fn the_status_has_the_books_of_every_source_and_sink() {
+    let served = Served::start().await;
+    served.usage.send_modify(|usage| usage.disk_bytes = 4_096);
+    served.ends.send_modify(|ends| ends[Stream::DeadLetters.index()].next = 3);
+    let status = served.json("/api/v1/status").await;
+    let source = &status["sources"][0];
+    assert_eq!(source["state"], "live");
+    assert_eq!(
+        source["received"].as_u64().unwrap(),
+        ["accepted", "duplicate", "rejected"].iter().map(|name| source[*name].as_u64().unwrap()).sum::<u64>()
+    );
+    let lane = &status["sinks"][0]["streams"]["readings"];
+    let booked = ["delivered", "filtered", "undelivered", "refused", "gaps"];
+    assert_eq!(
+        status["buffer"]["streams"]["readings"]["next"].as_u64().unwrap(),
+        booked.iter().map(|name| lane[*name].as_u64().unwrap()).sum::<u64>()
+    );
+    assert_eq!(status["buffer"]["disk_bytes"], 4_096);
+    assert_eq!(status["buffer"]["streams"]["dead-letters"]["next"], 3);
+}
+
+#[tokio::test]
+async fn every_metric_is_documented_and_every_documented_metric_is_there() {
+    let served = Served::start().await;
+    let answer = served.get("/metrics").await;
+    assert!(answer.headers()["content-type"].to_str().unwrap().starts_with("application/openmetrics-text"));
+    let text = answer.text().await.unwrap();
+    assert!(text.ends_with("# EOF\n"));
+    let there: BTreeSet<&str> =
+        text.lines().filter(|line| !line.starts_with('#')).filter_map(|line| line.split(['{', ' ']).next()).collect();
+    let documented: BTreeSet<&str> = include_str!("../../../docs/metrics.md")
+        .lines()
+        .filter_map(|line| line.strip_prefix("| `")?.split('`').next())
+        .collect();
+    assert_eq!(there, documented);
+    assert!(text.contains(r#"forebay_source_accepted_samples_total{source="boiler-bus",kind="modbus"} 9"#), "{text}");
+    assert!(text.contains(r#"forebay_sink_backlog_records{sink="cloud",kind="http",stream="readings"} 4"#), "{text}");
+    assert!(text.contains(r#"forebay_sink_state{sink="cloud",kind="http",state="live"} 1"#), "{text}");
+}
+
+#[tokio::test]
+async fn the_first_view_is_light_and_its_files_are_kept_for_good() {
+    const FIRST_VIEW_BYTES_MAX: usize = 150 * 1024;
+    let served = Served::start().await;
+    for index in 0..12 {
+        let mut live = good(f64::from(index));
+        live.sparkline = (0..60_u8).map(|step| f32::from(step.wrapping_mul(37))).collect();
+        served.point(&format!("meter-{index}"), "power", live);
+    }
+    let page = served.text("/").await;
+    let files: Vec<&str> = page.split('"').filter(|part| part.starts_with("/static/")).collect();
+    assert_eq!(files.len(), 5, "{files:?}");
+    let mut total = 0;
+    for path in files.into_iter().chain(["/"]) {
+        let request = served.client.get(format!("{}{path}", served.base)).header("accept-encoding", "gzip, br");
+        let answer = request.send().await.unwrap();
+        assert_eq!(answer.headers()["content-encoding"], "gzip", "{path}");
+        let keeps = answer.headers()["cache-control"].to_str().unwrap().contains("immutable");
+        assert_eq!(keeps, path != "/", "{path}");
+        total += answer.bytes().await.unwrap().len();
+    }
+    assert!(total < FIRST_VIEW_BYTES_MAX, "{total}");
+    assert_eq!(served.get("/static/page.000000000000.css").await.status(), 404);
+    let plain = served.get(page.split('"').find(|part| part.starts_with("/static/page.")).unwrap()).await;
+    assert!(plain.text().await.unwrap().contains("--paper"));
+}
