@@ -15,7 +15,7 @@ use crate::backoff::Backoff;
 use crate::block::records::Severity;
 use crate::reading::{NoData, Sample};
 use crate::sources::{Intake, Message, Source, SourceContext};
-use crate::status::State;
+use crate::status::{HasHealth as _, State};
 use bus::{Bus, Failure};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -428,8 +428,8 @@ fn note_answer(poll: &mut Poll, context: &SourceContext) {
 
 fn note_failure(poll: &mut Poll, context: &SourceContext, error: &str) {
     let fell_silent = poll.failed();
-    let state = if poll.is_silent() { State::Degraded } else { State::Live };
-    context.fail(state, &format!("unit {}: {error}", poll.id));
+    // The state follows once the poll is over: another unit may be silent, too.
+    context.fail(context.status.health().state, &format!("unit {}: {error}", poll.id));
     if fell_silent {
         let what = format!("Unit {} does not answer", poll.id);
         context.raise(&format!("unit-{}", poll.id), Severity::Warning, what, "Check its wiring and unit id");

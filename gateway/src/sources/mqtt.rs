@@ -342,8 +342,12 @@ impl Reader {
 
     /// Acknowledges what becomes durable in the next moment, so that a restart does not begin with redeliveries.
     async fn finish(&mut self, mut session: Session) {
-        let never_sent = self.pending.messages.iter().filter(|message| message.receipt.is_some()).count();
-        self.unacknowledged = self.unacknowledged.saturating_sub(never_sent as u64);
+        let last = std::mem::replace(&mut self.pending, self.context.intake());
+        let receipts = last.messages.iter().filter(|message| message.receipt.is_some()).count() as u64;
+        if !last.is_empty() && self.context.intakes.try_send(last).is_err() {
+            // They are not acknowledged, so they come again after the restart.
+            self.unacknowledged = self.unacknowledged.saturating_sub(receipts);
+        }
         let deadline = Instant::now() + LAST_RECEIPTS_WAIT;
         while self.unacknowledged > 0 {
             let Ok(Some(receipts)) = timeout_at(deadline, self.context.receipts.recv()).await else { break };

@@ -351,6 +351,7 @@ impl Reader {
                 room = intakes.reserve(), if !self.pending.is_empty() => {
                     let Ok(room) = room else { return "the gateway stops".to_owned() };
                     room.send(self.take_pending());
+                    self.context.set_state(State::Live);
                 }
             }
             let output = self.framed.take_output();
@@ -368,11 +369,11 @@ impl Reader {
     fn take_pending(&mut self) -> Intake {
         let mut intake = std::mem::replace(&mut self.pending, self.context.intake());
         let missed = [
-            (std::mem::take(&mut self.overruns), MissedReason::Overrun),
-            (self.framed.take_gave_up(), MissedReason::SenderGap),
+            (&self.options.port, std::mem::take(&mut self.overruns), MissedReason::Overrun),
+            (&self.options.device, self.framed.take_gave_up(), MissedReason::SenderGap),
         ];
-        for (count, reason) in missed.into_iter().filter(|(count, _)| *count > 0) {
-            let (source, position) = (self.options.name.clone(), self.options.port.clone());
+        for (position, count, reason) in missed.into_iter().filter(|(_, count, _)| *count > 0) {
+            let (source, position) = (self.options.name.clone(), position.clone());
             intake.missed.push(Missed { source, position, count, reason });
         }
         intake

@@ -174,12 +174,14 @@ impl FirmwareLine {
         let mut message = Message {
             receipt: Some(Receipt { generation: u64::from(boot), token: u64::from(frame.sequence) }),
             redelivered: frame.sequence.saturating_sub(self.greeted_from) < REDELIVERIES_MAX,
-            hash: message_hash(boot, frame.sequence),
+            hash: message_hash(boot, frame.sequence, 0),
             ..Message::default()
         };
         let mut samples = Vec::new();
         match body {
-            Ok(Body::Telemetry(telemetry)) => outcome = self.samples(&telemetry, message.hash, context, &mut samples),
+            Ok(Body::Telemetry(telemetry)) => {
+                outcome = self.samples(&telemetry, boot, frame.sequence, context, &mut samples);
+            }
             Ok(Body::Log(log)) => self.log(&log),
             Ok(_) => {}
             Err(error) => outcome = Err(error.to_string()),
@@ -199,13 +201,16 @@ impl FirmwareLine {
     fn samples(
         &mut self,
         telemetry: &Telemetry,
-        message_hash: u32,
+        boot: u32,
+        sequence: u32,
         context: &SourceContext,
         samples: &mut Vec<Sample>,
     ) -> Result<(), String> {
         let tick = context.clock.tick();
         let started_us = self.uptime.started_us(telemetry.uptime_ms, tick.mono_us);
-        for sample in &telemetry.samples {
+        for (index, sample) in telemetry.samples.iter().enumerate() {
+            let before = telemetry.samples.iter().take(index);
+            let repeats = before.filter(|other| other.channel == sample.channel).count();
             let age_us = i64::from(sample.age_ms) * 1_000;
             let uptime_us = i64::try_from(telemetry.uptime_ms.saturating_mul(1_000)).unwrap_or(i64::MAX);
             let measured_mono_us = started_us.saturating_add(uptime_us).saturating_sub(age_us);
@@ -222,7 +227,7 @@ impl FirmwareLine {
                 },
                 observed_at_us: (tick.quality != TimeQuality::Unset).then_some(observed_at_us),
                 received_mono_us: tick.mono_us,
-                message_hash,
+                message_hash: message_hash(boot, sequence, repeats),
             });
         }
         Ok(())
@@ -290,12 +295,13 @@ fn note_error(error: FrameError, context: &SourceContext) {
     }
 }
 
-/// Boot and sequence name a message, so a message that comes again has the same hash.
+/// Boot and sequence name a message, so a message that comes again has the same hash. A redelivery is recognised by
+/// point and hash, so the second sample of a channel in one message (`repeats` 1) needs one of its own.
 #[expect(clippy::cast_possible_truncation, reason = "the low half is what is wanted")]
-fn message_hash(boot: u32, sequence: u32) -> u32 {
+fn message_hash(boot: u32, sequence: u32, repeats: usize) -> u32 {
     let name = u64::from(boot) << 32 | u64::from(sequence);
     // 0 says that there is none.
-    (xxhash_rust::xxh3::xxh3_64(&name.to_le_bytes()) as u32).max(1)
+    (xxhash_rust::xxh3::xxh3_64_with_seed(&name.to_le_bytes(), repeats as u64) as u32).max(1)
 }
 
 /// A monotonic moment of this boot on the wall clock, by a pair of both.
@@ -433,6 +439,21 @@ mod tests {
         assert_eq!(taken(60_000), first);
         assert!(first.iter().all(|(_, redelivered)| *redelivered));
         assert_ne!(first[0], first[1]);
+    }
+
+    #[test]
+    fn several_samples_of_one_channel_in_a_frame_are_told_apart() {
+        let (context, _far) = testing::context(Clock::manual(1, 0, 0), 4);
+        let (mut line, mut pending, mut sender) = (FirmwareLine::new("probe-1", "line"), context.intake(), sender());
+        let mut telemetry = Telemetry::default();
+        for age_ms in [200, 100, 0] {
+            telemetry.samples.push(FirmwareSample { channel: 0, value: FirmwareValue::I32(7), age_ms }).unwrap();
+        }
+        sender.send(&Body::Telemetry(telemetry)).unwrap();
+        line.feed(&all(&mut sender, 0), &context, &mut pending);
+        let hashes: std::collections::HashSet<_> = pending.samples.iter().map(|sample| sample.message_hash).collect();
+        assert_eq!(hashes.len(), 3);
+        assert!(hashes.contains(&pending.messages[1].hash));
     }
 
     #[test]
