@@ -3,46 +3,35 @@
 //! One task a sink. It pins a run in the ledger, offers it, and saves what came of it; the sink answers, this file
 //! decides. Nothing else retries.
 
+mod pinning;
+mod rendering;
 mod run;
+mod telling;
 
 use crate::backoff::Backoff;
 use crate::block::Block;
-use crate::block::records::{self, DeadLetter, Gap, GapReason, Record, RecordBody, Severity};
-use crate::buffer::{Buffer, BufferError, Lane, LaneChange, Run};
+use crate::block::records::Record;
+use crate::buffer::{Buffer, Lane, LaneChange};
 use crate::clock::Clock;
-use crate::reading::{Epoch, Sequence, SequenceRange, Stream};
-use crate::sinks::encode::{RENDER_VERSION, RenderContext, Renderer};
+use crate::reading::{Epoch, SequenceRange, Stream};
+use crate::sinks::encode::Renderer;
 use crate::sinks::{AnySink, Offer, Outcome, Rendered, Sink, SinkError};
 use crate::site::{DeviceTags, Registry};
-use crate::status::{HasHealth, SinkStatus, State, Status, Trouble};
+use crate::status::{HasHealth, SinkStatus, State, Status};
 use run::Refusal;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
+use telling::LEDGER_RETRY;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use xxhash_rust::xxh3::xxh3_64;
 
 /// First and longest wait between attempts. The longest one is also how late a sink's return is noticed.
 const RETRY: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(10));
-/// A sink may ask for a longer wait (`Retry-After`), up to this.
-const RETRY_AFTER_MAX: Duration = Duration::from_hours(1);
-/// A paused sink is tried again so often: the same bytes under the same key, so that it comes back by itself when somebody
-/// has mended the other end.
-const PAUSE_PROBE: Duration = Duration::from_mins(1);
-/// After so many failures in a row somebody should know.
-const TROUBLE_FAILURES: u32 = 3;
-/// Blocks read at a time.
-const READ_BLOCKS: usize = 16;
-/// Most blocks of a run: they are held in memory while it is offered, 6 KiB each.
-const RUN_BLOCKS_MAX: usize = 512;
 /// A record's size before the first one was rendered, in bytes.
 const RECORD_BYTES_GUESS: f64 = 400.0;
 /// Over so many records refusals are counted; more than one in a hundred of them refused pauses the sink.
 const REFUSAL_WINDOW: f64 = 10_000.0;
-/// Wait before the ledger is tried again after an error of the disk.
-const LEDGER_RETRY: Duration = Duration::from_secs(1);
-
 /// Reads a configuration that a pinned run needs; `None` if it cannot be read.
 pub type TagsOf = Arc<dyn Fn(&str) -> Option<DeviceTags> + Send + Sync>;
 
@@ -378,182 +367,6 @@ impl Delivery {
         }
     }
 
-    /// Whether a whole run waits in the lane.
-    fn is_full(&self, index: usize, lane: &Lane) -> bool {
-        let Some(stream) = self.lanes.get(index).map(|work| work.stream) else { return false };
-        let next = self.options.buffer.ends().borrow().get(stream.index()).map_or(0, |ends| ends.next);
-        run::undelivered(&lane.cursor, next) as f64 * self.record_bytes >= self.options.run_bytes_max as f64
-    }
-
-    /// Chooses the next run of whole blocks and puts it into the lane; `false` if nothing is there.
-    async fn pin(&mut self, index: usize, lane: &mut Lane) -> Result<bool, Setback> {
-        let Some(stream) = self.lanes.get(index).map(|work| work.stream) else { return Ok(false) };
-        let next = self.options.buffer.ends().borrow().get(stream.index()).map_or(0, |ends| ends.next);
-        let Some(stretch) = run::first_stretch(&lane.cursor, next) else { return Ok(false) };
-        let records_max = (self.options.run_bytes_max as f64 / self.record_bytes).max(1.0);
-        let mut blocks: Vec<Block> = Vec::new();
-        let mut from = stretch.first;
-        'reading: while from <= stretch.last && blocks.len() < RUN_BLOCKS_MAX {
-            let read =
-                self.options.buffer.blocks(stream, from, READ_BLOCKS).await.map_err(|error| self.disk(&error))?;
-            if read.is_empty() {
-                break;
-            }
-            for block in read {
-                let first = blocks.first().map_or(block.range.first.max(stretch.first), |first| first.range.first);
-                let records = block.range.last.min(stretch.last).saturating_sub(first) + 1;
-                let beyond = block.range.first > stretch.last || (block.range.first > from && !blocks.is_empty());
-                if beyond || (!blocks.is_empty() && records as f64 > records_max) {
-                    break 'reading;
-                }
-                from = block.range.last + 1;
-                blocks.push(block);
-            }
-        }
-        let (Some(first), Some(last)) = (blocks.first(), blocks.last()) else { return Ok(false) };
-        let range =
-            SequenceRange { first: first.range.first.max(stretch.first), last: last.range.last.min(stretch.last) };
-        if range.first > stretch.first {
-            // The store records the gap when it loses a block; here the books follow it.
-            let missing = range.first - stretch.first;
-            tracing::error!(sink = self.options.name, %stream, missing, from = stretch.first, "records are missing on disk");
-            lane.gaps += missing;
-            lane.cursor = run::advance(&lane.cursor, range.first - 1);
-        }
-        lane.run = Some(Run {
-            range,
-            config_version: self.options.config_version,
-            render_version: RENDER_VERSION,
-            nodes: Vec::new(),
-            held: Vec::new(),
-        });
-        if let Some(work) = self.lanes.get_mut(index) {
-            work.blocks = blocks;
-            work.waiting = None;
-        }
-        Ok(true)
-    }
-
-    /// Makes sure that the blocks of the lane's run are in memory (after a restart they are not).
-    async fn load_blocks(&mut self, index: usize, range: SequenceRange) -> Result<(), Setback> {
-        let Some(work) = self.lanes.get(index) else { return Ok(()) };
-        let have = work.blocks.first().is_some_and(|block| block.range.first <= range.first)
-            && work.blocks.last().is_some_and(|block| block.range.last >= range.last);
-        if have {
-            return Ok(());
-        }
-        let stream = work.stream;
-        let mut blocks = Vec::new();
-        let mut from = range.first;
-        while from <= range.last && blocks.len() < RUN_BLOCKS_MAX {
-            let read =
-                self.options.buffer.blocks(stream, from, READ_BLOCKS).await.map_err(|error| self.disk(&error))?;
-            let Some(last) = read.last() else { break };
-            from = last.range.last + 1;
-            blocks.extend(read);
-        }
-        if let Some(work) = self.lanes.get_mut(index) {
-            work.blocks = blocks;
-        }
-        Ok(())
-    }
-
-    fn forget_blocks(&mut self, index: usize) {
-        if let Some(work) = self.lanes.get_mut(index) {
-            work.blocks.clear();
-        }
-    }
-
-    /// The records of a node: a pure function of the run and its pinned configuration.
-    async fn render(&mut self, index: usize, run: &Run, node: SequenceRange) -> Result<Vec<Rendered>, Setback> {
-        if !self.renderers.contains_key(&run.config_version) {
-            let renderer = self.renderer(run).await?;
-            self.renderers.retain(|version, _| *version == self.options.config_version);
-            self.renderers.insert(run.config_version, renderer);
-        }
-        let blocks = self.lanes.get(index).map(|work| work.blocks.as_slice()).unwrap_or_default();
-        let Some(renderer) = self.renderers.get_mut(&run.config_version) else { return Ok(Vec::new()) };
-        match renderer.render(run.range, node, blocks) {
-            Ok(records) => {
-                let bytes: usize = records.iter().map(|record| record.json.len()).sum();
-                if !records.is_empty() {
-                    self.record_bytes = 0.5 * self.record_bytes + 0.5 * (bytes as f64 / records.len() as f64);
-                }
-                Ok(records)
-            }
-            Err(error) => Err(self.paused(&error.to_string())),
-        }
-    }
-
-    async fn renderer(&self, run: &Run) -> Result<Renderer, Setback> {
-        let mut tags = self.options.tags.clone();
-        if run.config_version != self.options.config_version {
-            let text = self.options.buffer.config(run.config_version).await.map_err(|error| self.disk(&error))?;
-            if let Some(older) = text.as_deref().and_then(|text| (self.options.tags_of)(text)) {
-                tags = Arc::new(older);
-            } else {
-                let version = run.config_version;
-                tracing::warn!(version, "an older configuration cannot be read; the present tags are used");
-            }
-        }
-        let context = RenderContext {
-            gateway: self.options.gateway.clone(),
-            epoch: self.options.epoch,
-            tags,
-            registry: self.options.registry.clone(),
-        };
-        Renderer::new(run.render_version, context).map_err(|error| self.paused(&error.to_string()))
-    }
-
-    /// What refused records become: dead letters; a refused dead letter becomes a gap.
-    async fn refusals(&mut self, index: usize, sequences: &[Sequence], reason: &str) -> Result<Vec<Record>, Setback> {
-        let Some(stream) = self.lanes.get(index).map(|work| work.stream) else { return Ok(Vec::new()) };
-        let mut records = Vec::new();
-        for sequence in sequences {
-            let range = SequenceRange { first: *sequence, last: *sequence };
-            let now_us = self.options.clock.tick().wall_us;
-            let DeliveryOptions { name, epoch, .. } = &self.options;
-            let id = xxh3_64(format!("{name}/{epoch}/{stream}/{sequence}").as_bytes());
-            if stream == Stream::DeadLetters {
-                let gap = Gap {
-                    stream,
-                    range,
-                    first_time_us: now_us,
-                    last_time_us: now_us,
-                    reason: GapReason::RefusedDeadLetter,
-                    sinks: vec![(name.clone(), range)],
-                    in_flight: false,
-                };
-                records.push(Record { id, time_us: now_us, body: RecordBody::Gap(gap) });
-                continue;
-            }
-            let letter = DeadLetter {
-                source: format!("sink/{name}"),
-                position: format!("{stream}/{sequence}"),
-                error: reason.to_owned(),
-                rule: "sink".to_owned(),
-                config_version: self.options.config_version,
-                raw: Vec::new(),
-                part: 0,
-                parts: 1,
-                raw_bytes: 0,
-                raw_sha256: None,
-                message_hash: 0,
-            };
-            let raw = self.raw_of(index, range).await?;
-            records.extend(records::dead_letters(id, now_us, &letter, &raw));
-        }
-        Ok(records)
-    }
-
-    /// A refused record as it was offered.
-    async fn raw_of(&mut self, index: usize, range: SequenceRange) -> Result<Vec<u8>, Setback> {
-        let Some(run) = self.lanes.get(index).and_then(|work| work.lane.run.clone()) else { return Ok(Vec::new()) };
-        self.load_blocks(index, run.range).await?;
-        let rendered = self.render(index, &run, range).await?;
-        Ok(rendered.first().map(|record| record.json.to_vec()).unwrap_or_default())
-    }
-
     /// Saves a lane and takes what the store made of it.
     async fn save(&mut self, index: usize, lane: Lane, records: Vec<Record>) -> Result<(), Setback> {
         let Some(work) = self.lanes.get(index) else { return Ok(()) };
@@ -575,82 +388,6 @@ impl Delivery {
             match self.save(index, lane.clone(), records.clone()).await {
                 Err(Setback::Wait(wait)) if !self.options.stop.is_cancelled() => tokio::time::sleep(wait).await,
                 other => return other,
-            }
-        }
-    }
-
-    fn disk(&self, error: &BufferError) -> Setback {
-        if let BufferError::Stale { .. } = error {
-            return Setback::Reload;
-        }
-        tracing::error!(sink = self.options.name, %error, "the buffer failed a delivery; it is tried again");
-        self.options.status.set_error(State::Down, &error.to_string(), self.options.clock.tick().wall_us);
-        Setback::Wait(LEDGER_RETRY)
-    }
-
-    fn retry(&mut self, after: Option<Duration>, reason: &str) -> Setback {
-        self.options.status.retries.add(1);
-        let wait = self.backoff.next_wait();
-        let wait = after.map_or(wait, |after| after.min(RETRY_AFTER_MAX).max(wait));
-        let now_us = self.options.clock.tick().wall_us;
-        self.options.status.set_error(State::Down, reason, now_us);
-        let failures = self.backoff.failures();
-        tracing::debug!(sink = self.options.name, reason, failures, wait_ms = wait.as_millis(), "tried again later");
-        if failures >= TROUBLE_FAILURES {
-            self.trouble(
-                &format!("{} cannot be reached: {reason}", self.options.name),
-                "Readings wait on the board and are sent when it is back; check the network and the endpoint",
-                Severity::Warning,
-            );
-        }
-        Setback::Wait(wait)
-    }
-
-    fn paused(&self, reason: &str) -> Setback {
-        let now_us = self.options.clock.tick().wall_us;
-        self.options.status.set_error(State::Paused, reason, now_us);
-        tracing::error!(sink = self.options.name, reason, "delivery is paused");
-        self.trouble(
-            &format!("{} is paused: {reason}", self.options.name),
-            "Readings wait on the board; it is tried again once a minute",
-            Severity::Error,
-        );
-        Setback::Wait(PAUSE_PROBE)
-    }
-
-    fn trouble(&self, what: &str, advice: &str, severity: Severity) {
-        let trouble = Trouble {
-            subject: self.options.name.clone(),
-            what: what.to_owned(),
-            advice: advice.to_owned(),
-            severity,
-            since_us: self.options.clock.tick().wall_us,
-        };
-        self.options.gateway_status.raise(&self.trouble_key(), trouble);
-    }
-
-    fn trouble_key(&self) -> String {
-        format!("sink/{}", self.options.name)
-    }
-
-    /// Puts the books where the page and the metrics find them.
-    fn report(&self) {
-        let ends = *self.options.buffer.ends().borrow();
-        let status = &self.options.status;
-        for work in &self.lanes {
-            let stream = work.stream.index();
-            let next = ends.get(stream).map_or(0, |ends| ends.next);
-            let books = [
-                (&status.delivered, work.lane.delivered),
-                (&status.filtered, work.lane.filtered),
-                (&status.refused, work.lane.refused),
-                (&status.gaps, work.lane.gaps),
-                (&status.backlog, run::backlog(&work.lane, next)),
-            ];
-            for (gauges, value) in books {
-                if let Some(gauge) = gauges.get(stream) {
-                    gauge.set(value);
-                }
             }
         }
     }
