@@ -82,6 +82,8 @@ pub struct Running {
     /// Where its page is.
     pub page: SocketAddr,
     buffer: Buffer,
+    /// Ingest goes on while this is held, also without any source: troubles become alerts.
+    intakes: mpsc::Sender<Intake>,
     sources: Supervisor,
     ingest: Supervisor,
     deliveries: Supervisor,
@@ -155,9 +157,9 @@ pub async fn start(config: Config, config_text: String, clock: Clock) -> Result<
 
     let mut ingest_supervisor = Supervisor::new("ingest");
     ingest_supervisor.spawn("ingest", ingest.run(intakes_out));
-    let sources = start_sources(&config, intakes, receipts_out, &registry, &status, &clock);
+    let sources = start_sources(&config, &intakes, receipts_out, &registry, &status, &clock);
     status.set_ready();
-    Ok(Running { status, page, buffer, sources, ingest: ingest_supervisor, deliveries, web })
+    Ok(Running { status, page, buffer, intakes, sources, ingest: ingest_supervisor, deliveries, web })
 }
 
 impl Running {
@@ -175,7 +177,8 @@ impl Running {
     /// Ends the gateway in order; stragglers are named in the log and left behind.
     pub async fn stop(self) {
         self.sources.stop(SOURCES_STOP).await;
-        // The last sender of intakes went with the sources: ingest commits what it has and ends.
+        // With the last sender gone, ingest commits what it has and ends.
+        drop(self.intakes);
         self.ingest.finish(INGEST_STOP).await;
         self.deliveries.stop(DELIVERIES_STOP).await;
         self.buffer.close().await;
@@ -284,7 +287,7 @@ fn write_page_address(data_dir: &Path, page: SocketAddr) {
 
 fn start_sources(
     config: &Config,
-    intakes: mpsc::Sender<Intake>,
+    intakes: &mpsc::Sender<Intake>,
     receipts: Vec<mpsc::Receiver<Vec<Receipt>>>,
     registry: &Arc<Registry>,
     status: &Arc<Status>,
@@ -307,7 +310,5 @@ fn start_sources(
         };
         sources.spawn(options.name(), options.clone().run(context));
     }
-    // Only the sources hold senders now: when they are gone, ingest ends.
-    drop(intakes);
     sources
 }

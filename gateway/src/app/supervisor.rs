@@ -40,7 +40,7 @@ impl Supervisor {
     /// Returns when a task has ended though nobody asked; never, if there is none.
     pub(super) async fn ended(&mut self) -> String {
         match self.tasks.join_next().await {
-            Some(Ok(name)) => format!("{} {name}", self.kind),
+            Some(Ok(name)) => format!("{} {name:?}", self.kind),
             Some(Err(error)) => format!("{}: {error}", self.kind),
             None => std::future::pending().await,
         }
