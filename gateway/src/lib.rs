@@ -14,6 +14,8 @@ pub mod clock;
 pub mod config;
 pub mod decode;
 pub mod delivery;
+#[cfg(feature = "demo")]
+pub mod demo;
 pub mod ingest;
 pub mod judge;
 pub mod reading;

@@ -1,0 +1,73 @@
+//! Says what happens, plainly: a line a second, and a line of its own for every event.
+#![expect(clippy::print_stdout, reason = "the demo talks to a person")]
+
+use super::fault::Fault;
+use super::verdict::{Verdict, dead_letters, grouped, on_disk};
+use crate::reading::Stream;
+use crate::status::Status;
+
+/// Below this, what waits is on its way; above, the buffer is draining.
+const WAITING_ORDINARY: u64 = 250;
+
+/// What the line of a second says.
+#[derive(Debug)]
+pub(super) struct Second<'a> {
+    /// Since the plant started.
+    pub(super) second: u64,
+    /// Readings sent, by the plant's count.
+    pub(super) sent: u64,
+    /// The gateway.
+    pub(super) status: &'a Status,
+    /// Readings that the endpoint holds.
+    pub(super) received: u64,
+    /// Whether the endpoint is there.
+    pub(super) is_there: bool,
+}
+
+/// The demo begins.
+pub(super) fn begin(lines: &[(&str, String)]) {
+    println!("Forebay demo: a simulated plant, the gateway and an ingest endpoint, all on this machine\n");
+    for (what, where_to) in lines {
+        println!("  {what:<10}{where_to}");
+    }
+    println!();
+}
+
+/// A second has passed.
+pub(super) fn second(line: &Second<'_>) {
+    let Second { second, sent, status, received, .. } = line;
+    let waiting = status.backlog(Stream::Readings);
+    let [sent, disk, received, shown] = [*sent, on_disk(status), *received, waiting].map(grouped);
+    let letters = dead_letters(status);
+    let remark = remark(line, waiting);
+    println!(
+        "{second:>4} s  sent {sent:>6}  on disk {disk:>6}  received {received:>6}  waiting {shown:>6}  \
+         dead letters {letters:>2}  | {remark}"
+    );
+}
+
+fn remark(line: &Second<'_>, waiting: u64) -> String {
+    if !line.is_there {
+        return "endpoint down, the buffer holds".to_owned();
+    }
+    if waiting > WAITING_ORDINARY {
+        return "endpoint back, the buffer drains".to_owned();
+    }
+    // The gravest trouble comes first.
+    line.status.troubles().into_iter().next().map_or_else(|| "all well".to_owned(), |trouble| trouble.what)
+}
+
+/// Something goes wrong in the plant.
+pub(super) fn fault(fault: Fault) {
+    event(&fault.words());
+}
+
+/// Something happens.
+pub(super) fn event(words: &str) {
+    println!("     >    {words}");
+}
+
+/// The demo is over.
+pub(super) fn end(verdict: &Verdict) {
+    println!("\n{verdict}");
+}
