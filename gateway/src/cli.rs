@@ -4,6 +4,8 @@ mod log;
 
 use crate::app;
 use crate::config::{self, ConfigErrors, Loaded};
+#[cfg(feature = "demo")]
+use crate::demo;
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 use std::io::Write;
@@ -15,6 +17,17 @@ const EXIT_CONFIG: u8 = 78;
 
 /// Exit status for everything else that goes wrong.
 const EXIT_FAILURE: u8 = 1;
+
+/// What is logged unless `FOREBAY_LOG` says otherwise.
+const LOG_FILTER: &str = "info";
+
+/// The same for the demo, which tells what happens itself; its broker logs every goodbye as an error.
+#[cfg(feature = "demo")]
+const DEMO_LOG_FILTER: &str = "error,rumqttd=off";
+
+/// When the demo ends by itself, in seconds.
+#[cfg(feature = "demo")]
+const DEMO_SECONDS_VARIABLE: &str = "DEMO_SECONDS";
 
 /// Edge gateway: reads sensors, judges readings, keeps them safe on disk, delivers each exactly once.
 #[derive(Debug, Parser)]
@@ -35,6 +48,10 @@ enum Command {
     Check(ConfigArgument),
     /// Prints the reference of the configuration, as Markdown.
     Reference,
+    /// Shows a simulated plant, a gateway and an ingest endpoint on this machine, with faults and an outage; the exit status
+    /// is 0 if every reading arrived exactly once.
+    #[cfg(feature = "demo")]
+    Demo(DemoArguments),
 }
 
 #[derive(Debug, clap::Args)]
@@ -42,6 +59,17 @@ struct ConfigArgument {
     /// The configuration.
     #[arg(long, value_name = "FILE", default_value = "/etc/forebay/forebay.toml")]
     config: PathBuf,
+}
+
+#[cfg(feature = "demo")]
+#[derive(Debug, clap::Args)]
+struct DemoArguments {
+    /// End after so many seconds instead of at Ctrl-C [default: the environment variable `DEMO_SECONDS`].
+    #[arg(long)]
+    seconds: Option<u64>,
+    /// Keep the gateway's data and configuration.
+    #[arg(long)]
+    keep: bool,
 }
 
 /// Does what the command line asks; the exit status is 0, 78 for a bad configuration, 1 for other failures.
@@ -63,7 +91,7 @@ fn execute(arguments: Arguments) -> Result<()> {
     match arguments.command {
         Command::Run(argument) => {
             let loaded = config::load(&argument.config)?;
-            log::start(arguments.log_format)?;
+            log::start(arguments.log_format, LOG_FILTER)?;
             for warning in &loaded.warnings {
                 tracing::warn!("{}:{warning}", argument.config.display());
             }
@@ -71,6 +99,11 @@ fn execute(arguments: Arguments) -> Result<()> {
         }
         Command::Check(argument) => check(&argument.config),
         Command::Reference => Ok(write!(std::io::stdout().lock(), "{}", config::reference())?),
+        #[cfg(feature = "demo")]
+        Command::Demo(demo) => {
+            log::start(arguments.log_format, DEMO_LOG_FILTER)?;
+            show_demo(&demo)
+        }
     }
 }
 
@@ -78,6 +111,27 @@ fn execute(arguments: Arguments) -> Result<()> {
 fn run(loaded: Loaded) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     Ok(runtime.block_on(app::run(loaded.config, loaded.text))?)
+}
+
+/// Shows the demo.
+#[cfg(feature = "demo")]
+fn show_demo(arguments: &DemoArguments) -> Result<()> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let verdict = runtime.block_on(demo::run(demo_seconds(arguments)?, arguments.keep))?;
+    anyhow::ensure!(verdict.is_exactly_once(), "the demo's books do not close");
+    Ok(())
+}
+
+/// When the demo ends by itself; an empty variable is as good as none.
+#[cfg(feature = "demo")]
+fn demo_seconds(arguments: &DemoArguments) -> Result<Option<u64>> {
+    let text = std::env::var(DEMO_SECONDS_VARIABLE).unwrap_or_default();
+    if arguments.seconds.is_some() || text.is_empty() {
+        return Ok(arguments.seconds);
+    }
+    let seconds =
+        text.parse().map_err(|_| anyhow::anyhow!("{DEMO_SECONDS_VARIABLE}={text:?} is no whole number of seconds"))?;
+    Ok(Some(seconds))
 }
 
 /// Says what a sound file holds; the warnings come first.

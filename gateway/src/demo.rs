@@ -30,7 +30,7 @@ use course::Course;
 use fault::Fault;
 use folder::Folder;
 use mqtt_device::DEVICES;
-use narrator::Second;
+use narrator::Now;
 use plant::Plant;
 use receiver::Receiver;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
@@ -270,8 +270,8 @@ impl Stage {
     }
 
     fn tell(&self) {
-        narrator::second(&Second {
-            second: self.second(),
+        narrator::second(&Now {
+            at_s: self.second(),
             sent: self.plant.tally.sent().iter().sum(),
             status: &self.gateway.status,
             received: self.received(),

@@ -23,12 +23,12 @@ pub(super) enum Format {
     Journal,
 }
 
-/// Starts logging for the whole process.
+/// Starts logging for the whole process, with this filter unless the environment has another one.
 ///
 /// # Errors
 /// If the filter is wrong or there is no journal to write to.
-pub(super) fn start(format: Format) -> Result<()> {
-    let filter = std::env::var(FILTER_VARIABLE).unwrap_or_else(|_| "info".to_owned());
+pub(super) fn start(format: Format, default_filter: &str) -> Result<()> {
+    let filter = std::env::var(FILTER_VARIABLE).unwrap_or_else(|_| default_filter.to_owned());
     let filter = EnvFilter::try_new(&filter).map_err(|_| {
         anyhow!("{FILTER_VARIABLE}={filter:?} is no log filter; try \"info\" or \"forebay::buffer=debug,warn\"")
     })?;

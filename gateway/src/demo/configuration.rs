@@ -136,6 +136,7 @@ mod tests {
     use super::*;
     use crate::config;
     use crate::demo::tally::SOURCES;
+    use crate::sources::SourceOptions;
 
     #[test]
     fn the_gateway_takes_it_without_a_word() {
@@ -149,7 +150,7 @@ mod tests {
         };
         let loaded = config::parse("demo.toml", text(&addresses)).unwrap();
         assert!(loaded.warnings.is_empty(), "{:?}", loaded.warnings);
-        let names: Vec<_> = loaded.config.source.iter().map(config::SourceOptions::name).collect();
+        let names: Vec<_> = loaded.config.source.iter().map(SourceOptions::name).collect();
         assert_eq!(names, SOURCES);
     }
 }

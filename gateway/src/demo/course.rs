@@ -27,13 +27,11 @@ impl Course {
 
     /// What is going to happen, for a person.
     pub(super) fn words(self) -> String {
-        match self.seconds {
-            Some(end) => format!("{end} s; the endpoint is away for the middle third"),
-            None => {
-                let away_s = MINUTE_S - AWAY_FROM_S;
-                format!("until Ctrl-C; the endpoint is away for the last {away_s} s of every minute")
-            }
-        }
+        let Some(end) = self.seconds else {
+            let away_s = MINUTE_S - AWAY_FROM_S;
+            return format!("until Ctrl-C; the endpoint is away for the last {away_s} s of every minute");
+        };
+        format!("{end} s; the endpoint is away for the middle third")
     }
 }
 

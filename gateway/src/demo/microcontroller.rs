@@ -136,7 +136,7 @@ impl Microcontroller {
                     self.forget(sequence);
                 }
                 Some(Ok(Message { boot, body: Body::DescribeRequest })) if boot == self.sender.boot() => {
-                    self.describe()
+                    self.describe();
                 }
                 _ => {}
             }

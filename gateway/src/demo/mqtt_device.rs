@@ -1,4 +1,4 @@
-//! Ten devices that publish to the plant's broker, each over a connection of its own, with QoS 1.
+//! Ten devices that publish to the plant's broker, each over its own connection, at least once (quality of service 1).
 
 use super::fault::{Fault, LASTS};
 use super::signal::{Shape, Signal};

@@ -11,9 +11,9 @@ const WAITING_ORDINARY: u64 = 250;
 
 /// What the line of a second says.
 #[derive(Debug)]
-pub(super) struct Second<'a> {
+pub(super) struct Now<'a> {
     /// Since the plant started.
-    pub(super) second: u64,
+    pub(super) at_s: u64,
     /// Readings sent, by the plant's count.
     pub(super) sent: u64,
     /// The gateway.
@@ -34,27 +34,27 @@ pub(super) fn begin(lines: &[(&str, String)]) {
 }
 
 /// A second has passed.
-pub(super) fn second(line: &Second<'_>) {
-    let Second { second, sent, status, received, .. } = line;
+pub(super) fn second(now: &Now<'_>) {
+    let Now { at_s, sent, status, received, .. } = now;
     let waiting = status.backlog(Stream::Readings);
     let [sent, disk, received, shown] = [*sent, on_disk(status), *received, waiting].map(grouped);
     let letters = dead_letters(status);
-    let remark = remark(line, waiting);
+    let remark = remark(now, waiting);
     println!(
-        "{second:>4} s  sent {sent:>6}  on disk {disk:>6}  received {received:>6}  waiting {shown:>6}  \
+        "{at_s:>4} s  sent {sent:>6}  on disk {disk:>6}  received {received:>6}  waiting {shown:>6}  \
          dead letters {letters:>2}  | {remark}"
     );
 }
 
-fn remark(line: &Second<'_>, waiting: u64) -> String {
-    if !line.is_there {
+fn remark(now: &Now<'_>, waiting: u64) -> String {
+    if !now.is_there {
         return "endpoint down, the buffer holds".to_owned();
     }
     if waiting > WAITING_ORDINARY {
         return "endpoint back, the buffer drains".to_owned();
     }
     // The gravest trouble comes first.
-    line.status.troubles().into_iter().next().map_or_else(|| "all well".to_owned(), |trouble| trouble.what)
+    now.status.troubles().into_iter().next().map_or_else(|| "all well".to_owned(), |trouble| trouble.what)
 }
 
 /// Something goes wrong in the plant.

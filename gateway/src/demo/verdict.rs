@@ -198,7 +198,8 @@ mod tests {
 
     #[test]
     fn whatever_does_not_add_up_is_named() {
-        let spoil: [(&str, fn(&mut Verdict)); 6] = [
+        type Spoil = fn(&mut Verdict);
+        let cases: [(&str, Spoil); 6] = [
             ("plant-broker: 1003 sent", |verdict| verdict.sources[0].sent += 1),
             ("plant-broker: 1002 sent", |verdict| verdict.sources[0].accepted += 1),
             ("readings: 1100 accepted, 1099 received", |verdict| verdict.streams[0].received.once -= 1),
@@ -206,7 +207,7 @@ mod tests {
             ("1 requests came again with other bytes", |verdict| verdict.conflicts = 1),
             ("1 requests could not be read", |verdict| verdict.unreadable = 1),
         ];
-        for (named, spoil) in spoil {
+        for (named, spoil) in cases {
             let mut verdict = good();
             spoil(&mut verdict);
             assert!(!verdict.is_exactly_once());
