@@ -3,13 +3,18 @@
 
 use super::tests::{register, unit};
 use super::*;
+use crate::reading::NoData;
 use crate::reading::{Outcome, Value};
+use crate::sources::Intake;
 use crate::sources::testing::{FarEnd, start};
+use crate::status::State;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
+use tokio::time::sleep;
 
 /// What a device does with a request: unit, function, address, count.
 type Answers = Arc<dyn Fn(u8, u8, u16, u16) -> Answer + Send + Sync>;

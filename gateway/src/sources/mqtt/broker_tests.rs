@@ -4,12 +4,15 @@
 use super::tests::options;
 use super::*;
 use crate::reading::Value;
+use crate::sources::Intake;
 use crate::sources::testing::{FarEnd, start};
-use crate::status::HasHealth as _;
+use crate::status::{HasHealth as _, State};
 use std::io::Write as _;
 use std::net::TcpListener;
 use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 use tempfile::TempDir;
+use tokio::time::Instant;
 
 struct Broker {
     port: u16,

@@ -3,6 +3,7 @@
 //! Frames are taken strictly in order, so that an acknowledgement can mean "everything up to here". One that finds no
 //! room is left: the device sends it again.
 
+use super::uptime::UptimeClock;
 use crate::decode::finite;
 use crate::reading::{MonoMicros, NoData, PointId, Sample, TimeQuality, UnixMicros, Value};
 use crate::sources::{Intake, Message, Receipt, Reject, SourceContext};
@@ -21,8 +22,6 @@ const REDELIVERIES_MAX: u32 = 1_024;
 /// How long samples of an undescribed channel are left with the device while it is asked for names; then they are taken
 /// under the channel's number. Longer than its wait before it sends again (`firmware_protocols::sender::ACK_TIMEOUT_MS`).
 const DESCRIBE_WAIT_US: u64 = 3_000_000;
-/// How fast the two clocks may drift apart: twice what a poor crystal does (100 ppm).
-const DRIFT_PPM: u64 = 200;
 
 /// One device on one line.
 pub(super) struct FirmwareLine {
@@ -307,29 +306,6 @@ fn message_hash(boot: u32, sequence: u32, repeats: usize) -> u32 {
 /// A monotonic moment of this boot on the wall clock, by a pair of both.
 fn wall_us(moment_mono_us: i64, mono_us: MonoMicros, wall_us: UnixMicros) -> UnixMicros {
     wall_us.saturating_add(moment_mono_us.saturating_sub(i64::try_from(mono_us).unwrap_or(i64::MAX)))
-}
-
-/// When the device started, on the gateway's monotonic clock. A message can only be late, never early, so the earliest
-/// start that any message implied is the best; it creeps forward, because clocks drift.
-#[derive(Clone, Copy, Debug, Default)]
-struct UptimeClock {
-    best: Option<(i64, MonoMicros)>,
-}
-
-impl UptimeClock {
-    fn started_us(&mut self, uptime_ms: u64, mono_us: MonoMicros) -> i64 {
-        let now = i64::try_from(mono_us).unwrap_or(i64::MAX);
-        let implied = now.saturating_sub(i64::try_from(uptime_ms.saturating_mul(1_000)).unwrap_or(i64::MAX));
-        let started = match self.best {
-            Some((best, since)) => {
-                let drift = mono_us.saturating_sub(since).saturating_mul(DRIFT_PPM) / 1_000_000;
-                implied.min(best.saturating_add(i64::try_from(drift).unwrap_or(i64::MAX)))
-            }
-            None => implied,
-        };
-        self.best = Some((started, mono_us));
-        started
-    }
 }
 
 #[cfg(test)]

@@ -1,11 +1,16 @@
 //! The source on a pseudo-terminal.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+use super::reader::BETWEEN_MESSAGES;
 use super::*;
 use crate::reading::Value;
+use crate::sources::Intake;
 use crate::sources::line::tests::pseudo_terminal;
 use crate::sources::testing::start;
 use firmware_protocols::{Body, Decoder, Describe, Message as FirmwareMessage, Sender};
+use std::time::Duration;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::time::{sleep, timeout};
 
 fn options(port: &str, framing: Framing) -> SerialOptions {
     let payload = match framing {
