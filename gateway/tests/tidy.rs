@@ -188,7 +188,7 @@ fn floor_of(room: &str) -> Option<usize> {
 fn climbs(line: &str) -> usize {
     let Some(at) = line.find("super::") else { return 0 };
     let chain = &line[at..];
-    (1..).take_while(|times| chain.starts_with(&"super::".repeat(*times))).count()
+    (chain.len() - chain.trim_start_matches("super::").len()) / "super::".len()
 }
 
 /// The types of the configuration file are plain data that everything configured may read, whatever its floor.
