@@ -27,7 +27,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 /// First and longest wait between attempts. The longest one is also how late a sink's return is noticed.
-const RETRY: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(10));
+const RETRY: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(5));
 /// A record's size before the first one was rendered, in bytes.
 const RECORD_BYTES_GUESS: f64 = 400.0;
 /// Over so many records refusals are counted; more than one in a hundred of them refused pauses the sink.
@@ -131,7 +131,7 @@ impl Delivery {
                 if stop.is_cancelled() {
                     return;
                 }
-                pause(&stop, LEDGER_RETRY).await;
+                self.wait(LEDGER_RETRY).await;
                 continue;
             }
             let worked = if self.options.sink.must_recover() {
@@ -153,8 +153,24 @@ impl Delivery {
             match worked {
                 Ok(()) => {}
                 Err(_) if stop.is_cancelled() => return,
-                Err(Setback::Wait(wait)) => pause(&stop, wait).await,
+                Err(Setback::Wait(wait)) => self.wait(wait).await,
                 Err(Setback::Reload) => self.lanes.clear(),
+            }
+        }
+    }
+
+    /// Waits, unless it is told to stop. The books go on: the backlog grows meanwhile.
+    async fn wait(&self, wait: Duration) {
+        let until = Instant::now() + wait;
+        let mut ends = self.options.buffer.ends();
+        while Instant::now() < until {
+            self.report();
+            tokio::select! {
+                () = tokio::time::sleep_until(until) => return,
+                () = self.options.stop.cancelled() => return,
+                changed = ends.changed() => if changed.is_err() {
+                    return tokio::time::sleep_until(until).await;
+                },
             }
         }
     }
@@ -390,13 +406,5 @@ impl Delivery {
                 other => return other,
             }
         }
-    }
-}
-
-/// Waits, unless it is told to stop.
-async fn pause(stop: &CancellationToken, wait: Duration) {
-    tokio::select! {
-        () = tokio::time::sleep(wait) => {}
-        () = stop.cancelled() => {}
     }
 }
