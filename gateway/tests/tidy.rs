@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 /// The rooms, floor by floor, lowest first: invariant 8 of ARCHITECTURE.md, with the floors split where one room needs its
 /// neighbour. A room imports from floors below its own and from nowhere else.
 const FLOORS: &[&[&str]] = &[
-    &["reading", "units", "secret", "backoff", "notify"],
+    &["reading", "units", "secret", "backoff"],
     &["clock"],
     &["block", "site"],
     &["checks", "anomaly", "decode", "status"],
