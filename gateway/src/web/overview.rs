@@ -154,6 +154,7 @@ fn needs(snapshot: &Snapshot) -> Needs {
     let worst = snapshot.troubles.first().map_or("", |trouble| trouble.severity);
     let headline = match count {
         0 if !snapshot.ready => "Forebay is starting".to_owned(),
+        0 if snapshot.sources.is_empty() => "There is no source yet".to_owned(),
         0 => "Nothing needs you".to_owned(),
         1 => "One thing needs you".to_owned(),
         many => format!("{} things need you", number_word(many)),
@@ -162,7 +163,7 @@ fn needs(snapshot: &Snapshot) -> Needs {
         tone: match worst {
             "error" => "bad",
             "warning" => "warn",
-            _ if !snapshot.ready => "idle",
+            _ if !snapshot.ready || snapshot.sources.is_empty() => "idle",
             _ => "good",
         },
         headline,
@@ -180,16 +181,23 @@ fn number_word(number: usize) -> String {
 
 /// The one line of a quiet day.
 fn calm(snapshot: &Snapshot) -> String {
-    let live = snapshot.sources.iter().filter(|source| source.health.state == "live").count();
-    let of = |live: usize, all: usize, one: &str, many: &str| match (live, all) {
-        (_, 0) => format!("no {one} is configured"),
-        (1, 1) => format!("the {one} is live"),
-        (live, all) if live == all => format!("all {all} {many} are live"),
-        (live, all) => format!("{live} of {all} {many} {} live", if live == 1 { "is" } else { "are" }),
+    if snapshot.sources.is_empty() {
+        return "Add one to the configuration file and restart the gateway; readings flow from then on.".to_owned();
+    }
+    let of = |states: Vec<&str>, one: &str, many: &str, well: &str| {
+        let (live, all) = (states.iter().filter(|state| **state == "live").count(), states.len());
+        match (live, all) {
+            (_, 0) => format!("no {one} is configured"),
+            (1, 1) => format!("the {one} is {well}"),
+            (2, 2) => format!("both {many} are {well}"),
+            (live, all) if live == all => format!("all {} {many} are {well}", number_word(all).to_lowercase()),
+            (live, all) => format!("{live} of {all} {many} {} {well}", if live == 1 { "is" } else { "are" }),
+        }
     };
-    let delivering = snapshot.sinks.iter().filter(|sink| sink.health.state == "live").count();
-    let sources = of(live, snapshot.sources.len(), "source", "sources");
-    let sinks = of(delivering, snapshot.sinks.len(), "way upstream", "ways upstream");
+    let sources = snapshot.sources.iter().map(|source| source.health.state).collect();
+    let sinks = snapshot.sinks.iter().map(|sink| sink.health.state).collect();
+    let sources = of(sources, "source", "sources", "live");
+    let sinks = of(sinks, "way upstream", "ways upstream", "in step");
     sentence(&format!("{sources}, {sinks}"))
 }
 

@@ -3,6 +3,7 @@
 use super::assets::{ASSETS, Assets};
 use super::snapshot::Snapshot;
 use super::words::Moment;
+use crate::reading::TimeQuality;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
@@ -45,6 +46,8 @@ pub(super) struct Frame {
     pub(super) started: Moment,
     /// The files of the page.
     pub(super) assets: &'static Assets,
+    /// Whether the board's clock was ever set.
+    pub(super) clock_set: bool,
     screen: Screen,
 }
 
@@ -58,6 +61,7 @@ impl Frame {
             now_ms: snapshot.now_us / 1_000,
             started: Moment::new(snapshot.started_us, snapshot.now_us),
             assets: &ASSETS,
+            clock_set: snapshot.time_quality != TimeQuality::Unset.name(),
             screen,
         }
     }

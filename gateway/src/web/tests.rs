@@ -196,7 +196,7 @@ async fn the_overview_says_first_whether_anything_needs_a_person() {
     let served = Served::start().await;
     let page = served.text("/").await;
     assert!(page.contains("<h1>Nothing needs you</h1>"));
-    assert!(page.contains("The source is live, the way upstream is live."), "{page}");
+    assert!(page.contains("The source is live, the way upstream is in step."), "{page}");
     served.trouble("unit 4 does not answer", Severity::Warning);
     let page = served.text("/").await;
     assert!(page.contains("<h1>One thing needs you</h1>"));
@@ -209,6 +209,14 @@ async fn the_overview_says_first_whether_anything_needs_a_person() {
     let page = served.text("/").await;
     assert!(page.contains("<h1>Seven things need you</h1>"));
     assert!(page.contains("and 2 more"), "{page}");
+}
+
+#[tokio::test]
+async fn a_board_whose_clock_was_never_set_says_so() {
+    let served = Served::start().await;
+    assert!(!served.text("/").await.contains("clock of the board is not set"));
+    served.clock.set(60_000_000, 0);
+    assert!(served.text("/").await.contains("clock of the board is not set"));
 }
 
 #[tokio::test]

@@ -43,18 +43,26 @@
 
   // What someone has selected to copy stays until they let go; the newest content waits meanwhile.
   const waiting = new Map();
+  const holdMsMax = 30000;
+  let heldSinceMs = 0;
+  const release = () => {
+    waiting.forEach((html, element) => htmx.swap(element, html, { swapStyle: "innerHTML" }));
+    waiting.clear();
+  };
   document.addEventListener("htmx:sseBeforeMessage", (event) => {
     const selection = getSelection();
     const unchanged = event.target.hasAttribute("aria-live") && event.target.innerHTML === event.detail.data;
     const selected = !selection.isCollapsed && selection.containsNode(event.target, true);
-    if (selected) waiting.set(event.target, event.detail.data);
-    if (unchanged || selected) event.preventDefault();
+    if (selected && waiting.size === 0) heldSinceMs = Date.now();
+    const held = selected && Date.now() - heldSinceMs < holdMsMax;
+    if (held) waiting.set(event.target, event.detail.data);
+    if (unchanged || held) event.preventDefault();
   });
   document.addEventListener("selectionchange", () => {
-    if (!getSelection().isCollapsed) return;
-    waiting.forEach((html, element) => htmx.swap(element, html, { swapStyle: "innerHTML" }));
-    waiting.clear();
+    if (getSelection().isCollapsed) release();
   });
+  // A forgotten selection must not keep old values on the screen.
+  setInterval(() => { if (waiting.size > 0 && Date.now() - heldSinceMs >= holdMsMax) release(); }, 5000);
 
   // A page that shows old values must say so.
   const lost = document.getElementById("lost");
