@@ -1,0 +1,208 @@
+//! Ingest on a real buffer: what is acknowledged is on disk, what comes again is recognised, the books close.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
+
+use forebay::block::columns::ReadingRow;
+use forebay::buffer::{Buffer, Opened, StoreOptions, WhenFull};
+use forebay::checks::range::RangeOptions;
+use forebay::checks::{Action, CheckOptions, CheckSeverity};
+use forebay::clock::Clock;
+use forebay::ingest::{Ingest, IngestOptions};
+use forebay::judge::{Judge, Rules};
+use forebay::reading::{Flags, NO_HASH, Quality, Sample, Stream, Value};
+use forebay::site::Registry;
+use forebay::sources::{Intake, Message, Receipt, Reject};
+use forebay::status::{SourceStatus, Status};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+use tempfile::TempDir;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+
+const NOON_US: i64 = 1_790_000_000_000_000;
+
+/// An ingest loop with one source, on a buffer in a folder that outlives it.
+struct Plant {
+    buffer: Buffer,
+    registry: Arc<Registry>,
+    status: Arc<Status>,
+    clock: Clock,
+    intakes: mpsc::Sender<Intake>,
+    receipts: mpsc::Receiver<Vec<Receipt>>,
+    task: JoinHandle<()>,
+}
+
+impl Plant {
+    async fn open(dir: &Path, commit_interval: Duration) -> Self {
+        let options = StoreOptions {
+            data_dir: dir.to_owned(),
+            disk_bytes_max: 64 << 20,
+            when_full: WhenFull::DropOldest,
+            keep_delivered_us: 0,
+            sinks: vec!["cloud".to_owned()],
+        };
+        let clock = Clock::manual(7, 1_000_000, NOON_US);
+        let (buffer, opened): (Buffer, Opened) = Buffer::open(options, clock.clone()).await.unwrap();
+        let registry = Arc::new(Registry::restore(opened.points));
+        let source = Arc::new(SourceStatus::new("plant", "mqtt", "mqtt://127.0.0.1"));
+        let status = Arc::new(Status::new("test", NOON_US, vec![source], Vec::new()));
+        let range = RangeOptions { operating: Some([0.0, 90.0]), possible: Some([-40.0, 150.0]) };
+        let check = CheckOptions {
+            points: "*/*".to_owned(),
+            range: Some(range),
+            severity: CheckSeverity::Warning,
+            action: Action::DeadLetter,
+        };
+        let rules = Rules { checks: vec![check], anomalies: Vec::new(), config_version: 1 };
+        let (to_source, receipts) = mpsc::channel(64);
+        let (intakes, intakes_out) = mpsc::channel(64);
+        let options = IngestOptions {
+            buffer: buffer.clone(),
+            registry: registry.clone(),
+            status: status.clone(),
+            clock: clock.clone(),
+            judge: Judge::new(rules, clock.boot_id),
+            receipts: vec![to_source],
+            commit_interval,
+            config_version: 1,
+        };
+        let ingest = Ingest::open(options, opened.snapshot).await.unwrap();
+        let task = tokio::spawn(ingest.run(intakes_out));
+        Self { buffer, registry, status, clock, intakes, receipts, task }
+    }
+
+    /// Ends the loop in order, as a stop does.
+    async fn close(self) -> Arc<Status> {
+        drop(self.intakes);
+        self.task.await.unwrap();
+        self.buffer.close().await;
+        self.status
+    }
+
+    fn sample(&self, value: f64, message_hash: u32) -> Sample {
+        let point = self.registry.intern("boiler-1", "supply", "°C", "plant").unwrap();
+        let received_mono_us = self.clock.mono_us();
+        Sample { point, outcome: Ok(Value::Number(value)), observed_at_us: None, received_mono_us, message_hash }
+    }
+
+    async fn send(&self, samples: Vec<Sample>, token: Option<u64>, redelivered: bool) {
+        let hash = samples.first().map_or(NO_HASH, |sample| sample.message_hash);
+        let receipt = token.map(|token| Receipt { generation: 1, token });
+        let message =
+            Message { samples: u32::try_from(samples.len()).unwrap(), rejects: Vec::new(), receipt, redelivered, hash };
+        self.intakes.send(Intake { messages: vec![message], samples, ..Intake::default() }).await.unwrap();
+    }
+
+    async fn reject(&self, hash: u32, token: u64, redelivered: bool) {
+        let reject =
+            Reject { position: "plant/x".into(), error: "not JSON".into(), rule: "json", raw: b"{broken".to_vec() };
+        let receipt = Some(Receipt { generation: 1, token });
+        let message = Message { samples: 0, rejects: vec![reject], receipt, redelivered, hash };
+        self.intakes.send(Intake { messages: vec![message], ..Intake::default() }).await.unwrap();
+    }
+
+    async fn acknowledged(&mut self) -> Vec<u64> {
+        let receipts = tokio::time::timeout(Duration::from_secs(20), self.receipts.recv()).await.unwrap().unwrap();
+        receipts.into_iter().map(|receipt| receipt.token).collect()
+    }
+
+    fn next(&self, stream: Stream) -> u64 {
+        self.buffer.ends().borrow()[stream.index()].next
+    }
+
+    async fn rows(&self) -> Vec<ReadingRow> {
+        let blocks = self.buffer.blocks(Stream::Readings, 0, 16).await.unwrap();
+        blocks.iter().flat_map(|block| block.readings().unwrap()).collect()
+    }
+}
+
+#[tokio::test]
+async fn a_reading_is_acknowledged_only_after_it_is_on_disk_and_readable() {
+    let dir = TempDir::new().unwrap();
+    let mut plant = Plant::open(dir.path(), Duration::from_millis(20)).await;
+    for token in 0..50 {
+        plant.send(vec![plant.sample(20.0 + token as f64 / 10.0, 100 + token as u32)], Some(token), false).await;
+    }
+    let mut acknowledged = Vec::new();
+    while acknowledged.len() < 50 {
+        acknowledged.extend(plant.acknowledged().await);
+        assert!(plant.next(Stream::Readings) >= acknowledged.len() as u64);
+    }
+    assert_eq!(acknowledged, (0..50).collect::<Vec<_>>());
+    assert_eq!(plant.rows().await.len(), 50);
+    plant.close().await;
+}
+
+#[tokio::test]
+async fn a_stalled_sender_does_not_wait_for_the_commit_interval() {
+    let dir = TempDir::new().unwrap();
+    let mut plant = Plant::open(dir.path(), Duration::from_secs(3_600)).await;
+    plant.send(vec![plant.sample(20.0, 5)], Some(1), false).await;
+    assert_eq!(plant.acknowledged().await, [1]);
+    plant.close().await;
+}
+
+#[tokio::test]
+async fn a_redelivery_is_recognised_and_acknowledged_also_after_a_restart() {
+    let dir = TempDir::new().unwrap();
+    let mut plant = Plant::open(dir.path(), Duration::from_millis(20)).await;
+    plant.send(vec![plant.sample(21.0, 77)], Some(1), false).await;
+    plant.reject(88, 2, false).await;
+    while plant.next(Stream::DeadLetters) < 1 {
+        plant.acknowledged().await;
+    }
+    plant.close().await;
+
+    let mut plant = Plant::open(dir.path(), Duration::from_millis(20)).await;
+    plant.send(vec![plant.sample(21.0, 77)], Some(3), true).await;
+    assert_eq!(plant.acknowledged().await, [3]);
+    plant.reject(88, 4, true).await;
+    assert_eq!(plant.acknowledged().await, [4]);
+    // The same value in a message of its own is another reading.
+    plant.send(vec![plant.sample(21.0, 78)], Some(5), true).await;
+    assert_eq!(plant.acknowledged().await, [5]);
+    assert_eq!((plant.next(Stream::Readings), plant.next(Stream::DeadLetters)), (2, 1));
+    let source = plant.close().await.sources[0].clone();
+    let books = [&source.received, &source.accepted, &source.duplicate, &source.rejected];
+    assert_eq!(books.map(forebay::status::Counter::get), [3, 1, 2, 0]);
+}
+
+#[tokio::test]
+async fn what_cannot_be_becomes_a_dead_letter_with_its_reason_and_the_rest_goes_on() {
+    let dir = TempDir::new().unwrap();
+    let mut plant = Plant::open(dir.path(), Duration::from_millis(20)).await;
+    let samples = vec![plant.sample(50.0, 1), plant.sample(95.0, 1), plant.sample(500.0, 1)];
+    plant.send(samples, Some(1), false).await;
+    plant.acknowledged().await;
+    let rows = plant.rows().await;
+    assert_eq!(rows.len(), 2);
+    assert_eq!((rows[0].reading.quality, rows[1].reading.quality), (Quality::Good, Quality::Uncertain));
+    assert!(rows[1].reading.flags.contains(Flags::OPERATING_RANGE));
+    assert_eq!(rows[1].reading.outcome, Ok(Value::Number(95.0)));
+    let letters = plant.buffer.blocks(Stream::DeadLetters, 0, 16).await.unwrap();
+    let letter = format!("{:?}", letters[0].records().unwrap()[0].record.body);
+    assert!(letter.contains("350 °C above the limit of 150 °C: not possible"), "{letter}");
+    let source = plant.close().await.sources[0].clone();
+    assert_eq!((source.received.get(), source.accepted.get(), source.rejected.get()), (3, 2, 1));
+}
+
+#[tokio::test]
+async fn a_clock_that_is_set_begins_a_new_block_and_earlier_readings_keep_their_times() {
+    let dir = TempDir::new().unwrap();
+    let mut plant = Plant::open(dir.path(), Duration::from_secs(3_600)).await;
+    plant.clock.set(2_000_000, 1_000_000);
+    plant.send(vec![plant.sample(20.0, NO_HASH)], None, false).await;
+    // A second intake whose samples were stamped after the clock was set.
+    while plant.intakes.capacity() < plant.intakes.max_capacity() {
+        tokio::task::yield_now().await;
+    }
+    plant.clock.set(3_000_000, NOON_US);
+    plant.send(vec![plant.sample(21.0, 9)], Some(1), false).await;
+    plant.acknowledged().await;
+    let blocks = plant.buffer.blocks(Stream::Readings, 0, 16).await.unwrap();
+    let qualities: Vec<_> = blocks.iter().map(|block| block.meta.time_quality.name()).collect();
+    assert_eq!(qualities, ["unset", "ntp"]);
+    let times: Vec<_> = plant.rows().await.iter().map(|row| row.received_at_us).collect();
+    assert_eq!(times, [1_000_000, NOON_US]);
+    plant.close().await;
+}
