@@ -163,6 +163,21 @@ impl Gateway {
         (status, answer.text().await.expect("the page answers to the end"))
     }
 
+    /// What it says about itself: `/api/v1/status`.
+    pub async fn status(&self) -> serde_json::Value {
+        let (code, text) = self.get("/api/v1/status").await;
+        assert_eq!(code, 200, "{text}");
+        serde_json::from_str(&text).expect("the status is JSON")
+    }
+
+    /// What it says about one source ("sources") or sink ("sinks").
+    pub async fn status_of(&self, kind: &str, name: &str) -> serde_json::Value {
+        let status = self.status().await;
+        let parts = status[kind].as_array().expect("the status lists sources and sinks");
+        let found = parts.iter().find(|part| part["name"] == name);
+        found.unwrap_or_else(|| panic!("no {name} among the {kind} of {status}")).clone()
+    }
+
     /// The sum of a metric's series whose labels contain all of `labels` (`sink="cloud"`); `None` if there is no such series.
     pub async fn metric(&self, name: &str, labels: &[&str]) -> Option<f64> {
         let (_, text) = self.get("/metrics").await;

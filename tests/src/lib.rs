@@ -9,8 +9,11 @@
     reason = "a harness that cannot do its part must fail the test on the spot, with a message"
 )]
 
+pub mod arrivals;
 pub mod books;
+pub mod chance;
 pub mod fault_proxy;
+pub mod firmware;
 pub mod gateway;
 pub mod kafka;
 pub mod modbus;
