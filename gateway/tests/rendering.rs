@@ -83,13 +83,16 @@ fn blocks(readings: &[JudgedReading]) -> Vec<Block> {
 }
 
 fn lines(rendered: &[Rendered]) -> String {
-    rendered.iter().map(|record| format!("{}\n", std::str::from_utf8(&record.json).unwrap())).collect()
+    let text = |record: &Rendered| String::from_utf8(record.json.to_vec()).unwrap();
+    rendered.iter().flat_map(|record| [text(record), "\n".to_owned()]).collect()
 }
 
 fn frozen_readings() -> Vec<JudgedReading> {
     let flagged = |flags: &[Flags]| {
         let mut all = Flags::default();
-        flags.iter().for_each(|flag| all.insert(*flag));
+        for flag in flags {
+            all.insert(*flag);
+        }
         all
     };
     vec![
@@ -258,9 +261,9 @@ fn more_points_than_are_kept_are_rendered_alike() {
             let readings: Vec<_> =
                 chunk.iter().map(|n| JudgedReading { point: PointId(*n), ..plain(Ok(Value::Integer(1))) }).collect();
             let all = SequenceRange { first: 0, last: u64::MAX };
-            let rendered = renderer.render(all, all, &blocks(&readings)).unwrap();
-            assert_eq!(rendered.len(), chunk.len());
-            assert!(rendered.iter().zip(chunk).all(|(record, n)| *record.key == format!("d{n}")));
+            let made = renderer.render(all, all, &blocks(&readings)).unwrap();
+            assert_eq!(made.len(), chunk.len());
+            assert!(made.iter().zip(chunk).all(|(record, n)| *record.key == format!("d{n}")));
         }
     }
 }

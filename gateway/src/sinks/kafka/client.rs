@@ -112,9 +112,13 @@ pub(super) const IS_CURSOR: usize = 1;
 pub(super) const IS_DATA: usize = 0;
 
 impl Context {
-    /// Forgets what was told; the next reports are of a new attempt.
+    /// Forgets the reports; the next ones are of a new attempt.
     pub(super) fn begin(&self) {
         *self.reports.lock().unwrap_or_else(PoisonError::into_inner) = Reports::default();
+    }
+
+    /// Forgets the trouble: the cluster has done what was asked. Not before, since the library tells the same trouble once in 30 s only.
+    pub(super) fn all_is_well(&self) {
         *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
@@ -150,7 +154,10 @@ impl ClientContext for Context {
 
     fn error(&self, error: KafkaError, reason: &str) {
         tracing::debug!(target: "kafka", %error, "{reason}");
-        *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) = Some(reason.to_owned());
+        // That all brokers are down says less than why the last one is.
+        if error.rdkafka_error_code() != Some(RDKafkaErrorCode::AllBrokersDown) {
+            *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) = Some(reason.to_owned());
+        }
     }
 }
 

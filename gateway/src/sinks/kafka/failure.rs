@@ -55,8 +55,9 @@ impl Failure {
             }
             Code::PolicyViolation => Self::Stop(format!("a policy of the cluster forbids it for {topic}")),
             Code::Fenced | Code::ProducerFenced | Code::InvalidProducerEpoch => Self::Fenced,
+            // The abort gives the producer a new epoch, with which its numbers start over (KIP-360).
             Code::UnknownProducerId | Code::InvalidProducerIdMapping | Code::OutOfOrderSequenceNumber => {
-                Self::Lost(format!("the cluster has lost track of this producer ({code})"))
+                Self::Again(format!("the cluster has lost count of this producer's records ({code})"))
             }
             code => Self::Again(code.to_string()),
         }

@@ -12,8 +12,11 @@ use tokio::time::Instant;
 /// Longest wait for the reports of all records: each comes within [`MESSAGE_TIMEOUT`], so this only catches a library that is stuck.
 const FLUSH_LIMIT: Duration = Duration::from_secs(MESSAGE_TIMEOUT.as_secs() + 3);
 
-/// Longest wait for the end of a transaction: the coordinator may just be moving.
-const END_LIMIT: Duration = Duration::from_secs(15);
+/// Longest wait for a commit: the coordinator may just be moving.
+const COMMIT_LIMIT: Duration = Duration::from_secs(15);
+
+/// Longest wait for an abort: a new producer does as well, and its recovery aborts what was left open.
+const ABORT_LIMIT: Duration = Duration::from_secs(5);
 
 /// How long to let the library send before trying again to hand it a record.
 const QUEUE_FULL_WAIT: Duration = Duration::from_millis(50);
@@ -31,7 +34,7 @@ pub(super) fn deliver_once(producer: &Producer, context: &Context, offer: &Owned
         return Err(abort(producer, failure, begun));
     }
     let position = context.reports().cursor_offset;
-    match producer.commit_transaction(END_LIMIT) {
+    match producer.commit_transaction(COMMIT_LIMIT) {
         Ok(()) => Ok(position),
         Err(KafkaError::Transaction(error)) if error.txn_requires_abort() => {
             let failure = failed(&KafkaError::Transaction(error));
@@ -120,9 +123,7 @@ fn send<'a, P: ?Sized + rdkafka::message::ToBytes + 'a>(
 
 /// Takes the transaction back, so that the same records can be sent again; what fails here is worse than `failure`.
 fn abort(producer: &Producer, failure: Failure, begun: Instant) -> Failure {
-    match producer.abort_transaction(END_LIMIT) {
-        // Whoever has the name now had it before the abort.
-        Ok(()) if failure == Failure::Fenced => Failure::Fenced,
+    match producer.abort_transaction(ABORT_LIMIT) {
         Ok(()) => failure,
         Err(error) => match Failure::of_error(&error, begun.elapsed()) {
             Failure::Again(reason) => Failure::Lost(format!("the transaction could not be taken back: {reason}")),

@@ -112,7 +112,6 @@ impl Worker {
     ) -> Result<Vec<(Stream, RemoteCursor)>, SinkError> {
         // The old one first: two of one name would fence each other.
         self.producer = None;
-        self.context.begin();
         if self.options.exactly_once {
             self.cursors.ensure(&self.gateway, &self.options, &self.context, runtime)?;
         }
@@ -154,6 +153,7 @@ impl Worker {
         let retry = |reason| Outcome::Retry { after: None, reason };
         let outcome = match result {
             Ok(remote_position) => {
+                self.context.all_is_well();
                 self.deliveries_since_fence = self.deliveries_since_fence.saturating_add(1);
                 if self.deliveries_since_fence >= DELIVERIES_TO_FORGET_FENCES {
                     self.fences = 0;
