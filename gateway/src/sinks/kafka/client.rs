@@ -9,6 +9,7 @@ use rdkafka::message::Message as _;
 use rdkafka::producer::{DeliveryResult, ProducerContext};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
+use tokio::time::Instant;
 
 /// The broker ends a transaction that is not over by then: what a crash leaves open hides newer records from `read_committed`
 /// consumers for so long at most.
@@ -34,6 +35,9 @@ const QUEUE_SLACK_KIB: u64 = 2 * 1024;
 
 /// Records in the library's queue: the smallest is above 100 bytes, so the largest run has fewer.
 const QUEUE_RECORDS_MAX: u32 = 100_000;
+
+/// Longest wait for the reason of a failure; only failed attempts wait, and they have lasted seconds.
+const EXPLANATION_WAIT: Duration = Duration::from_millis(200);
 
 /// Who this gateway's sink is to the cluster.
 pub(super) fn transactional_id(gateway: &str, sink: &str) -> String {
@@ -132,8 +136,13 @@ impl Context {
         self.reports.lock().unwrap_or_else(PoisonError::into_inner).failed.clone()
     }
 
-    /// A sentence with the last trouble of a connection, if there is any.
+    /// A sentence with the last trouble of a connection, if there is any. It comes on another thread than the error that it
+    /// explains, and may be a moment later.
     pub(super) fn explain(&self, sentence: &str) -> String {
+        let deadline = Instant::now() + EXPLANATION_WAIT;
+        while self.trouble.lock().unwrap_or_else(PoisonError::into_inner).is_none() && Instant::now() < deadline {
+            std::thread::sleep(EXPLANATION_WAIT / 20);
+        }
         match &*self.trouble.lock().unwrap_or_else(PoisonError::into_inner) {
             Some(trouble) => format!("{sentence} ({trouble})"),
             None => sentence.to_owned(),

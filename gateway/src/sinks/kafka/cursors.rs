@@ -36,9 +36,6 @@ const READ_LIMIT: Duration = Duration::from_secs(60);
 /// How often the cluster is asked whether an open transaction is over, or a new topic there.
 const ASK_AGAIN: Duration = Duration::from_millis(50);
 
-/// Most events that are taken to learn why a connection failed: a few for each broker, and all say the same.
-const EVENTS_MAX: usize = 16;
-
 /// The cursor topic as one sink sees it.
 #[derive(Clone, Debug)]
 pub(super) struct CursorTopic {
@@ -218,7 +215,7 @@ impl CursorTopic {
         let watermarks = consumer.fetch_watermarks(&self.topic, CURSOR_PARTITION, REQUEST_LIMIT);
         watermarks.map(|(_, end)| end).map_err(|error| {
             let sentence = format!("cannot ask for the end of topic {}: {error}", self.topic);
-            unreachable(consumer, context, &sentence)
+            SinkError::Unreachable(context.explain(&sentence))
         })
     }
 
@@ -285,16 +282,6 @@ impl CursorTopic {
             Failure::Fenced => SinkError::Unreachable("another producer of the same name is taking over".to_owned()),
         }
     }
-}
-
-/// What a consumer that reads nothing yet could not do, and why: the library tells why only when it is polled.
-fn unreachable(consumer: &BaseConsumer<Context>, context: &Context, sentence: &str) -> SinkError {
-    for _ in 0..EVENTS_MAX {
-        if consumer.poll(Duration::ZERO).is_none() {
-            break;
-        }
-    }
-    SinkError::Unreachable(context.explain(sentence))
 }
 
 /// Reads the value of a cursor record.

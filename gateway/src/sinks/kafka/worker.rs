@@ -110,17 +110,16 @@ impl Worker {
         from_position: Option<i64>,
         runtime: &Handle,
     ) -> Result<Vec<(Stream, RemoteCursor)>, SinkError> {
-        // The old one first: two of one name would fence each other.
+        // The old one first: two of one name would fence each other. The new one before all else: its thread is told why a
+        // connection fails.
         self.producer = None;
-        if self.options.exactly_once {
-            self.cursors.ensure(&self.gateway, &self.options, &self.context, runtime)?;
-        }
         let producer: Producer =
             client::producer_config(&self.gateway, &self.options).create_with_context(self.context.clone()).map_err(
                 |error| SinkError::Misconfigured(format!("the Kafka client does not take its settings: {error}")),
             )?;
         let mut cursors = Vec::new();
         if self.options.exactly_once {
+            self.cursors.ensure(&self.gateway, &self.options, &self.context, runtime)?;
             producer.init_transactions(INIT_LIMIT).map_err(|error| self.init_failed(&error))?;
             cursors = self.cursors.read(&self.gateway, &self.options, &self.context, from_position)?;
         }
