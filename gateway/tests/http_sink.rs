@@ -26,7 +26,7 @@ fn install_tls() {
     ONCE.call_once(|| drop(rustls::crypto::ring::default_provider().install_default()));
 }
 
-fn options(url: String) -> HttpOptions {
+fn options(url: &str) -> HttpOptions {
     toml::from_str(&format!("name = \"cloud\"\nurl = \"{url}\"\ntimeout_ms = 2000\ncompression = \"none\"")).unwrap()
 }
 
@@ -67,10 +67,7 @@ async fn endpoint(answer: impl Fn(HeaderMap, Body) -> Response + Clone + Send + 
 }
 
 /// A listener that does with each connection what `serve` says.
-async fn raw<F: Future<Output = ()> + Send>(serve: impl Fn(TcpStream) -> F + Send + 'static) -> String
-where
-    F: 'static,
-{
+async fn raw<F: Future<Output = ()> + Send + 'static>(serve: impl Fn(TcpStream) -> F + Send + 'static) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     tokio::spawn(async move {
@@ -84,7 +81,7 @@ where
 async fn answered(status: u16) -> Outcome {
     let status = StatusCode::from_u16(status).unwrap();
     let url = endpoint(move |_, _| (status, "because").into_response()).await;
-    deliver(&mut started(&options(url)).await).await
+    deliver(&mut started(&options(&url)).await).await
 }
 
 #[tokio::test]
@@ -119,7 +116,7 @@ async fn the_endpoint_says_how_long_to_wait() {
     let asked = |value: &'static str, date: &'static str| async move {
         let headers = [("retry-after", value), ("date", date)];
         let url = endpoint(move |_, _| (StatusCode::SERVICE_UNAVAILABLE, headers).into_response()).await;
-        match deliver(&mut started(&options(url)).await).await {
+        match deliver(&mut started(&options(&url)).await).await {
             Outcome::Retry { after, .. } => after,
             other => panic!("{other:?}"),
         }
@@ -145,7 +142,7 @@ async fn a_redirect_is_not_followed_and_its_target_is_named() {
     let location = target.clone();
     let url =
         endpoint(move |_, _| (StatusCode::PERMANENT_REDIRECT, [("location", location.clone())]).into_response()).await;
-    match deliver(&mut started(&options(url)).await).await {
+    match deliver(&mut started(&options(&url)).await).await {
         Outcome::Pause { reason } => assert!(reason.contains(&target), "{reason}"),
         other => panic!("{other:?}"),
     }
@@ -163,7 +160,7 @@ async fn a_retry_is_the_same_request_to_the_byte() {
         if seen.len() == 1 { StatusCode::BAD_GATEWAY } else { StatusCode::OK }.into_response()
     })
     .await;
-    let options = HttpOptions { compression: HttpCompression::Gzip, ..options(url) };
+    let options = HttpOptions { compression: HttpCompression::Gzip, ..options(&url) };
     let mut sink = started(&options).await;
     assert!(matches!(deliver(&mut sink).await, Outcome::Retry { .. }));
     // A restart in between.
@@ -192,7 +189,7 @@ async fn an_array_and_a_path_for_each_stream_are_possible() {
         StatusCode::OK.into_response()
     })
     .await;
-    let options = HttpOptions { format: HttpFormat::Json, ..options(format!("{url}/{{stream}}")) };
+    let options = HttpOptions { format: HttpFormat::Json, ..options(&format!("{url}/{{stream}}")) };
     assert_eq!(deliver(&mut started(&options).await).await, Outcome::Delivered { remote_position: None });
     let (headers, body) = seen.lock().unwrap().take().unwrap();
     assert_eq!(headers["content-type"], "application/json");
@@ -210,7 +207,7 @@ async fn a_token_that_was_exchanged_is_read_again() {
     })
     .await;
     let bearer_file = Some(SecretFile(file.path().to_str().unwrap().to_owned()));
-    let options = HttpOptions { auth: Some(HttpAuth { bearer_file }), ..options(url) };
+    let options = HttpOptions { auth: Some(HttpAuth { bearer_file }), ..options(&url) };
     let mut sink = started(&options).await;
     match deliver(&mut sink).await {
         Outcome::Pause { reason } => assert!(reason.contains("bearer_file") && !reason.contains("old"), "{reason}"),
@@ -242,7 +239,7 @@ async fn what_is_not_http_is_tried_again() {
             drop(connection.write_all(bytes).await);
         })
         .await;
-        let outcome = deliver(&mut started(&options(url)).await).await;
+        let outcome = deliver(&mut started(&options(&url)).await).await;
         assert!(matches!(outcome, Outcome::Retry { after: None, .. }), "{outcome:?}");
     }
 }
@@ -252,7 +249,7 @@ async fn a_refused_connection_is_tried_again_and_says_why() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}/in", listener.local_addr().unwrap());
     drop(listener);
-    match deliver(&mut started(&options(url)).await).await {
+    match deliver(&mut started(&options(&url)).await).await {
         Outcome::Retry { reason, .. } => assert!(reason.to_lowercase().contains("refused"), "{reason}"),
         other => panic!("{other:?}"),
     }
@@ -265,7 +262,7 @@ async fn an_endpoint_that_never_answers_is_left_after_the_timeout() {
         std::future::pending::<()>().await;
     })
     .await;
-    let options = HttpOptions { timeout_ms: 200, ..options(url) };
+    let options = HttpOptions { timeout_ms: 200, ..options(&url) };
     match deliver(&mut started(&options).await).await {
         Outcome::Retry { reason, .. } => assert_eq!(reason, "no answer within 200 ms"),
         other => panic!("{other:?}"),
@@ -283,7 +280,7 @@ async fn an_answer_that_drips_is_left_after_the_timeout() {
         }
     })
     .await;
-    let options = HttpOptions { timeout_ms: 300, ..options(url) };
+    let options = HttpOptions { timeout_ms: 300, ..options(&url) };
     assert!(matches!(deliver(&mut started(&options).await).await, Outcome::Retry { .. }));
 }
 
@@ -296,7 +293,7 @@ async fn an_answer_without_end_is_bounded() {
         while connection.write_all(&[b'a'; 8192]).await.is_ok() {}
     })
     .await;
-    let outcome = deliver(&mut started(&options(url)).await).await;
+    let outcome = deliver(&mut started(&options(&url)).await).await;
     assert!(matches!(outcome, Outcome::Retry { .. }), "{outcome:?}");
 
     // A reason without end: its beginning is enough.
@@ -306,7 +303,7 @@ async fn an_answer_without_end_is_bounded() {
         while connection.write_all(&[b'a'; 8192]).await.is_ok() {}
     })
     .await;
-    match deliver(&mut started(&options(url)).await).await {
+    match deliver(&mut started(&options(&url)).await).await {
         Outcome::Refused { reason } => {
             assert!(reason.contains("no [31m sense"), "{reason}");
             assert!(reason.chars().count() < 300 && !reason.contains('\x1b'), "{reason}");
@@ -325,14 +322,14 @@ async fn a_refusal_before_the_body_was_read_is_a_refusal() {
     })
     .await;
     let large = || format!("\"{}\"", "x".repeat(1 << 20));
-    let outcome = deliver_json(&mut started(&options(url)).await, [large(), large()]).await;
+    let outcome = deliver_json(&mut started(&options(&url)).await, [large(), large()]).await;
     assert!(matches!(outcome, Outcome::Refused { .. }), "{outcome:?}");
 }
 
 #[test]
 fn options_that_cannot_work_are_named_with_their_path() {
     let problems = |change: &dyn Fn(&mut HttpOptions)| {
-        let mut options = options("http://127.0.0.1/in".to_owned());
+        let mut options = options("http://127.0.0.1/in");
         change(&mut options);
         options.problems().into_iter().map(|(path, _)| path).collect::<Vec<_>>()
     };
