@@ -19,6 +19,7 @@ pub mod kafka;
 pub mod modbus;
 pub mod mosquitto;
 pub mod ports;
+pub mod power_cut;
 pub mod process;
 pub mod receiver;
 pub mod serial;
