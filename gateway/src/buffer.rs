@@ -14,6 +14,8 @@
 //! ```
 
 mod chunk;
+#[cfg(test)]
+mod damage_tests;
 mod disk_store;
 mod family;
 mod files;
@@ -27,6 +29,8 @@ mod owner;
 mod salvage;
 mod sled_store;
 mod store;
+#[cfg(test)]
+mod test_support;
 
 pub use owner::Buffer;
 

@@ -68,7 +68,7 @@ async fn whatever_was_acknowledged_before_a_power_cut_is_there_after_it() {
     let driver = Path::new(env!("CARGO_BIN_EXE_buffer_driver"));
     let calls = record(driver, work.path(), &data_dir, seed, ROUNDS);
     let syncs = calls.iter().filter(|call| matches!(call, Call::Sync(_))).count();
-    assert!(syncs > ROUNDS as usize, "{syncs} synchronisations were recorded: the recorder misses them");
+    assert!(syncs > 100, "{syncs} synchronisations were recorded: the recorder misses them");
 
     let mut cuts: Vec<usize> = (0..IMAGES).map(|_| random.usize(1..=calls.len())).collect();
     cuts.sort_unstable();

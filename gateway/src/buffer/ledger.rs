@@ -170,6 +170,15 @@ impl Ledger {
         Ok(())
     }
 
+    /// Makes the database anew at a start: small, and without whatever sled made of a log that was cut off. If that does not
+    /// work now, the next write tries again.
+    pub(super) fn renew(&mut self) {
+        self.database = None;
+        if let Err(error) = self.write_anew(&[]) {
+            tracing::warn!(%error, "the ledger could not be made anew");
+        }
+    }
+
     /// Makes the database anew if far more of it lies on disk than is in use.
     pub(super) fn compact(&mut self) -> Result<(), BufferError> {
         let bytes = files::occupied_bytes(&self.path);
@@ -194,6 +203,7 @@ impl Ledger {
                 batch_bytes = 0;
             }
         }
+        // The news comes last and in one batch: it is there in full or not at all.
         database.write(batch)?;
         database.write(entries.iter().map(Entry::encode).collect())?;
         drop(database);

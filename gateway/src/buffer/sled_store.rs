@@ -23,8 +23,8 @@ pub(super) const BATCH_BYTES_MAX: usize = SEGMENT_BYTES / 2;
 /// Cache of one database. sled would take 1 GiB.
 const CACHE_BYTES: u64 = 8 * 1024 * 1024;
 
-/// The log's file.
-const LOG: &str = "db";
+/// The log's file: everything is in it; the files beside it only make opening faster.
+pub(super) const LOG: &str = "db";
 
 /// sled gives up its file lock only when its last thread lets go; that takes moments after a drop.
 const LOCK_TRIES: u32 = 100;

@@ -29,8 +29,15 @@ async fn main() -> Result<()> {
         buffer.lane("cloud", stream).await?;
     }
 
+    let rounds = rounds.parse::<u32>()?;
+    let mut buffer = buffer;
     let mut next = [0; 6];
-    for round in 0..rounds.parse::<u32>()? {
+    for round in 0..rounds {
+        if round == rounds / 2 {
+            // A start is also a time of writing.
+            buffer.close().await;
+            buffer = Buffer::open(options(data_dir.as_ref()), Clock::system()).await?.0;
+        }
         let mut commit = Commit { drafts: random_drafts(&mut random), ..Commit::default() };
         let unit = format!("unit-{round}");
         commit.points = vec![(PointId(round), Arc::new(point(&unit)))];

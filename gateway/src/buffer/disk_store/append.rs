@@ -222,3 +222,18 @@ fn sealed(epoch: crate::reading::Epoch, next: &mut [Sequence; 6], draft: &Draft)
     let (first_time_us, last_time_us) = (meta.first_time_us, meta.last_time_us);
     Ok(Sealed { stream: meta.stream, range, first_time_us, last_time_us, points: draft.points.clone(), bytes })
 }
+
+#[cfg(test)]
+impl DiskStore {
+    /// The state between a lane's change and the append of its records.
+    pub(in crate::buffer) fn promise_for_test(&mut self, records: &[Record]) -> Vec<Entry> {
+        let entries = self.outbox_entries(records).unwrap_or_default();
+        self.promise_again_for_test(entries.clone());
+        entries
+    }
+
+    /// The state between the append of records and the end of their promise.
+    pub(in crate::buffer) fn promise_again_for_test(&mut self, entries: Vec<Entry>) {
+        self.write_ledger(entries).unwrap_or_default();
+    }
+}

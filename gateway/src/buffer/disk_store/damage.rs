@@ -3,6 +3,7 @@
 use super::super::chunk::{ChunkId, ChunkInfo, ChunkState};
 use super::super::ledger::Entry;
 use super::super::salvage::{self, Salvaged, Wanted};
+use super::super::sled_store::LOG;
 use super::super::{BufferError, files};
 use super::DiskStore;
 use super::opening::QUARANTINE;
@@ -30,18 +31,19 @@ impl DiskStore {
         self.quarantined.push(format!("{}: {reason}; kept in {}", path.display(), aside.display()));
         self.book_damage(id, &known, salvaged)?;
         self.trim_quarantine();
+        self.try_outbox();
         Ok(())
     }
 
     /// Puts a sound chunk in a damaged one's place, with what both ways into the damaged one give: the whole, and its log
-    /// without the snapshots that lead into it. Both are tried on copies, since opening may cut off what it does not
+    /// without the small files that lead into it. Both are tried on copies, since opening may cut off what it does not
     /// understand; the original goes to the quarantine as it was.
     fn repair(&self, path: &Path, aside: &Path, known: &[(Stream, SequenceRange)]) -> Result<Salvaged, BufferError> {
         let [whole, log_alone] = ["whole", "log"].map(|name| aside.with_extension(name));
         let repaired = path.with_extension(REPAIRED);
         files::remove_dir(&repaired)?;
         files::copy_files(path, &whole, |_| true)?;
-        files::copy_files(path, &log_alone, |name| !name.starts_with("snap."))?;
+        files::copy_files(path, &log_alone, |name| name == LOG)?;
         let wanted = Wanted { epoch: self.epoch, known, points: &self.ledger.state().points };
         let salvaged = salvage::copy_sound_blocks(&[&whole, &log_alone], &repaired, &wanted)?;
         files::remove_dir(&whole)?;
@@ -93,7 +95,7 @@ impl DiskStore {
             let next = &mut self.next[stream.index()];
             *next = (*next).max(range.last.saturating_add(1));
         }
-        let (mut entries, mut gaps) = (Vec::new(), Vec::new());
+        let (mut entries, mut gaps, mut lanes) = (Vec::new(), Vec::new(), self.lanes());
         for (stream, hole) in salvaged.missing {
             if self.holes(stream).iter().any(|known| known.first <= hole.first && hole.last <= known.last) {
                 continue;
@@ -101,8 +103,9 @@ impl DiskStore {
             let around = old.extent(stream).or(info.extent(stream));
             let times = around.map_or((0, 0), |extent| (extent.first_time_us, extent.last_time_us));
             entries.push(Entry::Hole(stream, hole, true));
-            gaps.extend(self.book_loss(stream, hole, hole, times, GapReason::Corruption, &mut entries));
+            gaps.extend(self.book_loss(stream, hole, hole, times, GapReason::Corruption, &mut lanes));
         }
+        entries.extend(self.changed_lanes(lanes));
         entries.push(Entry::Chunk(id, Some(info.clone())));
         entries.extend(self.outbox_entries(&gaps)?);
         self.index.insert(id, info);

@@ -9,6 +9,7 @@
 use super::super::chunk::{Chunk, ChunkId, ChunkInfo, ChunkState};
 use super::super::family::Family;
 use super::super::ledger::Ledger;
+use super::super::sled_store::LOG;
 use super::super::{BufferError, Opened, StoreOptions, files};
 use super::damage::quarantine_path;
 use super::{DiskStore, room, snapshot};
@@ -55,7 +56,7 @@ impl DiskStore {
         files::remove_dead(&root.join(QUARANTINE))?;
         files::remove_dead(&root)?;
         let mut opened = Opened::default();
-        let ledger = match open_ledger(&root)? {
+        let mut ledger = match open_ledger(&root)? {
             Ok(ledger) => ledger,
             Err(lost) => {
                 if let Some(reason) = lost {
@@ -67,6 +68,9 @@ impl DiskStore {
                 Ledger::create(&root.join(LEDGER), new_epoch()?)?
             }
         };
+        if !opened.fresh_epoch {
+            ledger.renew();
+        }
         let state = ledger.state();
         let epoch =
             state.epoch.ok_or_else(|| BufferError::Damaged("the ledger does not say whose it is".to_owned()))?;
@@ -105,7 +109,7 @@ impl DiskStore {
 
     /// Brings index and directories together, and learns what the active chunks hold.
     fn look_at_chunks(&mut self) -> Result<(), BufferError> {
-        self.set_strangers_aside()?;
+        self.finish_repairs()?;
         self.sweep_dropped();
         let ids: Vec<ChunkId> = self.index.keys().copied().collect();
         for id in ids {
@@ -171,30 +175,17 @@ impl DiskStore {
         }
     }
 
-    /// Chunk directories that the ledger does not know are nobody's: aside with them. Half-made repairs are removed.
-    fn set_strangers_aside(&mut self) -> Result<(), BufferError> {
+    /// Finishes repairs that a crash interrupted: a whole repair whose original was already moved away takes its place; what
+    /// else is no chunk is removed, since it was never counted.
+    fn finish_repairs(&mut self) -> Result<(), BufferError> {
         for family in Family::ALL {
             let dir = self.root.join(family.name());
             for name in files::names(&dir)? {
                 let path = dir.join(&name);
-                let number = name.parse::<u32>().ok();
-                if number.is_some_and(|number| self.index.contains_key(&(family, number))) {
-                    continue;
-                }
-                let repaired = name.split_once('.').and_then(|(number, _)| number.parse::<u32>().ok());
-                match repaired {
-                    // A whole repair whose original was already moved away takes its place; else it is made again.
-                    Some(number) if self.index.contains_key(&(family, number)) => {
-                        let place = self.path((family, number));
-                        if place.exists() { files::remove_dir(&path)? } else { files::rename(&path, &place)? }
-                    }
-                    _ => {
-                        let aside = self.quarantine_path(&format!("{}-{name}", family.name()));
-                        files::rename(&path, &aside)?;
-                        let (from, to) = (path.display(), aside.display());
-                        self.quarantined.push(format!("{from}: the ledger does not know it; kept in {to}"));
-                    }
-                }
+                let Some((number, _)) = name.split_once('.') else { continue };
+                let place = dir.join(number);
+                let known = number.parse().is_ok_and(|number: u32| self.index.contains_key(&(family, number)));
+                if known && !place.exists() { files::rename(&path, &place)? } else { files::remove_dir(&path)? }
             }
         }
         Ok(())
@@ -240,11 +231,11 @@ fn open_ledger(root: &Path) -> Result<Result<Ledger, Option<String>>, BufferErro
         }
     }
     if let Err(BufferError::Damaged(_)) = result {
-        // The log alone often opens where its snapshots mislead. Opening may change it, so this is tried on a copy, which
+        // The log alone often opens where the small files beside it mislead. Opening may change it, so this is tried on a copy, which
         // then takes the ledger's place.
         let trial = root.join("ledger.log");
         files::remove_dir(&trial)?;
-        files::copy_files(&path, &trial, |name| !name.starts_with("snap."))?;
+        files::copy_files(&path, &trial, |name| name == LOG)?;
         if Ledger::open(&trial).is_ok() {
             files::remove_dir(&path)?;
             files::rename(&trial, &path)?;
@@ -254,10 +245,27 @@ fn open_ledger(root: &Path) -> Result<Result<Ledger, Option<String>>, BufferErro
         }
     }
     match result {
-        Ok(ledger) => Ok(Ok(ledger)),
+        Ok(ledger) => match stranger(root, &ledger)? {
+            None => Ok(Ok(ledger)),
+            Some(path) => Ok(Err(Some(format!("the ledger has forgotten {}", path.display())))),
+        },
         Err(BufferError::Damaged(reason)) => Ok(Err(Some(reason))),
         Err(error) => Err(error),
     }
+}
+
+/// A chunk that the ledger does not know. A chunk is in the ledger before it is on disk, and leaves the disk first: such a
+/// one proves that the ledger is not the newest that was written, and so its cursors and sequences are not either.
+fn stranger(root: &Path, ledger: &Ledger) -> Result<Option<PathBuf>, BufferError> {
+    for family in Family::ALL {
+        let dir = root.join(family.name());
+        for name in files::names(&dir)? {
+            if name.parse().is_ok_and(|number: u32| !ledger.state().chunks.contains_key(&(family, number))) {
+                return Ok(Some(dir.join(name)));
+            }
+        }
+    }
+    Ok(None)
 }
 
 /// Moves the whole old store into the quarantine; its epoch's file goes last, so that a crash on the way goes on moving.

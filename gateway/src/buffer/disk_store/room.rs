@@ -8,11 +8,12 @@ use super::super::chunk::{ChunkId, ChunkState};
 use super::super::family::Family;
 use super::super::ledger::Entry;
 use super::super::sled_store::SEGMENT_BYTES;
-use super::super::{BufferError, Usage, WhenFull, files, lanes};
+use super::super::{BufferError, Lane, Usage, WhenFull, files, lanes};
 use super::DiskStore;
 use super::opening::QUARANTINE;
 use crate::block::records::{Gap, GapReason, Record, RecordBody};
 use crate::reading::{SequenceRange, Stream, TimeQuality};
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 /// Room that a commit needs beside its own bytes: a segment in the chunk and one in the ledger, which grow by segments.
@@ -38,6 +39,9 @@ const QUARANTINE_CAP_SHARE: u64 = 4;
 
 /// Most chunks that one look at retention drops, so that readers do not wait for long; the next look goes on.
 const DROPPED_PER_LOOK: usize = 8;
+
+/// Lanes by sink and stream.
+pub(super) type Lanes = BTreeMap<(String, Stream), Lane>;
 
 impl DiskStore {
     /// Sees to it that a commit of so many bytes stays below the cap.
@@ -115,15 +119,16 @@ impl DiskStore {
             self.retire(id.0);
         }
         let Some(info) = self.index.get(&id).cloned() else { return Ok(()) };
-        let (mut entries, mut gaps) = (Vec::new(), Vec::new());
+        let (mut entries, mut gaps, mut lanes) = (Vec::new(), Vec::new(), self.lanes());
         for extent in &info.extents {
             // Everything older went before, so the loss reaches down to the beginning and splits no cursor.
             let lost = SequenceRange { first: 0, last: extent.range.last };
             let times = (extent.first_time_us, extent.last_time_us);
-            gaps.extend(self.book_loss(extent.stream, lost, extent.range, times, reason, &mut entries));
+            gaps.extend(self.book_loss(extent.stream, lost, extent.range, times, reason, &mut lanes));
             let past = self.holes(extent.stream).iter().filter(|hole| hole.last <= extent.range.last);
             entries.extend(past.map(|hole| Entry::Hole(extent.stream, *hole, false)));
         }
+        entries.extend(self.changed_lanes(lanes));
         entries.extend(self.outbox_entries(&gaps)?);
         let mut dropped = info.clone();
         dropped.state = ChunkState::Dropped;
@@ -140,6 +145,18 @@ impl DiskStore {
         Ok(())
     }
 
+    /// The lanes as they stand, to book losses in.
+    pub(super) fn lanes(&self) -> Lanes {
+        self.ledger.state().lanes.clone()
+    }
+
+    /// The entries of the lanes that losses have changed.
+    pub(super) fn changed_lanes(&self, lanes: Lanes) -> Vec<Entry> {
+        let held = &self.ledger.state().lanes;
+        let changed = lanes.into_iter().filter(|(key, lane)| held.get(key) != Some(lane));
+        changed.map(|((sink, stream), lane)| Entry::Lane(sink, stream, lane)).collect()
+    }
+
     /// Takes a loss out of every lane of a stream and gives the gap that tells of it, if a configured sink lost anything.
     pub(super) fn book_loss(
         &self,
@@ -148,17 +165,12 @@ impl DiskStore {
         range: SequenceRange,
         (first_time_us, last_time_us): (i64, i64),
         reason: GapReason,
-        entries: &mut Vec<Entry>,
+        lanes: &mut Lanes,
     ) -> Option<Record> {
         let (mut sinks, mut in_flight) = (Vec::new(), false);
-        for ((sink, of), lane) in &self.ledger.state().lanes {
-            if *of != stream {
-                continue;
-            }
-            let mut lane = lane.clone();
-            let ranges = match lanes::lose(&mut lane, lost) {
+        for ((sink, _), lane) in lanes.iter_mut().filter(|((_, of), _)| *of == stream) {
+            let ranges = match lanes::lose(lane, lost) {
                 Some(found) => {
-                    entries.push(Entry::Lane(sink.clone(), stream, lane));
                     in_flight |= found.in_flight;
                     found.ranges
                 }

@@ -1,0 +1,213 @@
+//! A damaged store opens, serves what is sound and nothing else, and says what is lost; and other bad days of a store.
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+use super::disk_store::DiskStore;
+use super::files;
+use super::store::Store;
+use super::test_support::{MIB, alert, all_blocks, clock, commit, draft, fill, open, options};
+use super::{Buffer, BufferError, LaneChange, WhenFull};
+use crate::block::Block;
+use crate::block::records::{GapReason, RecordBody};
+use crate::reading::Stream;
+use std::path::{Path, PathBuf};
+
+/// Ways to damage a file.
+const DAMAGES: [(&str, fn(&mut Vec<u8>)); 5] = [
+    ("cut to nothing", Vec::clear),
+    ("cut in half", |bytes| bytes.truncate(bytes.len() / 2)),
+    ("zeroed", |bytes| bytes.fill(0)),
+    ("with a zeroed page in the middle", |bytes| {
+        let middle = bytes.len() / 2;
+        bytes.iter_mut().skip(middle).take(4096).for_each(|byte| *byte = 0);
+    }),
+    ("with flipped bits", |bytes| {
+        let step = (bytes.len() / 7).max(1);
+        bytes.iter_mut().step_by(step).for_each(|byte| *byte ^= 0x10);
+    }),
+];
+
+fn copy_tree(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let target = to.join(entry.file_name());
+        if entry.path().is_dir() {
+            copy_tree(&entry.path(), &target)
+        } else {
+            std::fs::copy(entry.path(), target).map(drop).unwrap()
+        }
+    }
+}
+
+fn files_below(dir: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() { found.extend(files_below(&path)) } else { found.push(path) }
+    }
+    found.sort();
+    found
+}
+
+/// Opens a store of which one file was damaged, and checks that the books tell exactly what is missing.
+fn check_damaged(dir: &Path, written: &[Block], what: &str) {
+    let (mut store, opened) = open(dir);
+    let next = store.ends()[Stream::Readings.index()].next;
+    let served = all_blocks(&mut store, Stream::Readings);
+    if opened.fresh_epoch {
+        assert!(!opened.quarantined.is_empty(), "{what}: a new epoch without a word");
+        assert!(served.is_empty() && next == 0, "{what}");
+        return;
+    }
+    for block in &served {
+        assert!(written.contains(block), "{what}: {} was never written", block.range);
+    }
+    let lane = store.lane("cloud", Stream::Readings).unwrap();
+    let held: u64 = served.iter().map(|block| block.range.count()).sum();
+    assert_eq!(
+        held + lane.gaps,
+        next,
+        "{what}: what is neither there nor told as lost: {lane:?} {:?}",
+        opened.quarantined
+    );
+    let mut told = 0;
+    for block in all_blocks(&mut store, Stream::Gaps) {
+        for numbered in block.records().unwrap() {
+            let RecordBody::Gap(gap) = numbered.record.body else { panic!("{what}") };
+            assert_eq!((gap.reason, gap.stream), (GapReason::Corruption, Stream::Readings), "{what}");
+            told += gap.range.count();
+        }
+    }
+    assert_eq!(told, lane.gaps, "{what}: the gaps tell of as much as the books");
+    // It goes on, also after the next start.
+    let committed =
+        store.commit(&commit(vec![draft(Stream::Readings, 7, 10, &mut fastrand::Rng::with_seed(1))])).unwrap();
+    assert_eq!(committed.ranges[0].first, next, "{what}");
+    drop(store);
+    let (mut store, opened) = open(dir);
+    assert_eq!(opened.quarantined, Vec::<String>::new(), "{what}: the damage is dealt with once");
+    assert_eq!(all_blocks(&mut store, Stream::Readings).len(), served.len() + 1, "{what}");
+}
+
+#[test]
+fn a_store_with_any_file_damaged_opens_and_tells_what_is_lost() {
+    let whole = tempfile::tempdir().unwrap();
+    let (mut store, _) = DiskStore::open(options(whole.path(), 32 * MIB), clock()).unwrap();
+    store.lane("cloud", Stream::Readings).unwrap();
+    // Two sealed chunks and an active one.
+    fill(&mut store, 700, &mut fastrand::Rng::with_seed(3));
+    // A ledger write: from here on the ledger knows how far the active chunk reaches.
+    store.keep_config("# all written").unwrap();
+    let written = all_blocks(&mut store, Stream::Readings);
+    assert!(store.usage().chunks >= 3, "{:?}", store.usage());
+    drop(store);
+    for file in files_below(&whole.path().join("buffer")) {
+        let name = file.strip_prefix(whole.path()).unwrap();
+        if name.ends_with("ballast") || name.ends_with("lock") || name.starts_with("buffer/configs") {
+            continue;
+        }
+        for (how, damage) in DAMAGES {
+            let dir = tempfile::tempdir().unwrap();
+            copy_tree(whole.path(), dir.path());
+            let mut bytes = std::fs::read(&file).unwrap();
+            damage(&mut bytes);
+            std::fs::write(dir.path().join(name), bytes).unwrap();
+            check_damaged(dir.path(), &written, &format!("{} {how}", name.display()));
+        }
+    }
+}
+
+#[test]
+fn a_chunk_whose_directory_is_gone_becomes_a_gap() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut store, _) = DiskStore::open(options(dir.path(), 32 * MIB), clock()).unwrap();
+    store.lane("cloud", Stream::Readings).unwrap();
+    fill(&mut store, 400, &mut fastrand::Rng::with_seed(3));
+    let written = all_blocks(&mut store, Stream::Readings);
+    drop(store);
+    std::fs::remove_dir_all(dir.path().join("buffer/readings/00000001")).unwrap();
+    check_damaged(dir.path(), &written, "chunk 1 removed");
+}
+
+#[test]
+fn records_that_a_lane_change_brings_are_appended_once_whenever_it_crashes() {
+    let whole = tempfile::tempdir().unwrap();
+    let (mut store, _) = open(whole.path());
+    let lane = store.lane("cloud", Stream::Readings).unwrap();
+    store.commit(&commit(vec![draft(Stream::Alerts, 2, 50, &mut fastrand::Rng::with_seed(1))])).unwrap();
+    // The ledger as it is between the change and the append: the promise is there, the record is not.
+    let entries = store.promise_for_test(&[alert(5), alert(6)]);
+    drop(store);
+    for crashes in 0..3 {
+        let (mut store, _) = open(whole.path());
+        let ids: Vec<u64> = store
+            .blocks(Stream::Alerts, 2, 16)
+            .unwrap()
+            .iter()
+            .flat_map(|block| block.records().unwrap())
+            .map(|numbered| numbered.record.id)
+            .collect();
+        assert_eq!(ids, [5, 6], "after {crashes} crashes");
+        // The crash after the append, before the promise is taken back.
+        store.promise_again_for_test(entries.clone());
+        assert_eq!(store.lane("cloud", Stream::Readings).unwrap(), lane);
+    }
+}
+
+#[test]
+fn under_drop_oldest_the_cap_holds_and_what_goes_is_told() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut store, _) = DiskStore::open(options(dir.path(), 12 * MIB), clock()).unwrap();
+    for stream in Stream::DELIVERED {
+        store.lane("cloud", stream).unwrap();
+    }
+    let mut random = fastrand::Rng::with_seed(5);
+    for _ in 0..40 {
+        fill(&mut store, 100, &mut random);
+        let occupied = files::occupied_bytes(&dir.path().join("buffer"));
+        assert!(occupied <= 12 * MIB, "{occupied} bytes");
+    }
+    let lane = store.lane("cloud", Stream::Readings).unwrap();
+    let ends = store.ends()[Stream::Readings.index()];
+    assert!(ends.oldest > 0 && lane.gaps == ends.oldest && lane.cursor.from == ends.oldest, "{lane:?} {ends:?}");
+    let mut told = 0;
+    for block in all_blocks(&mut store, Stream::Gaps) {
+        for numbered in block.records().unwrap() {
+            let RecordBody::Gap(gap) = numbered.record.body else { panic!() };
+            assert_eq!((gap.range.first, gap.reason), (told, GapReason::Cap));
+            told = gap.range.last + 1;
+        }
+    }
+    assert_eq!(told, ends.oldest);
+}
+
+#[test]
+fn under_block_a_full_buffer_refuses_until_a_sink_has_taken_something() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = super::StoreOptions { when_full: WhenFull::Block, ..options(dir.path(), 12 * MIB) };
+    let (mut store, _) = DiskStore::open(options, clock()).unwrap();
+    store.lane("cloud", Stream::Readings).unwrap();
+    let mut random = fastrand::Rng::with_seed(5);
+    let mut one = || commit(vec![draft(Stream::Readings, 500, 5 * 1024, &mut random)]);
+    let refused = (0..5_000).find_map(|_| store.commit(&one()).err()).unwrap();
+    assert!(matches!(refused, BufferError::Full { .. }), "{refused}");
+    assert!(store.commit(&one()).is_err());
+    let mut lane = store.lane("cloud", Stream::Readings).unwrap();
+    lane.cursor.from = store.ends()[Stream::Readings.index()].next;
+    lane.delivered = lane.cursor.from;
+    store.change_lane(&LaneChange { sink: "cloud".into(), stream: Stream::Readings, lane, records: vec![] }).unwrap();
+    store.commit(&one()).unwrap();
+    assert_eq!(store.lane("cloud", Stream::Readings).unwrap().gaps, 0);
+}
+
+#[tokio::test]
+async fn a_second_process_is_refused_until_the_first_has_closed() {
+    let dir = tempfile::tempdir().unwrap();
+    let (first, _) = Buffer::open(options(dir.path(), 64 * MIB), clock()).await.unwrap();
+    let refused = Buffer::open(options(dir.path(), 64 * MIB), clock()).await.unwrap_err();
+    assert!(matches!(refused, BufferError::InUse(_)), "{refused}");
+    let other = first.clone();
+    first.close().await;
+    assert!(matches!(other.lane("cloud", Stream::Readings).await, Err(BufferError::Closed)));
+    Buffer::open(options(dir.path(), 64 * MIB), clock()).await.unwrap();
+}
