@@ -44,6 +44,7 @@ reference: needs ## write docs/configuration.md anew from the types
 
 fuzz-check: ## compile the fuzz targets; needs a nightly compiler and cargo-fuzz to run them
 	$(CARGO) check --locked --manifest-path firmware-protocols/fuzz/Cargo.toml
+	$(CARGO) check --locked --manifest-path gateway/fuzz/Cargo.toml
 
 clean-peers: ## remove what the tests fetched: Kafka, the Python environment
 	rm -rf $(PEERS)
