@@ -11,8 +11,10 @@ use crate::block::records::{GapReason, RecordBody};
 use crate::reading::Stream;
 use std::path::{Path, PathBuf};
 
+type Damage = fn(&mut Vec<u8>);
+
 /// Ways to damage a file.
-const DAMAGES: [(&str, fn(&mut Vec<u8>)); 5] = [
+const DAMAGES: [(&str, Damage); 5] = [
     ("cut to nothing", Vec::clear),
     ("cut in half", |bytes| bytes.truncate(bytes.len() / 2)),
     ("zeroed", |bytes| bytes.fill(0)),
@@ -32,9 +34,9 @@ fn copy_tree(from: &Path, to: &Path) {
         let entry = entry.unwrap();
         let target = to.join(entry.file_name());
         if entry.path().is_dir() {
-            copy_tree(&entry.path(), &target)
+            copy_tree(&entry.path(), &target);
         } else {
-            std::fs::copy(entry.path(), target).map(drop).unwrap()
+            std::fs::copy(entry.path(), target).map(drop).unwrap();
         }
     }
 }
