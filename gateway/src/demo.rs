@@ -203,8 +203,9 @@ impl Stage {
     async fn move_endpoint(&mut self, second: u64) -> Result<(), DemoError> {
         match (self.course.is_away(second), self.receiver.is_there()) {
             (true, true) => {
-                narrator::event("the endpoint is taken away: port closed, connections dropped");
-                self.receiver.take_away().await;
+                let has_left_one = self.receiver.take_away().await;
+                let worst = if has_left_one { ", with a request applied but not answered" } else { "" };
+                narrator::event(&format!("the endpoint is taken away{worst}"));
             }
             (false, false) => {
                 self.receiver.bring_back().await?;

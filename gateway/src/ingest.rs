@@ -151,7 +151,9 @@ impl Ingest {
         let mut open = true;
         while open || flight.is_some() || !self.pending.is_empty() {
             self.options.status.ingest_turns.add(1);
-            let due = self.due(first_waiting, last_intake, open);
+            let now = Instant::now();
+            // While a commit is on its way, nothing can depart, however due it is.
+            let due = if flight.is_some() { now + TURN } else { self.due(now, first_waiting, last_intake, open) };
             tokio::select! {
                 biased;
                 (result, took) = landing(&mut flight), if flight.is_some() => {
@@ -179,7 +181,7 @@ impl Ingest {
                 first_waiting.get_or_insert_with(Instant::now);
             }
             let now = Instant::now();
-            if flight.is_none() && !self.pending.is_empty() && now >= self.due(first_waiting, last_intake, open) {
+            if flight.is_none() && !self.pending.is_empty() && now >= self.due(now, first_waiting, last_intake, open) {
                 let full = Pending::new(self.options.receipts.len());
                 let departing = std::mem::replace(&mut self.pending, full);
                 first_waiting = None;
@@ -196,8 +198,7 @@ impl Ingest {
     }
 
     /// When the next commit is due, or the loop must turn.
-    fn due(&self, first_waiting: Option<Instant>, last_intake: Instant, open: bool) -> Instant {
-        let now = Instant::now();
+    fn due(&self, now: Instant, first_waiting: Option<Instant>, last_intake: Instant, open: bool) -> Instant {
         if !open || self.pending.is_full() {
             return now;
         }

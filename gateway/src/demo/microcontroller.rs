@@ -69,7 +69,7 @@ impl Microcontroller {
     /// Runs until it is stopped and everything is acknowledged. Each message of `noise` disturbs the line once.
     pub(super) async fn run(
         mut self,
-        mut line: SerialLine,
+        line: &mut SerialLine,
         mut noise: mpsc::Receiver<()>,
         stop: CancellationToken,
     ) -> io::Result<()> {
@@ -90,7 +90,7 @@ impl Microcontroller {
                 _ = samples.tick(), if is_running => self.measure(),
                 _ = beats.tick() => {}
             }
-            self.speak(&mut line).await?;
+            self.speak(line).await?;
         }
         Ok(())
     }
@@ -220,14 +220,14 @@ mod tests {
     #[tokio::test]
     async fn every_sample_arrives_once_over_a_noisy_line_and_is_counted_when_it_is_acknowledged() {
         let tally = Arc::new(Tally::default());
-        let line = SerialLine::open().unwrap();
+        let mut line = SerialLine::open().unwrap();
         let path = line.path().to_owned();
         let (noise, noises) = mpsc::channel(1);
         let stop = CancellationToken::new();
         let mut tasks = JoinSet::new();
         let microcontroller = Microcontroller::new(1, Arc::clone(&tally));
         let stopped = stop.clone();
-        tasks.spawn(async move { microcontroller.run(line, noises, stopped).await.unwrap() });
+        tasks.spawn(async move { microcontroller.run(&mut line, noises, stopped).await.unwrap() });
         noise.send(()).await.unwrap();
         let (taken, damaged) = tokio::time::timeout(TIMEOUT, gateway(path, 15)).await.unwrap();
         assert!(damaged >= 1, "the noise damaged no frame");

@@ -4,7 +4,7 @@
 use super::fault::Fault;
 use super::verdict::{Verdict, dead_letters, grouped, on_disk};
 use crate::reading::Stream;
-use crate::status::Status;
+use crate::status::{HasHealth as _, State, Status};
 
 /// Below this, what waits is on its way; above, the buffer is draining.
 const WAITING_ORDINARY: u64 = 250;
@@ -50,8 +50,12 @@ fn remark(now: &Now<'_>, waiting: u64) -> String {
     if !now.is_there {
         return "endpoint down, the buffer holds".to_owned();
     }
+    let is_down = now.status.sinks.first().is_some_and(|sink| sink.health().state == State::Down);
+    if is_down {
+        return "the gateway tries again with growing pauses".to_owned();
+    }
     if waiting > WAITING_ORDINARY {
-        return "endpoint back, the buffer drains".to_owned();
+        return "the buffer drains".to_owned();
     }
     // The gravest trouble comes first.
     now.status.troubles().into_iter().next().map_or_else(|| "all well".to_owned(), |trouble| trouble.what)

@@ -35,8 +35,10 @@ pub(super) struct Plant {
     units: Arc<Units>,
     devices: Vec<mpsc::Sender<Fault>>,
     noise: mpsc::Sender<()>,
-    /// Those who send and have to be waited for.
-    senders: JoinSet<()>,
+    /// Those who send and have to be waited for; the microcontroller leaves its line behind.
+    senders: JoinSet<Option<SerialLine>>,
+    /// The line without its microcontroller: silent, but there.
+    line: Option<SerialLine>,
     /// Those who only answer.
     helpers: JoinSet<()>,
     stop: CancellationToken,
@@ -50,20 +52,33 @@ impl Plant {
         let broker = broker::start().await?;
         let device = ModbusDevice::bind(SEED, Arc::clone(&tally)).await?;
         let (modbus, units) = (device.address(), device.units());
-        let line = SerialLine::open().map_err(DemoError::SerialLine)?;
+        let mut line = SerialLine::open().map_err(DemoError::SerialLine)?;
         let serial = line.path().to_owned();
         let (noise, noises) = mpsc::channel(FAULTS_MAX);
         let microcontroller = Microcontroller::new(SEED, Arc::clone(&tally));
         let stopped = stop.clone();
         let mut senders = JoinSet::new();
         senders.spawn(async move {
-            if let Err(error) = microcontroller.run(line, noises, stopped).await {
+            if let Err(error) = microcontroller.run(&mut line, noises, stopped).await {
                 tracing::error!(%error, "the simulated serial line broke");
             }
+            Some(line)
         });
         let mut helpers = JoinSet::new();
         helpers.spawn(device.run());
-        Ok(Self { broker, modbus, serial, tally, units, devices: Vec::new(), noise, senders, helpers, stop })
+        Ok(Self {
+            broker,
+            modbus,
+            serial,
+            tally,
+            units,
+            devices: Vec::new(),
+            noise,
+            senders,
+            line: None,
+            helpers,
+            stop,
+        })
     }
 
     /// Switches on the devices that publish. Not before the gateway has subscribed: a broker keeps nothing for those who
@@ -72,7 +87,7 @@ impl Plant {
         for position in 0..DEVICES.len() {
             let (fault, faults) = mpsc::channel(FAULTS_MAX);
             self.devices.push(fault);
-            self.senders.spawn(mqtt_device::run(Wiring {
+            let wiring = Wiring {
                 position,
                 seed: SEED,
                 broker: self.broker,
@@ -80,7 +95,11 @@ impl Plant {
                 tally: Arc::clone(&self.tally),
                 clock: clock.clone(),
                 stop: self.stop.clone(),
-            }));
+            };
+            self.senders.spawn(async move {
+                mqtt_device::run(wiring).await;
+                None
+            });
         }
     }
 
@@ -110,6 +129,10 @@ impl Plant {
     pub(super) async fn stop(&mut self) {
         self.stop.cancel();
         self.units.switch_off();
-        while self.senders.join_next().await.is_some() {}
+        while let Some(ended) = self.senders.join_next().await {
+            if let Ok(Some(line)) = ended {
+                self.line = Some(line);
+            }
+        }
     }
 }

@@ -11,6 +11,7 @@ use std::fmt;
 pub struct Verdict {
     sources: Vec<SourceBooks>,
     streams: Vec<StreamBooks>,
+    recognised: u64,
     conflicts: u64,
     unreadable: u64,
 }
@@ -71,7 +72,8 @@ impl Verdict {
         });
         let mut streams: Vec<_> = streams.collect();
         streams.sort_by_key(|books| books.stream);
-        Self { sources: sources.collect(), streams, conflicts: books.conflicts, unreadable: books.unreadable }
+        let Books { recognised, conflicts, unreadable, .. } = *books;
+        Self { sources: sources.collect(), streams, recognised, conflicts, unreadable }
     }
 
     /// Whether everything sent was accepted or became a dead letter, and everything accepted arrived exactly once.
@@ -136,6 +138,13 @@ impl fmt::Display for Verdict {
             let cells = [books.accepted, once, repeated, books.missing()].map(cell).concat();
             writeln!(f, "  {:<14}{cells}", books.stream.name())?;
         }
+        if self.recognised > 0 {
+            writeln!(
+                f,
+                "\n  Requests whose answer was lost, sent again, and recognised by their key: {}",
+                self.recognised
+            )?;
+        }
         writeln!(f)?;
         let faults = self.faults();
         if faults.is_empty() {
@@ -182,6 +191,7 @@ mod tests {
         Verdict {
             sources: vec![source("plant-broker", 1_002, 1_000, 0, 2), source("boiler-bus", 90, 90, 10, 0)],
             streams: vec![stream(Stream::Readings, 1_100), stream(Stream::DeadLetters, 2)],
+            recognised: 0,
             conflicts: 0,
             unreadable: 0,
         }

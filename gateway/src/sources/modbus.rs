@@ -235,9 +235,7 @@ impl ModbusSource {
 
 impl Source for ModbusSource {
     async fn run(self, context: SourceContext) {
-        let stop = context.stop.clone();
-        // Between polls nothing is under way that could be lost: Modbus has no acknowledgements.
-        stop.run_until_cancelled(poller::poll_for_ever(&self.options, &context)).await;
+        poller::poll_until_stopped(&self.options, &context).await;
     }
 }
 

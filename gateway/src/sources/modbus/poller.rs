@@ -21,9 +21,12 @@ const REOPEN_MAX: Duration = Duration::from_secs(5);
 const REOPEN_FAILURES_TOLD: u32 = 3;
 /// The trouble's part of the connection as a whole.
 const CONNECTION: &str = "connection";
+/// How long the poll under way may take when the source is to stop; less than the gateway allows its sources.
+const LAST_POLL_LIMIT: Duration = Duration::from_secs(2);
 
-/// Polls until it is dropped.
-pub(super) async fn poll_for_ever(options: &ModbusOptions, context: &SourceContext) {
+/// Polls until the source is told to stop. The poll under way is finished then: what a device has answered is not thrown away,
+/// since it cannot be asked for again.
+pub(super) async fn poll_until_stopped(options: &ModbusOptions, context: &SourceContext) {
     let address = match BusAddress::parse(&options.url) {
         Ok(address) => address,
         Err(error) => return context.fail(State::Paused, &format!("url: {error}")),
@@ -36,10 +39,19 @@ pub(super) async fn poll_for_ever(options: &ModbusOptions, context: &SourceConte
         }
     }
     let mut poller = Poller { name: &options.name, context, bus: Bus::new(address, options), polls, was_open: false };
-    loop {
-        poller.open(&options.url).await;
-        let error = poller.poll_until_disconnected().await;
-        poller.disconnected(&error).await;
+    let stop = &context.stop;
+    while stop.run_until_cancelled(poller.open(&options.url)).await.is_some() {
+        let polling = poller.poll_until_disconnected();
+        let overdue = async {
+            stop.cancelled().await;
+            sleep(LAST_POLL_LIMIT).await;
+        };
+        let disconnected = tokio::select! {
+            disconnected = polling => disconnected,
+            () = overdue => None,
+        };
+        let Some(error) = disconnected else { return };
+        stop.run_until_cancelled(poller.disconnected(&error)).await;
     }
 }
 
@@ -79,18 +91,19 @@ impl Poller<'_> {
         self.polls.iter_mut().for_each(|poll| poll.due = now);
     }
 
-    /// Polls each unit when it is due; returns why the bus could not be reached any more.
-    async fn poll_until_disconnected(&mut self) -> String {
+    /// Polls each unit when it is due; returns why the bus could not be reached any more, or none when it is to stop.
+    async fn poll_until_disconnected(&mut self) -> Option<String> {
+        let stop = &self.context.stop;
         loop {
             let due = self.polls.iter().enumerate().min_by_key(|(_, poll)| poll.due);
             let Some((index, due)) = due.map(|(index, poll)| (index, poll.due)) else {
                 // Every unit was refused when the source started: there is nothing to do until it stops.
-                std::future::pending::<()>().await;
-                continue;
+                stop.cancelled().await;
+                return None;
             };
-            sleep_until(due).await;
+            stop.run_until_cancelled(sleep_until(due)).await?;
             if let Err(error) = self.poll(index).await {
-                return error;
+                return Some(error);
             }
         }
     }
