@@ -4,7 +4,7 @@ use super::mqtt_device::DEVICES;
 use fastrand::Rng;
 use std::time::Duration;
 
-/// The first fault: the detectors have seen the plant by then.
+/// The first fault: a person has seen by then how it looks when all is well.
 pub(super) const FIRST_AFTER: Duration = Duration::from_secs(3);
 /// From one fault to the next: in half a minute each kind comes once.
 pub(super) const NEXT_AFTER: Duration = Duration::from_secs(4);
@@ -55,8 +55,9 @@ pub(super) fn sequence(seed: u64) -> impl Iterator<Item = Fault> {
     (0_usize..).map(move |turn| {
         let device = rng.usize(..DEVICES.len());
         match turn % 6 {
-            0 => Fault::Spike(device),
-            1 => Fault::DeadUnit,
+            0 => Fault::DeadUnit,
+            // By now the detectors have seen enough to know what is usual.
+            1 => Fault::Spike(device),
             2 => Fault::Impossible(device),
             3 => Fault::Noise,
             4 => Fault::Stuck(device),
