@@ -41,7 +41,7 @@ const EXPLANATION_WAIT: Duration = Duration::from_millis(200);
 
 /// Who this gateway's sink is to the cluster.
 pub(super) fn transactional_id(gateway: &str, sink: &str) -> String {
-    format!("forebay-{gateway}-{sink}")
+    format!("forebay-{gateway}/{sink}")
 }
 
 /// Settings that every client of this sink shares.
