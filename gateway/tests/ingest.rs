@@ -1,5 +1,6 @@
 //! Ingest on a real buffer: what is acknowledged is on disk, what comes again is recognised, the books close.
-#![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
+#![allow(clippy::unwrap_used, clippy::cast_possible_truncation, reason = "tests")]
+#![allow(clippy::disallowed_methods, reason = "the test is the supervisor of its one task")]
 
 use forebay::block::columns::ReadingRow;
 use forebay::buffer::{Buffer, Opened, StoreOptions, WhenFull};
@@ -140,6 +141,16 @@ async fn a_stalled_sender_does_not_wait_for_the_commit_interval() {
     plant.send(vec![plant.sample(20.0, 5)], Some(1), false).await;
     assert_eq!(plant.acknowledged().await, [1]);
     plant.close().await;
+}
+
+#[tokio::test]
+async fn a_stop_commits_what_waits_at_once() {
+    let dir = TempDir::new().unwrap();
+    let plant = Plant::open(dir.path(), Duration::from_secs(3_600)).await;
+    let ends = plant.buffer.ends();
+    plant.send(vec![plant.sample(20.0, NO_HASH)], None, false).await;
+    tokio::time::timeout(Duration::from_secs(5), plant.close()).await.unwrap();
+    assert_eq!(ends.borrow()[Stream::Readings.index()].next, 1);
 }
 
 #[tokio::test]
