@@ -224,7 +224,7 @@ fn entries_of<'a>(records: &'a [Value], prefix: &'a str) -> impl Iterator<Item =
 /// What a sink must hold, given what was acknowledged to those who can send again.
 fn assert_books_close(where_to: &str, readings: &[Value], messages: u64, frames: i64) {
     let published = (0..messages)
-        .map(|number| Entry::new(&mqtt_device(number % MQTT_DEVICES), "count", (number / MQTT_DEVICES) as i64));
+        .map(|number| Entry::new(&mqtt_device(number % MQTT_DEVICES), "count", (number / MQTT_DEVICES).cast_signed()));
     Verdict::new(published, entries_of(readings, "mqtt-")).assert_exactly_once(&format!("{where_to}, from MQTT"));
     let counted = (1..=frames).map(|count| Entry::new("firmware", firmware::POINT, count));
     let from_firmware = Verdict::new(counted, entries_of(readings, "firmware"));
