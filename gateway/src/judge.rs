@@ -3,7 +3,7 @@
 
 use crate::anomaly::{AnomalyOptions, ResidualState};
 use crate::block::columns::JudgedReading;
-use crate::block::records::{self, Alert, DeadLetter, Record, RecordBody, Severity};
+use crate::block::records::{self, Alert, DeadLetter, RawBytes, Record, RecordBody, Severity};
 use crate::checks::range::{Outside, RangeOptions, Violation};
 use crate::checks::{Action, CheckOptions, CheckSeverity};
 use crate::clock::Tick;
@@ -322,7 +322,7 @@ impl Point {
             message_hash: reading.message_hash,
         };
         let id = event_id(context.boot_id, reading, "dead-letter");
-        records::dead_letters(id, received_at_us, &letter, raw.to_string().as_bytes())
+        records::dead_letters(id, received_at_us, &letter, &RawBytes::of(raw.to_string().as_bytes()))
     }
 }
 

@@ -11,7 +11,7 @@ pub mod serial;
 #[cfg(test)]
 mod testing;
 
-use crate::block::records::{Missed, Severity};
+use crate::block::records::{Missed, RawBytes, Severity};
 use crate::clock::Clock;
 use crate::reading::Sample;
 use crate::site::Registry;
@@ -66,7 +66,7 @@ impl Intake {
 
     /// Adds a message with its samples.
     pub fn push(&mut self, mut message: Message, samples: impl IntoIterator<Item = Sample>) {
-        self.raw_bytes += message.rejects.iter().map(|reject| reject.raw.len()).sum::<usize>();
+        self.raw_bytes += message.rejects.iter().map(|reject| reject.raw.kept().len()).sum::<usize>();
         let before = self.samples.len();
         self.samples.extend(samples);
         message.samples = u32::try_from(self.samples.len() - before).unwrap_or(u32::MAX);
@@ -98,8 +98,8 @@ pub struct Reject {
     pub error: String,
     /// Which decoder or rule refused it.
     pub rule: &'static str,
-    /// The bytes as they came.
-    pub raw: Vec<u8>,
+    /// The bytes as they came, or their beginning.
+    pub raw: RawBytes,
 }
 
 /// What a source gets back when a message is on disk.

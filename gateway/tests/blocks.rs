@@ -208,7 +208,7 @@ fn records_come_back_and_large_raw_bytes_are_split_and_named() {
         raw_sha256: None,
         message_hash: 5,
     };
-    let mut all = records::dead_letters(900, 11, &letter, &raw);
+    let mut all = records::dead_letters(900, 11, &letter, &records::RawBytes::of(&raw));
     assert_eq!(all.len(), 16);
     all.push(Record {
         id: 1,

@@ -18,6 +18,7 @@ pub mod gateway;
 pub mod kafka;
 pub mod modbus;
 pub mod mosquitto;
+pub mod plant;
 pub mod ports;
 pub mod power_cut;
 pub mod process;

@@ -230,13 +230,41 @@ pub fn field(text: &str) -> String {
     text.get(..end).unwrap_or_default().to_owned()
 }
 
-/// Splits raw bytes over as many dead letters as their size needs. All parts share id and time; the whole is cut at
-/// [`RAW_BYTES_MAX`], then its SHA-256 tells what it was.
+/// What is kept of bytes that nobody could read: cut at [`RAW_BYTES_MAX`], then length and SHA-256 tell what the whole was.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RawBytes {
+    /// The beginning, or all of them.
+    kept: Vec<u8>,
+    /// Length of the whole.
+    whole_bytes: u32,
+    /// Of the whole, where it was cut.
+    sha256: Option<[u8; 32]>,
+}
+
+impl RawBytes {
+    /// What is kept of these.
+    #[must_use]
+    pub fn of(raw: &[u8]) -> Self {
+        let kept = raw.get(..RAW_BYTES_MAX).unwrap_or(raw);
+        Self {
+            kept: kept.to_vec(),
+            whole_bytes: u32::try_from(raw.len()).unwrap_or(u32::MAX),
+            sha256: (kept.len() < raw.len()).then(|| Sha256::digest(raw).into()),
+        }
+    }
+
+    /// The bytes that are kept.
+    #[must_use]
+    pub fn kept(&self) -> &[u8] {
+        &self.kept
+    }
+}
+
+/// Splits raw bytes over as many dead letters as their size needs. All parts share id and time.
 #[must_use]
-pub fn dead_letters(id: u64, time_us: UnixMicros, letter: &DeadLetter, raw: &[u8]) -> Vec<Record> {
-    let kept = raw.get(..RAW_BYTES_MAX).unwrap_or(raw);
+pub fn dead_letters(id: u64, time_us: UnixMicros, letter: &DeadLetter, raw: &RawBytes) -> Vec<Record> {
+    let kept = raw.kept();
     let parts = kept.len().div_ceil(RAW_PART_BYTES_MAX).max(1);
-    let sha256 = (kept.len() < raw.len()).then(|| Sha256::digest(raw).into());
     let part = |part: usize| {
         let from = part * RAW_PART_BYTES_MAX;
         let until = kept.len().min(from + RAW_PART_BYTES_MAX);
@@ -249,8 +277,8 @@ pub fn dead_letters(id: u64, time_us: UnixMicros, letter: &DeadLetter, raw: &[u8
             // RAW_BYTES_MAX keeps the parts few; a payload of 4 GiB is refused long before.
             part: u16::try_from(part).unwrap_or(u16::MAX),
             parts: u16::try_from(parts).unwrap_or(u16::MAX),
-            raw_bytes: u32::try_from(raw.len()).unwrap_or(u32::MAX),
-            raw_sha256: sha256,
+            raw_bytes: raw.whole_bytes,
+            raw_sha256: raw.sha256,
             ..*letter
         };
         // Each part is a record of its own: its id must be, too.

@@ -1,7 +1,7 @@
 //! Rendering: what a node of a run looks like upstream, and what a refused record becomes.
 
 use super::{Delivery, DeliveryOptions, Setback};
-use crate::block::records::{self, DeadLetter, Gap, GapReason, Record, RecordBody};
+use crate::block::records::{self, DeadLetter, Gap, GapReason, RawBytes, Record, RecordBody};
 use crate::buffer::Run;
 use crate::reading::{Sequence, SequenceRange, Stream};
 use crate::sinks::Rendered;
@@ -97,7 +97,7 @@ impl Delivery {
                 message_hash: 0,
             };
             let raw = self.raw_of(index, range).await?;
-            records.extend(records::dead_letters(id, now_us, &letter, &raw));
+            records.extend(records::dead_letters(id, now_us, &letter, &RawBytes::of(&raw)));
         }
         Ok(records)
     }

@@ -2,7 +2,7 @@
 
 use super::topic::{self, Template};
 use super::{MqttOptions, Subscription};
-use crate::block::records::RAW_BYTES_MAX;
+use crate::block::records::RawBytes;
 use crate::decode;
 use crate::reading::{MonoMicros, NO_HASH, PointId, Sample};
 use crate::site::{POINTS_MAX, Registry};
@@ -90,7 +90,8 @@ impl Taker {
         match self.sample(published, hash, mono_us) {
             Ok(sample) => (message, sample),
             Err((rule, error)) => {
-                let raw = published.payload.get(..RAW_BYTES_MAX).unwrap_or(published.payload).to_vec();
+                // Of a payload that is too long just what a dead letter keeps: many may wait for the disk.
+                let raw = RawBytes::of(published.payload);
                 message.rejects.push(Reject { position: published.topic.to_owned(), error, rule, raw });
                 (message, None)
             }
@@ -231,7 +232,7 @@ mod tests {
             let reject = &message.rejects[0];
             assert_eq!((reject.position.as_str(), reject.rule), (topic, rule));
             assert!(reject.error.contains(part), "{}", reject.error);
-            assert_eq!(reject.raw, payload[..payload.len().min(RAW_BYTES_MAX)]);
+            assert_eq!(reject.raw, RawBytes::of(payload));
             assert!(message.receipt.is_some(), "it must be acknowledged, or it comes again for ever");
         }
     }

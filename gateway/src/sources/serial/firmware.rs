@@ -4,6 +4,7 @@
 //! room is left: the device sends it again.
 
 use super::uptime::UptimeClock;
+use crate::block::records::RawBytes;
 use crate::decode::finite;
 use crate::reading::{MonoMicros, NoData, PointId, Sample, TimeQuality, UnixMicros, Value};
 use crate::sources::{Intake, Message, Receipt, Reject, SourceContext};
@@ -187,7 +188,7 @@ impl FirmwareLine {
         }
         if let Err(error) = outcome {
             let position = format!("boot {boot:08x}, frame {}", frame.sequence);
-            message.rejects.push(Reject { position, error, rule: "firmware", raw: frame.payload.to_vec() });
+            message.rejects.push(Reject { position, error, rule: "firmware", raw: RawBytes::of(frame.payload) });
         }
         pending.push(message, samples);
     }

@@ -1,6 +1,7 @@
 //! Delimited messages on a serial line: where they end, and what they say.
 
 use super::LinePayload;
+use crate::block::records::RawBytes;
 use crate::decode;
 use crate::reading::{MonoMicros, NO_HASH, NoData, PointId, Sample};
 use crate::site::{Registry, SiteError};
@@ -135,7 +136,7 @@ impl LineDecoder {
 
     fn rejected(&self, error: String, raw: &[u8]) -> Message {
         let rule = if self.separator.is_some() { "csv" } else { "number" };
-        let reject = Reject { position: format!("line {}", self.count), error, rule, raw: raw.to_vec() };
+        let reject = Reject { position: format!("line {}", self.count), error, rule, raw: RawBytes::of(raw) };
         Message { rejects: vec![reject], ..Message::default() }
     }
 }
