@@ -3,6 +3,7 @@
 #![allow(clippy::disallowed_methods, reason = "the test is the supervisor of its one task")]
 
 use forebay::block::columns::ReadingRow;
+use forebay::block::records::RawBytes;
 use forebay::buffer::{Buffer, Opened, StoreOptions, WhenFull};
 use forebay::checks::range::RangeOptions;
 use forebay::checks::{Action, CheckOptions, CheckSeverity};
@@ -95,8 +96,12 @@ impl Plant {
     }
 
     async fn reject(&self, hash: u32, token: u64, redelivered: bool) {
-        let reject =
-            Reject { position: "plant/x".into(), error: "not JSON".into(), rule: "json", raw: b"{broken".to_vec() };
+        let reject = Reject {
+            position: "plant/x".into(),
+            error: "not JSON".into(),
+            rule: "json",
+            raw: RawBytes::of(b"{broken"),
+        };
         let receipt = Some(Receipt { generation: 1, token });
         let message = Message { samples: 0, rejects: vec![reject], receipt, redelivered, hash };
         self.intakes.send(Intake { messages: vec![message], ..Intake::default() }).await.unwrap();
