@@ -119,6 +119,11 @@ pub(super) fn occupied_bytes(path: &Path) -> u64 {
     occupied(path, DEPTH_MAX)
 }
 
+/// Bytes that lie in a directory, without the directory itself: an empty one holds nothing.
+pub(super) fn contents_bytes(path: &Path) -> u64 {
+    names(path).unwrap_or_default().iter().map(|name| occupied_bytes(&path.join(name))).sum()
+}
+
 fn occupied(path: &Path, depth: usize) -> u64 {
     let Ok(meta) = fs::symlink_metadata(path) else { return 0 };
     let own = meta.blocks() * STAT_BLOCK_BYTES;

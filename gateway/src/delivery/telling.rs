@@ -36,7 +36,7 @@ impl Delivery {
         tracing::debug!(sink = self.options.name, reason, failures, wait_ms = wait.as_millis(), "tried again later");
         if failures >= TROUBLE_FAILURES {
             self.trouble(
-                &format!("{} cannot be reached: {reason}", self.options.name),
+                &format!("Nothing arrives: {reason}"),
                 "Readings wait on the board and are sent when it is back; check the network and the endpoint",
                 Severity::Warning,
             );
@@ -49,7 +49,7 @@ impl Delivery {
         self.options.status.set_error(State::Paused, reason, now_us);
         tracing::error!(sink = self.options.name, reason, "delivery is paused");
         self.trouble(
-            &format!("{} is paused: {reason}", self.options.name),
+            &format!("Paused: {reason}"),
             "Readings wait on the board; it is tried again once a minute",
             Severity::Error,
         );

@@ -304,7 +304,7 @@ impl DiskStore {
 
     /// Keeps the quarantine within its limit: the oldest goes first.
     pub(super) fn trim_quarantine(&mut self) {
-        self.quarantine_bytes = files::occupied_bytes(&self.root.join(QUARANTINE));
+        self.quarantine_bytes = files::contents_bytes(&self.root.join(QUARANTINE));
         while self.quarantine_bytes > self.options.disk_bytes_max / QUARANTINE_CAP_SHARE {
             if !self.drop_quarantined() {
                 return;
@@ -321,7 +321,7 @@ impl DiskStore {
             tracing::warn!(%error, "the quarantine cannot be trimmed");
             return false;
         }
-        self.quarantine_bytes = files::occupied_bytes(&path);
+        self.quarantine_bytes = files::contents_bytes(&path);
         true
     }
 }

@@ -5,6 +5,8 @@ use crate::clock::Clock;
 use crate::sinks::Outcome;
 use reqwest::header::{DATE, HeaderMap, LOCATION, RETRY_AFTER};
 use reqwest::{Response, StatusCode};
+use std::error::Error;
+use std::io::{self, ErrorKind};
 use std::time::{Duration, SystemTime};
 
 /// Most bytes of a body that are read to learn the reason.
@@ -43,12 +45,38 @@ pub(super) fn failure(error: &reqwest::Error, timeout_ms: u64) -> String {
     if error.is_timeout() && !error.is_connect() {
         return format!("no answer within {timeout_ms} ms");
     }
+    if error.is_connect()
+        && let Some(why) = plain_cause(error)
+    {
+        return why;
+    }
     // The URL is in the configuration already and may carry a token in its query.
     let mut text = chain(error);
     if let Some(url) = error.url() {
         text = text.replace(&format!(" for url ({url})"), "");
     }
     text
+}
+
+/// Why there is no connection, in a sentence, where the system's error is one that people meet.
+fn plain_cause(error: &reqwest::Error) -> Option<String> {
+    let mut cause: Option<&(dyn Error + 'static)> = error.source();
+    while let Some(error) = cause {
+        if let Some(io) = error.downcast_ref::<io::Error>() {
+            let why = match io.kind() {
+                ErrorKind::ConnectionRefused => "nothing listens at that address and port (connection refused)",
+                ErrorKind::ConnectionReset => "the other end closed the connection",
+                ErrorKind::HostUnreachable => "no way to that host (host unreachable)",
+                ErrorKind::NetworkUnreachable => "no network (network unreachable)",
+                ErrorKind::TimedOut => "no connection in time",
+                _ if io.to_string().contains("lookup address") => "the host's name is not known (DNS)",
+                _ => return None,
+            };
+            return Some(why.to_owned());
+        }
+        cause = error.source();
+    }
+    None
 }
 
 /// What to change when nothing will go until someone changes something.
