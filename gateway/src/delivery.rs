@@ -4,6 +4,7 @@
 //! decides. Nothing else retries.
 
 mod pinning;
+mod recovery;
 mod rendering;
 mod run;
 mod telling;
@@ -11,13 +12,13 @@ mod telling;
 use crate::backoff::Backoff;
 use crate::block::Block;
 use crate::block::records::Record;
-use crate::buffer::{Buffer, Lane, LaneChange};
+use crate::buffer::{Buffer, BufferError, Lane, LaneChange, Run};
 use crate::clock::Clock;
-use crate::reading::{Epoch, SequenceRange, Stream};
+use crate::reading::{Epoch, Sequence, SequenceRange, Stream};
 use crate::sinks::encode::Renderer;
-use crate::sinks::{AnySink, Offer, Outcome, Rendered, Sink, SinkError};
+use crate::sinks::{AnySink, Offer, Outcome, Rendered, Sink};
 use crate::site::{DeviceTags, Registry};
-use crate::status::{HasHealth, SinkStatus, State, Status};
+use crate::status::{SinkStatus, State, Status};
 use run::Refusal;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -73,16 +74,17 @@ pub struct DeliveryOptions {
 pub struct Delivery {
     options: DeliveryOptions,
     lanes: Vec<LaneWork>,
+    /// The lane that was served last: the others have their turn before it.
+    turn: usize,
     renderers: HashMap<u32, Renderer>,
     record_bytes: f64,
+    /// Waits of the sink as a whole: taking over from an older self.
     backoff: Backoff,
-    /// Whether the sink has taken anything since it started.
-    proven: bool,
-    /// Records offered and refused lately, old ones fading out.
-    offered: f64,
-    refused: f64,
+    /// Why nothing can be offered at all.
+    sink_trouble: Option<State>,
 }
 
+/// A lane, and how the sink stands to it. A stream that is refused holds no other back.
 struct LaneWork {
     stream: Stream,
     lane: Lane,
@@ -90,14 +92,60 @@ struct LaneWork {
     waiting: Option<Instant>,
     /// The blocks of the pinned run.
     blocks: Vec<Block>,
+    /// Whether the sink has taken anything of this stream since it started.
+    proven: bool,
+    /// Too much was refused: until the next success a refusal proves nothing about the record.
+    doubted: bool,
+    /// Records offered and refused lately, old ones fading out.
+    offered: f64,
+    refused: f64,
+    backoff: Backoff,
+    /// Not offered before this moment.
+    not_before: Option<Instant>,
+    failing_since: Option<Instant>,
+    /// How it stands, if not well.
+    trouble: Option<State>,
+}
+
+impl LaneWork {
+    fn new(stream: Stream, lane: Lane) -> Self {
+        Self {
+            stream,
+            lane,
+            waiting: None,
+            blocks: Vec::new(),
+            proven: false,
+            doubted: false,
+            offered: 0.0,
+            refused: 0.0,
+            backoff: Backoff::new(RETRY.0, RETRY.1),
+            not_before: None,
+            failing_since: None,
+            trouble: None,
+        }
+    }
+
+    /// Counts what was offered, so that old refusals fade; says whether too much of it was refused.
+    fn count(&mut self, delivered: u64, refused: u64) -> bool {
+        self.offered += (delivered + refused) as f64;
+        self.refused += refused as f64;
+        if self.offered > REFUSAL_WINDOW {
+            let fade = REFUSAL_WINDOW / self.offered;
+            self.offered *= fade;
+            self.refused *= fade;
+        }
+        self.refused > REFUSAL_WINDOW / 100.0
+    }
 }
 
 /// Why a turn ended without success.
 enum Setback {
-    /// Try again after a wait.
-    Wait(Duration),
-    /// The lane has changed below us, or the disk failed: load the lanes again.
-    Reload,
+    /// Nothing can be offered before a wait.
+    Sink(Duration),
+    /// This lane waits by itself; the others go on.
+    Lane,
+    /// The lane has changed below us: load it again.
+    Reload(usize),
 }
 
 impl std::fmt::Debug for Delivery {
@@ -113,124 +161,94 @@ impl Delivery {
         Self {
             options,
             lanes: Vec::new(),
+            turn: 0,
             renderers: HashMap::new(),
             record_bytes: RECORD_BYTES_GUESS,
             backoff: Backoff::new(RETRY.0, RETRY.1),
-            proven: false,
-            offered: 0.0,
-            refused: 0.0,
+            sink_trouble: None,
         }
     }
 
     /// Delivers until it is told to stop; then goes on while records are left and the sink takes them.
     pub async fn run(mut self) {
         let stop = self.options.stop.clone();
-        let mut ends = self.options.buffer.ends();
         while !(stop.is_cancelled() && self.is_done()) {
-            if self.lanes.is_empty() && !self.load_lanes().await {
-                if stop.is_cancelled() {
-                    return;
-                }
-                self.wait(LEDGER_RETRY).await;
-                continue;
-            }
-            let worked = if self.options.sink.must_recover() {
+            let worked = if self.lanes.is_empty() {
+                self.load_lanes().await
+            } else if self.options.sink.must_recover() {
                 self.recover().await
             } else {
                 match self.next_lane() {
                     Ok(index) => self.work(index).await,
                     Err(due) => {
-                        tokio::select! {
-                            _ = ends.changed() => {}
-                            () = tokio::time::sleep_until(due) => {}
-                            () = stop.cancelled() => {}
-                        }
+                        self.wait_until(due, true).await;
                         Ok(())
                     }
                 }
             };
             self.report();
             match worked {
-                Ok(()) => {}
-                Err(_) if stop.is_cancelled() => return,
-                Err(Setback::Wait(wait)) => self.wait(wait).await,
-                Err(Setback::Reload) => self.lanes.clear(),
+                Ok(()) | Err(Setback::Lane) => {}
+                Err(Setback::Sink(_)) if stop.is_cancelled() => return,
+                Err(Setback::Sink(wait)) => self.wait_until(Instant::now() + wait, false).await,
+                Err(Setback::Reload(index)) => self.reload(index).await,
             }
         }
     }
 
-    /// Waits, unless it is told to stop. The books go on: the backlog grows meanwhile.
-    async fn wait(&self, wait: Duration) {
-        let until = Instant::now() + wait;
+    /// Waits, unless it is told to stop; `for_more`: or something new is on disk. The books go on: the backlog grows meanwhile.
+    async fn wait_until(&self, until: Instant, for_more: bool) {
         let mut ends = self.options.buffer.ends();
+        ends.mark_unchanged();
+        let stopping = self.options.stop.is_cancelled();
         while Instant::now() < until {
-            self.report();
             tokio::select! {
                 () = tokio::time::sleep_until(until) => return,
-                () = self.options.stop.cancelled() => return,
-                changed = ends.changed() => if changed.is_err() {
-                    return tokio::time::sleep_until(until).await;
+                () = self.options.stop.cancelled(), if !stopping => return,
+                changed = ends.changed() => match changed {
+                    Ok(()) => self.report(),
+                    Err(_) => return tokio::time::sleep_until(until).await,
                 },
             }
+            if for_more {
+                return;
+            }
         }
     }
 
-    /// Whether nothing is left to deliver.
+    /// Whether nothing is left to deliver that the sink takes now.
     fn is_done(&self) -> bool {
-        let ends = *self.options.buffer.ends().borrow();
-        let next = |stream: Stream| ends.get(stream.index()).map_or(0, |ends| ends.next);
-        !self.lanes.is_empty() && self.lanes.iter().all(|work| run::backlog(&work.lane, next(work.stream)) == 0)
+        let done = |work: &LaneWork| work.trouble.is_some() || run::backlog(&work.lane, self.next(work.stream)) == 0;
+        !self.lanes.is_empty() && self.lanes.iter().all(done)
     }
 
-    async fn load_lanes(&mut self) -> bool {
+    /// The sequence that the next record of a stream will get.
+    fn next(&self, stream: Stream) -> Sequence {
+        self.options.buffer.ends().borrow().get(stream.index()).map_or(0, |ends| ends.next)
+    }
+
+    async fn load_lanes(&mut self) -> Result<(), Setback> {
         let mut lanes = Vec::new();
         for stream in Stream::DELIVERED {
-            match self.options.buffer.lane(&self.options.name, stream).await {
-                Ok(lane) => lanes.push(LaneWork { stream, lane, waiting: None, blocks: Vec::new() }),
-                Err(error) => {
-                    tracing::error!(sink = self.options.name, %stream, %error, "the ledger cannot be read");
-                    return false;
-                }
-            }
+            let lane = self.options.buffer.lane(&self.options.name, stream).await;
+            lanes.push(LaneWork::new(stream, lane.map_err(|error| self.disk(&error))?));
         }
         self.lanes = lanes;
-        true
+        Ok(())
     }
 
-    /// Takes over from an older self: what the sink says it has moves the ledger's cursors.
-    async fn recover(&mut self) -> Result<(), Setback> {
-        let from_position = self.lanes.iter().filter_map(|work| work.lane.remote_position).max();
-        let remote = match self.options.sink.recover(from_position).await {
-            Ok(remote) => remote,
-            Err(SinkError::Unreachable(reason)) => return Err(self.retry(None, &reason)),
-            Err(SinkError::Misconfigured(reason)) => return Err(self.paused(&reason)),
-        };
-        let ends = *self.options.buffer.ends().borrow();
-        for (stream, cursor) in remote {
-            let Some(index) = self.lanes.iter().position(|work| work.stream == stream) else { continue };
-            if cursor.epoch != self.options.epoch {
-                tracing::warn!(
-                    sink = self.options.name, %stream, epoch = %cursor.epoch,
-                    "the sink remembers another data directory of this gateway; it is left alone"
-                );
-                continue;
+    /// Takes the lane as the store has it now.
+    async fn reload(&mut self, index: usize) {
+        let Some(stream) = self.lanes.get(index).map(|work| work.stream) else { return };
+        match self.options.buffer.lane(&self.options.name, stream).await {
+            Ok(lane) => {
+                if let Some(work) = self.lanes.get_mut(index) {
+                    work.lane = lane;
+                    work.blocks.clear();
+                }
             }
-            let next = ends.get(stream.index()).map_or(0, |ends| ends.next);
-            if cursor.cursor.from > next {
-                return Err(self.paused(&format!(
-                    "the sink holds {stream} up to {} of this data directory, which itself ends at {next}: it was restored \
-                     from an older copy; move {} aside, so that a new epoch begins",
-                    cursor.cursor.from, "data_dir/buffer"
-                )));
-            }
-            let Some(work) = self.lanes.get(index) else { continue };
-            let mut lane = work.lane.clone();
-            let held = run::catch_up(&mut lane, &cursor.cursor, next);
-            lane.remote_position = Some(cursor.position);
-            let records = self.refusals(index, &held, "refused before a restart").await?;
-            self.save(index, lane, records).await?;
+            Err(error) => drop(self.disk(&error)),
         }
-        Ok(())
     }
 
     /// The next lane with something to offer, or when to look again.
@@ -239,20 +257,24 @@ impl Delivery {
         let ends = *self.options.buffer.ends().borrow();
         let mut due = now + Duration::from_secs(1);
         let stopping = self.options.stop.is_cancelled();
-        for (index, work) in self.lanes.iter_mut().enumerate() {
-            if work.lane.run.is_some() {
-                return Ok(index);
+        let lanes = self.lanes.len();
+        for index in (self.turn + 1..=self.turn + lanes).map(|index| index % lanes.max(1)) {
+            let Some(work) = self.lanes.get_mut(index) else { continue };
+            if let Some(not_before) = work.not_before.filter(|not_before| *not_before > now) {
+                due = due.min(not_before);
+                continue;
             }
             let next = ends.get(work.stream.index()).map_or(0, |ends| ends.next);
             let waiting = run::undelivered(&work.lane.cursor, next);
-            if waiting == 0 {
+            if work.lane.run.is_none() && waiting == 0 {
                 work.waiting = None;
                 continue;
             }
             let since = *work.waiting.get_or_insert(now);
             let linger = if work.stream == Stream::Readings { self.options.linger } else { Duration::ZERO };
             let full = waiting as f64 * self.record_bytes >= self.options.run_bytes_max as f64;
-            if full || stopping || now >= since + linger {
+            if work.lane.run.is_some() || full || stopping || now >= since + linger {
+                self.turn = index;
                 return Ok(index);
             }
             due = due.min(since + linger);
@@ -265,7 +287,8 @@ impl Delivery {
         let Some(mut lane) = self.lanes.get(index).map(|work| work.lane.clone()) else { return Ok(()) };
         if lane.run.is_none() {
             if !self.pin(index, &mut lane).await? {
-                return Ok(());
+                // The store has nothing there yet, or no more; it is not asked again at once.
+                return Err(self.lane_waits(index, LEDGER_RETRY));
             }
             self.save(index, lane.clone(), Vec::new()).await?;
             lane = self.lanes.get(index).map(|work| work.lane.clone()).unwrap_or_default();
@@ -274,19 +297,18 @@ impl Delivery {
         self.load_blocks(index, run.range).await?;
         let node = run::node(&run);
         let records = self.render(index, &run, node).await?;
-        let outcome = if records.is_empty() {
-            // All of it was filtered: nothing to offer.
-            Outcome::Delivered { remote_position: None }
-        } else {
-            self.offer(index, &lane, node, &records).await
-        };
-        match outcome {
+        if records.is_empty() {
+            // None of it is for this sink.
+            run::skipped(&mut lane);
+            return self.save(index, lane, Vec::new()).await;
+        }
+        match self.offer(index, &lane, node, &records).await {
             Outcome::Delivered { remote_position } => {
-                self.delivered(index, lane, records.len() as u64, remote_position).await
+                self.delivered(index, &run, records.len() as u64, remote_position).await
             }
             Outcome::Refused { reason } => self.refused(index, lane, node, &reason).await,
-            Outcome::Retry { after, reason } => Err(self.retry(after, &reason)),
-            Outcome::Pause { reason } => Err(self.paused(&reason)),
+            Outcome::Retry { after, reason } => Err(self.retry(index, after, &reason)),
+            Outcome::Pause { reason } => Err(self.paused(index, &reason)),
         }
     }
 
@@ -310,30 +332,39 @@ impl Delivery {
         outcome
     }
 
+    /// The sink has the node of `run`: from here on it must not be offered again, whatever the disk says. So the books are
+    /// saved until that succeeds, or the program ends (then the sink's own cursor, or the same key, tells).
     async fn delivered(
         &mut self,
         index: usize,
-        mut lane: Lane,
+        run: &Run,
         records: u64,
         remote_position: Option<i64>,
     ) -> Result<(), Setback> {
-        let held = run::delivered(&mut lane, records);
-        lane.remote_position = remote_position.or(lane.remote_position);
-        let letters = self.refusals(index, &held, "refused while its neighbours were taken").await?;
-        if lane.run.is_none() {
-            self.forget_blocks(index);
-            // The next run is pinned by the same write that resolves this one: half the synchronisations while catching up.
-            if self.is_full(index, &lane) {
-                self.pin(index, &mut lane).await?;
+        let mut held_count = 0;
+        loop {
+            let Some(mut lane) = self.lanes.get(index).map(|work| work.lane.clone()) else { return Ok(()) };
+            if lane.run.as_ref() != Some(run) {
+                // An eviction or a salvage has given the run up meanwhile and booked it as a gap of unknown outcome.
+                break;
+            }
+            let held = run::delivered(&mut lane, records);
+            held_count = held.len() as u64;
+            lane.remote_position = remote_position.or(lane.remote_position);
+            let letters = self.refusals(index, &held, "refused while its neighbours were taken").await;
+            if lane.run.is_none() && self.is_full(index, &lane) {
+                // The next run is pinned by the same write that resolves this one: half the synchronisations while catching
+                // up. If it cannot be read now, it is pinned later.
+                self.pin(index, &mut lane).await.ok();
+            }
+            match self.save(index, lane, letters).await {
+                Ok(()) => break,
+                Err(Setback::Reload(_)) => self.reload(index).await,
+                Err(_) if self.options.stop.is_cancelled() => return Ok(()),
+                Err(_) => tokio::time::sleep(LEDGER_RETRY).await,
             }
         }
-        self.save_delivered(index, lane, letters).await?;
-        self.proven |= records > 0;
-        self.count(records, held.len() as u64);
-        self.backoff.succeed();
-        let now_us = self.options.clock.tick().wall_us;
-        self.options.status.set_state(State::Live, now_us);
-        self.options.gateway_status.clear(&self.trouble_key(), now_us);
+        self.succeeded(index, records, held_count);
         Ok(())
     }
 
@@ -345,41 +376,28 @@ impl Delivery {
         reason: &str,
     ) -> Result<(), Setback> {
         self.options.status.retries.add(1);
-        match run::refused(&mut lane, self.proven) {
+        let Some(work) = self.lanes.get_mut(index) else { return Ok(()) };
+        let proven = work.proven || (!work.doubted && run::has_moved(&lane));
+        match run::refused(&mut lane, proven) {
             Refusal::Halved | Refusal::Held => self.save(index, lane, Vec::new()).await,
             Refusal::DeadLetter(sequence) => {
-                self.count(0, 1);
-                if self.refused > REFUSAL_WINDOW / 100.0 {
-                    // Begin to count anew, so that one that was mended is not held against its past.
-                    (self.offered, self.refused) = (0.0, 0.0);
-                    return Err(self.paused(&format!(
+                if work.count(0, 1) {
+                    // From now on a refusal is held back until something succeeds, and counting begins anew.
+                    (work.proven, work.doubted, work.offered, work.refused) = (false, true, 0.0, 0.0);
+                    return Err(self.paused(index, &format!(
                         "more than 1 % of the last {REFUSAL_WINDOW} records were refused, the last one with: {reason}; check \
-                         the endpoint's schema"
+                         the schema that the endpoint expects"
                     )));
                 }
-                let letters = self.refusals(index, &[sequence], reason).await?;
-                if lane.run.is_none() {
-                    self.forget_blocks(index);
-                }
+                let letters = self.refusals(index, &[sequence], reason).await;
                 self.save(index, lane, letters).await
             }
             Refusal::AllRefused => {
                 self.save(index, lane, Vec::new()).await?;
-                Err(self.paused(&format!(
+                Err(self.paused(index, &format!(
                     "everything is refused, the last one ({node}) with: {reason}; check the address and the schema that it expects"
                 )))
             }
-        }
-    }
-
-    /// Counts what was offered, so that old refusals fade.
-    fn count(&mut self, delivered: u64, refused: u64) {
-        self.offered += (delivered + refused) as f64;
-        self.refused += refused as f64;
-        if self.offered > REFUSAL_WINDOW {
-            let fade = REFUSAL_WINDOW / self.offered;
-            self.offered *= fade;
-            self.refused *= fade;
         }
     }
 
@@ -390,21 +408,15 @@ impl Delivery {
             return Ok(());
         }
         let change = LaneChange { sink: self.options.name.clone(), stream: work.stream, lane, records };
-        let saved = self.options.buffer.change_lane(change).await.map_err(|error| self.disk(&error))?;
-        if let Some(work) = self.lanes.get_mut(index) {
-            work.lane = saved;
-        }
-        Ok(())
-    }
-
-    /// Saves a lane whose records the sink has: until that is done they must not be offered again, so it is tried until it
-    /// succeeds or the program ends (then the sink's own cursor, or the same key, tells).
-    async fn save_delivered(&mut self, index: usize, lane: Lane, records: Vec<Record>) -> Result<(), Setback> {
-        loop {
-            match self.save(index, lane.clone(), records.clone()).await {
-                Err(Setback::Wait(wait)) if !self.options.stop.is_cancelled() => tokio::time::sleep(wait).await,
-                other => return other,
+        match self.options.buffer.change_lane(change).await {
+            Ok(saved) => {
+                if let Some(work) = self.lanes.get_mut(index) {
+                    work.lane = saved;
+                }
+                Ok(())
             }
+            Err(BufferError::Stale { .. }) => Err(Setback::Reload(index)),
+            Err(error) => Err(self.disk(&error)),
         }
     }
 }

@@ -15,15 +15,14 @@ impl Delivery {
     /// Whether a whole run waits in the lane.
     pub(super) fn is_full(&self, index: usize, lane: &Lane) -> bool {
         let Some(stream) = self.lanes.get(index).map(|work| work.stream) else { return false };
-        let next = self.options.buffer.ends().borrow().get(stream.index()).map_or(0, |ends| ends.next);
-        run::undelivered(&lane.cursor, next) as f64 * self.record_bytes >= self.options.run_bytes_max as f64
+        run::undelivered(&lane.cursor, self.next(stream)) as f64 * self.record_bytes
+            >= self.options.run_bytes_max as f64
     }
 
     /// Chooses the next run of whole blocks and puts it into the lane; `false` if nothing is there.
     pub(super) async fn pin(&mut self, index: usize, lane: &mut Lane) -> Result<bool, Setback> {
         let Some(stream) = self.lanes.get(index).map(|work| work.stream) else { return Ok(false) };
-        let next = self.options.buffer.ends().borrow().get(stream.index()).map_or(0, |ends| ends.next);
-        let Some(stretch) = run::first_stretch(&lane.cursor, next) else { return Ok(false) };
+        let Some(stretch) = run::first_stretch(&lane.cursor, self.next(stream)) else { return Ok(false) };
         let records_max = (self.options.run_bytes_max as f64 / self.record_bytes).max(1.0);
         let mut blocks: Vec<Block> = Vec::new();
         let mut from = stretch.first;
@@ -90,11 +89,5 @@ impl Delivery {
             work.blocks = blocks;
         }
         Ok(())
-    }
-
-    pub(super) fn forget_blocks(&mut self, index: usize) {
-        if let Some(work) = self.lanes.get_mut(index) {
-            work.blocks.clear();
-        }
     }
 }

@@ -18,7 +18,7 @@ impl Delivery {
         node: SequenceRange,
     ) -> Result<Vec<Rendered>, Setback> {
         if !self.renderers.contains_key(&run.config_version) {
-            let renderer = self.renderer(run).await?;
+            let renderer = self.renderer(index, run).await?;
             self.renderers.retain(|version, _| *version == self.options.config_version);
             self.renderers.insert(run.config_version, renderer);
         }
@@ -32,11 +32,11 @@ impl Delivery {
                 }
                 Ok(records)
             }
-            Err(error) => Err(self.paused(&error.to_string())),
+            Err(error) => Err(self.paused(index, &error.to_string())),
         }
     }
 
-    pub(super) async fn renderer(&self, run: &Run) -> Result<Renderer, Setback> {
+    async fn renderer(&mut self, index: usize, run: &Run) -> Result<Renderer, Setback> {
         let mut tags = self.options.tags.clone();
         if run.config_version != self.options.config_version {
             let text = self.options.buffer.config(run.config_version).await.map_err(|error| self.disk(&error))?;
@@ -53,17 +53,12 @@ impl Delivery {
             tags,
             registry: self.options.registry.clone(),
         };
-        Renderer::new(run.render_version, context).map_err(|error| self.paused(&error.to_string()))
+        Renderer::new(run.render_version, context).map_err(|error| self.paused(index, &error.to_string()))
     }
 
     /// What refused records become: dead letters; a refused dead letter becomes a gap.
-    pub(super) async fn refusals(
-        &mut self,
-        index: usize,
-        sequences: &[Sequence],
-        reason: &str,
-    ) -> Result<Vec<Record>, Setback> {
-        let Some(stream) = self.lanes.get(index).map(|work| work.stream) else { return Ok(Vec::new()) };
+    pub(super) async fn refusals(&mut self, index: usize, sequences: &[Sequence], reason: &str) -> Vec<Record> {
+        let Some(stream) = self.lanes.get(index).map(|work| work.stream) else { return Vec::new() };
         let mut records = Vec::new();
         for sequence in sequences {
             let range = SequenceRange { first: *sequence, last: *sequence };
@@ -96,14 +91,15 @@ impl Delivery {
                 raw_sha256: None,
                 message_hash: 0,
             };
-            let raw = self.raw_of(index, range).await?;
+            // If it cannot be read any more, the dead letter still says which one it was and why.
+            let raw = self.raw_of(index, range).await.unwrap_or_default();
             records.extend(records::dead_letters(id, now_us, &letter, &RawBytes::of(&raw)));
         }
-        Ok(records)
+        records
     }
 
     /// A refused record as it was offered.
-    pub(super) async fn raw_of(&mut self, index: usize, range: SequenceRange) -> Result<Vec<u8>, Setback> {
+    async fn raw_of(&mut self, index: usize, range: SequenceRange) -> Result<Vec<u8>, Setback> {
         let Some(run) = self.lanes.get(index).and_then(|work| work.lane.run.clone()) else { return Ok(Vec::new()) };
         self.load_blocks(index, run.range).await?;
         let rendered = self.render(index, &run, range).await?;

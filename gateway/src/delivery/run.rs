@@ -75,10 +75,15 @@ pub(super) fn refused(lane: &mut Lane, proven: bool) -> Refusal {
         return Refusal::DeadLetter(node.first);
     }
     if run.held.len() + 1 >= HELD_MAX || run.nodes.len() <= 1 {
-        // Nothing was taken, so nothing is repeated by beginning again once the sink is mended.
-        run.nodes.clear();
-        run.held.clear();
-        lane.cursor.from = run.range.first;
+        // Nothing was taken, so nothing is repeated by offering those that were held back once more.
+        let held = std::mem::take(&mut run.held);
+        if run.nodes.is_empty() {
+            return Refusal::AllRefused;
+        }
+        run.nodes.extend(held.iter().rev().map(|sequence| SequenceRange { first: *sequence, last: *sequence }));
+        if let Some(first) = held.first() {
+            lane.cursor = with(&lane.cursor, SequenceRange { first: *first, last: node.last });
+        }
         return Refusal::AllRefused;
     }
     run.held.push(node.first);
@@ -107,22 +112,80 @@ fn release_held(lane: &mut Lane) -> Vec<Sequence> {
     held
 }
 
-/// The sink's own cursor is ahead of the ledger's: what lies between was delivered just before a crash. Returns the sequences
-/// that were held back and are dead letters now.
+/// None of the node's records is for the sink.
+pub(super) fn skipped(lane: &mut Lane) {
+    let Some(run) = &lane.run else { return };
+    lane.filtered += node(run).count();
+    close_node(lane);
+}
+
+/// Whether a part of the run is behind already, other than held back: the sink has taken it, or its neighbours.
+pub(super) fn has_moved(lane: &Lane) -> bool {
+    lane.run.as_ref().is_some_and(|run| {
+        let left = overlap_count(&lane.cursor, run.range) + run.held.len() as u64;
+        left < run.range.count()
+    })
+}
+
+/// The sink says what it still lacks: what the ledger has as undelivered beyond that was delivered just before a crash.
+/// Returns the sequences that were held back and are dead letters now.
 pub(super) fn catch_up(lane: &mut Lane, remote: &Cursor, next: Sequence) -> Vec<Sequence> {
-    if remote.from <= lane.cursor.from || remote.from > next {
+    let cursor = intersection(&lane.cursor, remote);
+    let delivered = undelivered(&lane.cursor, next).saturating_sub(undelivered(&cursor, next));
+    if delivered == 0 {
         return Vec::new();
     }
-    let before = undelivered(&lane.cursor, next);
-    lane.cursor = advance(&lane.cursor, remote.from - 1);
-    lane.delivered += before - undelivered(&lane.cursor, next);
+    lane.cursor = cursor;
+    lane.delivered += delivered;
     let Some(run) = &mut lane.run else { return Vec::new() };
     // Cursors stand at the ends of nodes only.
-    run.nodes.retain(|node| node.last >= remote.from);
-    if run.range.last < remote.from {
+    run.nodes.retain(|node| overlap_count(&lane.cursor, *node) > 0);
+    if overlap_count(&lane.cursor, run.range) == 0 {
         run.nodes.clear();
+        return release_held(lane);
     }
-    release_held(lane)
+    std::mem::take(&mut run.held).into_iter().inspect(|_| lane.refused += 1).collect()
+}
+
+/// How many sequences of a range are undelivered.
+fn overlap_count(cursor: &Cursor, range: SequenceRange) -> u64 {
+    parts(cursor).filter_map(|part| part.overlap(range)).map(SequenceRange::count).sum()
+}
+
+/// The undelivered ranges, the open one last.
+fn parts(cursor: &Cursor) -> impl Iterator<Item = SequenceRange> {
+    let open = SequenceRange { first: cursor.from, last: Sequence::MAX };
+    cursor.ranges.iter().copied().chain([open])
+}
+
+/// What is undelivered by both.
+fn intersection(ours: &Cursor, theirs: &Cursor) -> Cursor {
+    let from = ours.from.max(theirs.from);
+    let below = |part: SequenceRange| {
+        let last = part.last.min(from.checked_sub(1)?);
+        (part.first <= last).then_some(SequenceRange { first: part.first, last })
+    };
+    let mut ranges: Vec<_> = parts(ours)
+        .filter_map(below)
+        .flat_map(|our| parts(theirs).filter_map(below).filter_map(move |their| our.overlap(their)).collect::<Vec<_>>())
+        .collect();
+    ranges.sort_unstable();
+    Cursor { ranges, from }
+}
+
+/// The cursor with a range that is undelivered again.
+fn with(cursor: &Cursor, range: SequenceRange) -> Cursor {
+    let mut all: Vec<_> = parts(cursor).chain([range]).collect();
+    all.sort_unstable();
+    let mut merged: Vec<SequenceRange> = Vec::with_capacity(all.len());
+    for part in all {
+        match merged.last_mut() {
+            Some(last) if part.first <= last.last.saturating_add(1) => last.last = last.last.max(part.last),
+            _ => merged.push(part),
+        }
+    }
+    let from = merged.pop().map_or(cursor.from, |open| open.first);
+    Cursor { ranges: merged, from }
 }
 
 #[cfg(test)]
@@ -189,7 +252,56 @@ mod tests {
             assert!(gave_up);
             assert_eq!(letters, Vec::<Sequence>::new());
             assert_eq!(backlog(&lane, count), count);
-            assert!(lane.run.is_some_and(|run| run.nodes.is_empty() && run.held.is_empty()));
+            assert!(lane.run.is_some_and(|run| run.held.is_empty()));
+        }
+    }
+
+    #[test]
+    fn a_late_refusal_after_a_restart_takes_back_only_what_was_held() {
+        let mut lane = lane(8);
+        for _ in 0..3 {
+            assert_eq!(refused(&mut lane, false), Refusal::Halved);
+        }
+        assert!(delivered(&mut lane, 1).is_empty());
+        assert!(has_moved(&lane));
+        assert!((0..12).any(|_| refused(&mut lane, false) == Refusal::AllRefused));
+        assert_eq!((lane.delivered, lane.cursor.from, backlog(&lane, 8)), (1, 1, 7));
+        assert_eq!(lane.run.as_ref().map(node), Some(SequenceRange { first: 1, last: 1 }));
+    }
+
+    #[test]
+    fn a_hole_does_not_hide_what_the_sink_has() {
+        let mut lane = lane(20);
+        lane.cursor = Cursor { ranges: vec![SequenceRange { first: 10, last: 19 }], from: 30 };
+        if let Some(run) = &mut lane.run {
+            run.range = SequenceRange { first: 10, last: 19 };
+        }
+        catch_up(&mut lane, &Cursor { ranges: Vec::new(), from: 30 }, 50);
+        assert_eq!((lane.cursor, lane.run, lane.delivered), (Cursor { ranges: Vec::new(), from: 30 }, None, 10));
+    }
+
+    proptest! {
+        #[test]
+        fn cursors_are_sets(
+            ours in proptest::collection::btree_set(0u64..12, 0..6), theirs in proptest::collection::btree_set(0u64..12, 0..6),
+            back in 0u64..10, length in 0u64..4,
+        ) {
+            let cursor = |holes: &std::collections::BTreeSet<u64>| {
+                let mut cursor = Cursor { ranges: Vec::new(), from: 12 };
+                for sequence in (0..12).filter(|sequence| !holes.contains(sequence)) {
+                    cursor = with(&cursor, SequenceRange { first: sequence, last: sequence });
+                }
+                cursor
+            };
+            let has = |cursor: &Cursor, at: u64| parts(cursor).any(|part| (part.first..=part.last).contains(&at));
+            let (a, b) = (cursor(&ours), cursor(&theirs));
+            let both = intersection(&a, &b);
+            let more = with(&a, SequenceRange { first: back, last: back + length });
+            for at in 0..20 {
+                prop_assert_eq!(has(&a, at), !ours.contains(&at));
+                prop_assert_eq!(has(&both, at), has(&a, at) && has(&b, at));
+                prop_assert_eq!(has(&more, at), has(&a, at) || (back..=back + length).contains(&at));
+            }
         }
     }
 

@@ -3,8 +3,10 @@
 use super::{Delivery, Setback, run};
 use crate::block::records::Severity;
 use crate::buffer::BufferError;
+use crate::reading::{Stream, UnixMicros};
 use crate::status::{HasHealth, State, Trouble};
 use std::time::Duration;
+use tokio::time::Instant;
 
 /// A sink may ask for a longer wait (`Retry-After`), up to this.
 const RETRY_AFTER_MAX: Duration = Duration::from_hours(1);
@@ -13,77 +15,168 @@ const RETRY_AFTER_MAX: Duration = Duration::from_hours(1);
 const PAUSE_PROBE: Duration = Duration::from_mins(1);
 /// After so many failures in a row somebody should know.
 const TROUBLE_FAILURES: u32 = 3;
+/// Nor is it worth a word before this: a blip of a second is no trouble.
+const TROUBLE_AFTER: Duration = Duration::from_secs(3);
+/// What to do about a sink that does not take anything now.
+const WAITING: &str = "Nothing is lost: it waits on the board and is sent when the other end takes it again";
+/// What to do about a sink that stands still.
+const PROBED: &str = "Nothing is lost: it waits on the board and is tried again once a minute";
 /// Wait before the ledger is tried again after an error of the disk.
 pub(super) const LEDGER_RETRY: Duration = Duration::from_secs(1);
 
 impl Delivery {
+    /// The buffer failed: it is tried again after a moment.
     pub(super) fn disk(&self, error: &BufferError) -> Setback {
-        if let BufferError::Stale { .. } = error {
-            return Setback::Reload;
-        }
         tracing::error!(sink = self.options.name, %error, "the buffer failed a delivery; it is tried again");
-        self.options.status.set_error(State::Down, &error.to_string(), self.options.clock.tick().wall_us);
-        Setback::Wait(LEDGER_RETRY)
+        self.options.status.set_error(State::Down, &error.to_string(), self.now_us());
+        Setback::Sink(LEDGER_RETRY)
     }
 
-    pub(super) fn retry(&mut self, after: Option<Duration>, reason: &str) -> Setback {
+    /// The sink as a whole cannot be reached.
+    pub(super) fn sink_retries(&mut self, reason: &str) -> Setback {
         self.options.status.retries.add(1);
         let wait = self.backoff.next_wait();
+        self.sink_trouble = Some(State::Down);
+        self.tell_health(Some(reason));
+        if self.backoff.failures() >= TROUBLE_FAILURES {
+            self.raise(&self.sink_key(), &format!("Nothing arrives: {reason}"), WAITING, Severity::Warning);
+        }
+        Setback::Sink(wait)
+    }
+
+    /// The sink as a whole takes nothing until someone changes something.
+    pub(super) fn sink_pauses(&mut self, reason: &str) -> Setback {
+        tracing::error!(sink = self.options.name, reason, "delivery is paused");
+        self.sink_trouble = Some(State::Paused);
+        self.tell_health(Some(reason));
+        self.raise(&self.sink_key(), &format!("Paused: {reason}"), PROBED, Severity::Error);
+        Setback::Sink(PAUSE_PROBE)
+    }
+
+    /// The sink as a whole is there again.
+    pub(super) fn sink_recovered(&mut self) {
+        self.backoff.succeed();
+        if self.sink_trouble.take().is_some() {
+            self.options.gateway_status.clear(&self.sink_key(), self.now_us());
+            self.tell_health(None);
+        }
+    }
+
+    /// The lane's run is offered again after a wait.
+    pub(super) fn retry(&mut self, index: usize, after: Option<Duration>, reason: &str) -> Setback {
+        self.options.status.retries.add(1);
+        let Some(work) = self.lanes.get_mut(index) else { return Setback::Lane };
+        let wait = work.backoff.next_wait();
         let wait = after.map_or(wait, |after| after.min(RETRY_AFTER_MAX).max(wait));
-        let now_us = self.options.clock.tick().wall_us;
-        self.options.status.set_error(State::Down, reason, now_us);
-        let failures = self.backoff.failures();
+        let now = Instant::now();
+        let failing = now.saturating_duration_since(*work.failing_since.get_or_insert(now));
+        let failures = work.backoff.failures();
+        work.trouble = Some(State::Down);
         tracing::debug!(sink = self.options.name, reason, failures, wait_ms = wait.as_millis(), "tried again later");
-        if failures >= TROUBLE_FAILURES {
-            self.trouble(
-                &format!("Nothing arrives: {reason}"),
-                "Readings wait on the board and are sent when it is back; check the network and the endpoint",
+        self.tell_health(Some(reason));
+        if failures >= TROUBLE_FAILURES && failing >= TROUBLE_AFTER {
+            self.raise(
+                &self.lane_key(index),
+                &self.of_lane(index, "Nothing arrives", reason),
+                WAITING,
                 Severity::Warning,
             );
         }
-        Setback::Wait(wait)
+        self.lane_waits(index, wait)
     }
 
-    pub(super) fn paused(&self, reason: &str) -> Setback {
-        let now_us = self.options.clock.tick().wall_us;
-        self.options.status.set_error(State::Paused, reason, now_us);
+    /// The lane stands still until someone changes something; it is probed now and then.
+    pub(super) fn paused(&mut self, index: usize, reason: &str) -> Setback {
         tracing::error!(sink = self.options.name, reason, "delivery is paused");
-        self.trouble(
-            &format!("Paused: {reason}"),
-            "Readings wait on the board; it is tried again once a minute",
-            Severity::Error,
-        );
-        Setback::Wait(PAUSE_PROBE)
+        if let Some(work) = self.lanes.get_mut(index) {
+            work.trouble = Some(State::Paused);
+        }
+        self.tell_health(Some(reason));
+        self.raise(&self.lane_key(index), &self.of_lane(index, "Paused", reason), PROBED, Severity::Error);
+        self.lane_waits(index, PAUSE_PROBE)
     }
 
-    pub(super) fn trouble(&self, what: &str, advice: &str, severity: Severity) {
+    /// The lane is not looked at before a wait is over.
+    pub(super) fn lane_waits(&mut self, index: usize, wait: Duration) -> Setback {
+        if let Some(work) = self.lanes.get_mut(index) {
+            work.not_before = Some(Instant::now() + wait);
+        }
+        Setback::Lane
+    }
+
+    /// The sink has taken records of the lane.
+    pub(super) fn succeeded(&mut self, index: usize, delivered: u64, refused: u64) {
+        let Some(work) = self.lanes.get_mut(index) else { return };
+        work.count(delivered, refused);
+        (work.proven, work.doubted) = (true, false);
+        (work.not_before, work.failing_since) = (None, None);
+        work.backoff.succeed();
+        if work.trouble.take().is_some() {
+            self.options.gateway_status.clear(&self.lane_key(index), self.now_us());
+        }
+        self.tell_health(None);
+    }
+
+    /// What the whole of it comes to: readings are what a sink is for, so that another stream's trouble is a part only.
+    fn tell_health(&self, error: Option<&str>) {
+        let mut state = State::Live;
+        for work in &self.lanes {
+            match work.trouble {
+                Some(trouble) if work.stream == Stream::Readings => state = trouble,
+                Some(_) if state == State::Live => state = State::Degraded,
+                _ => {}
+            }
+        }
+        let state = self.sink_trouble.unwrap_or(state);
+        match error {
+            Some(error) => self.options.status.set_error(state, error, self.now_us()),
+            None => self.options.status.set_state(state, self.now_us()),
+        }
+    }
+
+    /// A sentence about one lane: readings are meant where nothing else is said.
+    fn of_lane(&self, index: usize, what: &str, reason: &str) -> String {
+        match self.lanes.get(index).map(|work| work.stream) {
+            None | Some(Stream::Readings) => format!("{what}: {reason}"),
+            Some(stream) => format!("{what} of the {stream}: {reason}"),
+        }
+    }
+
+    fn raise(&self, key: &str, what: &str, advice: &str, severity: Severity) {
         let trouble = Trouble {
             subject: self.options.name.clone(),
             what: what.to_owned(),
             advice: advice.to_owned(),
             severity,
-            since_us: self.options.clock.tick().wall_us,
+            since_us: self.now_us(),
         };
-        self.options.gateway_status.raise(&self.trouble_key(), trouble);
+        self.options.gateway_status.raise(key, trouble);
     }
 
-    pub(super) fn trouble_key(&self) -> String {
+    fn sink_key(&self) -> String {
         format!("sink/{}", self.options.name)
+    }
+
+    fn lane_key(&self, index: usize) -> String {
+        let stream = self.lanes.get(index).map_or("", |work| work.stream.name());
+        format!("sink/{}/{stream}", self.options.name)
+    }
+
+    fn now_us(&self) -> UnixMicros {
+        self.options.clock.tick().wall_us
     }
 
     /// Puts the books where the page and the metrics find them.
     pub(super) fn report(&self) {
-        let ends = *self.options.buffer.ends().borrow();
         let status = &self.options.status;
         for work in &self.lanes {
             let stream = work.stream.index();
-            let next = ends.get(stream).map_or(0, |ends| ends.next);
             let books = [
                 (&status.delivered, work.lane.delivered),
                 (&status.filtered, work.lane.filtered),
                 (&status.refused, work.lane.refused),
                 (&status.gaps, work.lane.gaps),
-                (&status.backlog, run::backlog(&work.lane, next)),
+                (&status.backlog, run::backlog(&work.lane, self.next(work.stream))),
             ];
             for (gauges, value) in books {
                 if let Some(gauge) = gauges.get(stream) {

@@ -1,0 +1,44 @@
+//! Recovery: a sink that remembers its own cursors moves the ledger's, so that what it has is not offered again.
+
+use super::{Delivery, Setback, run};
+use crate::sinks::{Sink, SinkError};
+
+impl Delivery {
+    /// Takes over from an older self: what the sink says it has moves the ledger's cursors.
+    pub(super) async fn recover(&mut self) -> Result<(), Setback> {
+        let from_position = self.lanes.iter().filter_map(|work| work.lane.remote_position).max();
+        let remote = match self.options.sink.recover(from_position).await {
+            Ok(remote) => remote,
+            Err(SinkError::Unreachable(reason)) => return Err(self.sink_retries(&reason)),
+            Err(SinkError::Misconfigured(reason)) => return Err(self.sink_pauses(&reason)),
+        };
+        for (stream, cursor) in remote {
+            let Some(index) = self.lanes.iter().position(|work| work.stream == stream) else { continue };
+            if cursor.epoch != self.options.epoch {
+                tracing::warn!(
+                    sink = self.options.name, %stream, epoch = %cursor.epoch,
+                    "the sink remembers another data directory of this gateway; it is left alone"
+                );
+                continue;
+            }
+            let next = self.next(stream);
+            if cursor.cursor.from > next {
+                return Err(self.sink_pauses(&format!(
+                    "the sink holds {stream} up to {} of this data directory, which itself ends at {next}: it was restored \
+                     from an older copy; move data_dir/buffer aside, so that a new epoch begins",
+                    cursor.cursor.from
+                )));
+            }
+            // The position may have been an older self's: the store's copy of the lane is the one to move.
+            self.reload(index).await;
+            let Some(work) = self.lanes.get(index) else { continue };
+            let mut lane = work.lane.clone();
+            let held = run::catch_up(&mut lane, &cursor.cursor, next);
+            lane.remote_position = Some(cursor.position);
+            let records = self.refusals(index, &held, "refused before a restart").await;
+            self.save(index, lane, records).await?;
+        }
+        self.sink_recovered();
+        Ok(())
+    }
+}
