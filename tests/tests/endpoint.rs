@@ -142,3 +142,18 @@ async fn an_endpoint_that_refuses_everything_pauses_the_sink_instead_of_burying_
     plant.assert_exactly_once().await;
     assert_eq!(plant.receiver.count("dead-letters"), 0);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_that_is_refused_holds_no_other_back() {
+    let check = "[[check]]\npoints = \"*/*\"\nrange = { possible = [5.0, 1000000.0] }\naction = \"dead_letter\"\nseverity = \"error\"\n";
+    let mut plant = Plant::start("linger_ms = 50", check).await;
+    plant.receiver.refuse(|record| record["kind"] == "dead_letter" || record["kind"] == "alert");
+    plant.publish(300).await;
+    let sink = sink_is(&plant, "degraded").await;
+    assert!(sink["last_error"].as_str().unwrap().contains("everything is refused"), "{sink}");
+    plant.publish(300).await;
+    wait::until("the readings", LIMIT, || plant.receiver.count("readings") >= 590).await;
+    let troubles = plant.gateway.status().await["troubles"].to_string();
+    assert!(troubles.contains("Paused of the dead-letters"), "{troubles}");
+    assert_eq!(plant.receiver.count("dead-letters"), 0);
+}
