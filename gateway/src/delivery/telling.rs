@@ -111,8 +111,10 @@ impl Delivery {
         (work.proven, work.doubted) = (true, false);
         (work.not_before, work.failing_since) = (None, None);
         work.backoff.succeed();
-        if work.trouble.take().is_some() {
-            self.options.gateway_status.clear(&self.lane_key(index), self.now_us());
+        work.trouble = None;
+        self.options.gateway_status.clear(&self.lane_key(index), self.now_us());
+        if self.lanes.iter().all(|work| work.trouble != Some(State::Down)) {
+            self.options.gateway_status.clear(&self.sink_key(), self.now_us());
         }
         self.tell_health(None);
     }
