@@ -5,6 +5,7 @@
 
 mod pending;
 mod redelivery;
+mod watch;
 
 pub use pending::{PENDING_READINGS_MAX, PENDING_RECORDS_MAX};
 pub use redelivery::WINDOW_PAIRS;
@@ -12,27 +13,28 @@ pub use redelivery::WINDOW_PAIRS;
 use crate::backoff::Backoff;
 use crate::block::columns::{Encoder, JudgedReading};
 use crate::block::records::{self, Alert, DeadLetter, Record, RecordBody, Severity};
-use crate::buffer::{Buffer, BufferError, Commit, Committed};
+use crate::buffer::{Buffer, BufferError, Commit, Committed, StreamEnds};
 use crate::clock::{Clock, Tick};
 use crate::judge::Judge;
-use crate::reading::{Flags, Sequence, Stream, Value};
-use crate::site::Registry;
+use crate::reading::{Flags, Sample, Sequence, Stream, Value};
+use crate::site::{PointKey, Registry};
 use crate::sources::{INTAKE_MESSAGES_MAX, Intake, Message, Receipt, Reject};
 use crate::status::{HealthEvent, PointLive, SPARKLINE_VALUES, Status, Trouble};
 use pending::Pending;
-use redelivery::{NO_POINT, Redelivery};
-use std::collections::VecDeque;
+use redelivery::{Redelivery, WINDOW_LETTERS};
+use std::collections::{HashMap, VecDeque};
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
+use tokio::sync::mpsc::error::TrySendError;
 use tokio::time::Instant;
 use xxhash_rust::xxh3::xxh3_64;
 
 /// With receipts outstanding and nothing new for so long, the sender's window is full: it waits for us, not we for it.
 const STALL: Duration = Duration::from_millis(2);
-/// The loop turns at least so often, which is what the watchdog watches.
+/// The loop turns at least so often, which is what the watchdog watches as long as commits land.
 const TURN: Duration = Duration::from_secs(1);
 /// How often the judge's state is kept: what lies after it is replayed at the start, and each costs the card its size.
 const SNAPSHOT_EVERY: Duration = Duration::from_mins(10);
@@ -40,6 +42,12 @@ const SNAPSHOT_EVERY: Duration = Duration::from_mins(10);
 const RETRY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(2));
 /// Blocks read at a time while state is brought forward.
 const REPLAY_BLOCKS: usize = 16;
+/// Windows of so many sources are looked for on disk at the start: sources share the streams, and what was unacknowledged
+/// when the gateway ended is at their end. About 260 000 readings, which a small board decodes in a second.
+const REBUILD_WINDOWS_MAX: usize = 8;
+/// Receipts that wait for one source to take them: MQTT has no more packet identifiers, so older ones are of a connection
+/// that is no more.
+const RECEIPTS_WAITING_MAX: usize = 65_535;
 
 /// Where receipts of a source go.
 pub type Receipts = mpsc::Sender<Vec<Receipt>>;
@@ -70,13 +78,22 @@ pub struct IngestOptions {
 pub struct Ingest {
     options: IngestOptions,
     encoder: Encoder,
-    redelivery: Redelivery,
+    /// What each source may bring again.
+    redelivery: Vec<Redelivery>,
     pending: Pending,
+    /// What is on disk and whose receipt the source had no room for yet, by source.
+    receipts_waiting: Vec<Vec<Receipt>>,
     last_snapshot: Instant,
 }
 
-/// A commit on its way to the disk, and what becomes of its end.
-type Flight = Pin<Box<dyn Future<Output = (Result<Committed, BufferError>, Duration)> + Send>>;
+/// A commit on its way to the disk.
+struct Flight {
+    end: Pin<Box<dyn Future<Output = Result<Committed, BufferError>> + Send>>,
+    /// What becomes durable with it.
+    carries: Pending,
+    /// When it departs or departed.
+    departure: Instant,
+}
 
 impl Ingest {
     /// Brings judge and redelivery window forward over what is on disk, and is ready to run.
@@ -86,8 +103,15 @@ impl Ingest {
     pub async fn open(options: IngestOptions, snapshot: Option<(Sequence, Vec<u8>)>) -> Result<Self, BufferError> {
         let encoder = Encoder::new().map_err(|error| BufferError::Disk(error.to_string()))?;
         let pending = Pending::new(options.receipts.len());
-        let mut ingest =
-            Self { options, encoder, redelivery: Redelivery::default(), pending, last_snapshot: Instant::now() };
+        let sources = options.status.sources.len();
+        let mut ingest = Self {
+            redelivery: (0..sources).map(|_| Redelivery::new()).collect(),
+            receipts_waiting: vec![Vec::new(); sources],
+            options,
+            encoder,
+            pending,
+            last_snapshot: Instant::now(),
+        };
         ingest.learn_points();
         let mut seen_below = 0;
         if let Some((sequence, bytes)) = snapshot {
@@ -101,26 +125,45 @@ impl Ingest {
         Ok(ingest)
     }
 
+    /// What sources no longer configured brought is passed over.
     async fn bring_forward(&mut self, seen_below: Sequence) -> Result<(), BufferError> {
-        let ends = *self.options.buffer.ends().borrow();
-        let window = WINDOW_PAIRS as u64;
-        let letters = ends.get(Stream::DeadLetters.index()).copied().unwrap_or_default();
-        let mut from = letters.next.saturating_sub(window).max(letters.oldest);
-        while from < letters.next {
+        let status = self.options.status.clone();
+        let named = status.sources.iter().enumerate().map(|(index, source)| (source.name.as_str(), index));
+        let sources: HashMap<&str, usize> = named.collect();
+        self.bring_letters_forward(&sources).await?;
+        self.bring_readings_forward(&sources, seen_below).await
+    }
+
+    async fn bring_letters_forward(&mut self, sources: &HashMap<&str, usize>) -> Result<(), BufferError> {
+        let ends = self.ends(Stream::DeadLetters);
+        let mut from = ends.next.saturating_sub(self.rebuilt(WINDOW_LETTERS)).max(ends.oldest);
+        while from < ends.next {
             let blocks = self.options.buffer.blocks(Stream::DeadLetters, from, REPLAY_BLOCKS).await?;
             let Some(last) = blocks.last() else { break };
             from = last.range.last + 1;
             for record in blocks.iter().filter_map(|block| block.records().ok()).flatten() {
-                if let RecordBody::DeadLetter(letter) = record.record.body {
-                    self.redelivery.remember(NO_POINT, letter.message_hash);
+                let RecordBody::DeadLetter(letter) = record.record.body else { continue };
+                let source = sources.get(letter.source.as_str());
+                if let Some(redelivery) = source.and_then(|source| self.redelivery.get_mut(*source)) {
+                    redelivery.remember_letter(&letter);
                 }
             }
         }
-        let readings = ends.get(Stream::Readings.index()).copied().unwrap_or_default();
-        // Without a snapshot the detectors start with what the window holds: older readings have little to say.
-        let window_from = readings.next.saturating_sub(window);
-        let mut from = if seen_below == 0 { window_from } else { window_from.min(seen_below) }.max(readings.oldest);
-        while from < readings.next {
+        Ok(())
+    }
+
+    async fn bring_readings_forward(
+        &mut self,
+        sources: &HashMap<&str, usize>,
+        seen_below: Sequence,
+    ) -> Result<(), BufferError> {
+        let points = self.options.registry.since(0);
+        let source_of: Vec<_> = points.iter().map(|key| sources.get(&*key.source).copied()).collect();
+        let ends = self.ends(Stream::Readings);
+        // Without a snapshot the detectors start with the last readings: older ones have little to say.
+        let unseen_from = if seen_below == 0 { ends.next.saturating_sub(WINDOW_PAIRS as u64) } else { seen_below };
+        let mut from = ends.next.saturating_sub(self.rebuilt(WINDOW_PAIRS)).min(unseen_from).max(ends.oldest);
+        while from < ends.next {
             let blocks = self.options.buffer.blocks(Stream::Readings, from, REPLAY_BLOCKS).await?;
             let Some(last) = blocks.last() else { break };
             from = last.range.last + 1;
@@ -132,8 +175,11 @@ impl Ingest {
                     quality: block.meta.time_quality,
                 };
                 for row in rows {
-                    self.redelivery.remember(row.reading.point, row.reading.message_hash);
-                    if row.sequence >= seen_below {
+                    let source = source_of.get(row.reading.point.0 as usize).copied().flatten();
+                    if let Some(redelivery) = source.and_then(|source| self.redelivery.get_mut(source)) {
+                        redelivery.remember(row.reading.point, row.reading.message_hash);
+                    }
+                    if row.sequence >= unseen_from {
                         self.options.judge.replay(&row.reading, &tick);
                     }
                 }
@@ -142,42 +188,60 @@ impl Ingest {
         Ok(())
     }
 
-    /// Runs until every sender of `intakes` is gone; then commits what is left and keeps the judge's state.
+    fn ends(&self, stream: Stream) -> StreamEnds {
+        self.options.buffer.ends().borrow().get(stream.index()).copied().unwrap_or_default()
+    }
+
+    /// How many records are looked through to fill the windows of this length again.
+    fn rebuilt(&self, window: usize) -> u64 {
+        (window * self.redelivery.len().min(REBUILD_WINDOWS_MAX)) as u64
+    }
+
+    /// Runs until every sender of `intakes` is gone; then commits what is left and keeps the judge's state. Ends early if
+    /// the buffer is gone: nothing can be stored any more, and what is not acknowledged comes again after a new start.
     pub async fn run(mut self, mut intakes: mpsc::Receiver<Intake>) {
-        let mut flight: Option<(Flight, Pending)> = None;
+        let mut flight: Option<Flight> = None;
         let mut backoff = Backoff::new(RETRY.0, RETRY.1);
         let mut first_waiting: Option<Instant> = None;
         let mut last_intake = Instant::now();
         let mut open = true;
         while open || flight.is_some() || !self.pending.is_empty() {
-            self.options.status.ingest_turns.add(1);
+            let under_way = flight.as_ref().map(|flight| flight.departure.elapsed());
+            watch::turn(&self.options.status, under_way, self.options.clock.tick().wall_us);
             let now = Instant::now();
             // While a commit is on its way, nothing can depart, however due it is.
             let due = if flight.is_some() { now + TURN } else { self.due(now, first_waiting, last_intake, open) };
             tokio::select! {
                 biased;
-                (result, took) = landing(&mut flight), if flight.is_some() => {
-                    let Some((_, landed)) = flight.take() else { continue };
+                result = landing(&mut flight), if flight.is_some() => {
+                    let Some(landed) = flight.take() else { continue };
                     match result {
                         Ok(_) => {
                             backoff.succeed();
-                            self.settle(landed, took);
+                            self.settle(landed.carries, landed.departure.elapsed());
                         }
-                        Err(error) => flight = Some((self.again(&error, &landed, backoff.next_wait()), landed)),
+                        Err(BufferError::Closed) => {
+                            tracing::error!("the buffer's thread has ended: nothing can be stored, so ingest ends");
+                            return;
+                        }
+                        Err(error) => flight = Some(self.again(&error, landed.carries, backoff.next_wait())),
                     }
                 }
                 intake = intakes.recv(), if open && !self.pending.is_full() => match intake {
                     Some(intake) => {
                         last_intake = Instant::now();
-                        first_waiting.get_or_insert(last_intake);
                         self.take(intake);
                     }
                     None => open = false,
                 },
                 () = tokio::time::sleep_until(due) => {}
             }
-            self.take_events();
-            if self.pending.has_content() {
+            // What waits stays bounded also while the disk hangs: further events wait in their own place.
+            if !self.pending.is_full() {
+                self.take_events();
+            }
+            self.hand_receipts_back();
+            if !self.pending.is_empty() {
                 first_waiting.get_or_insert_with(Instant::now);
             }
             let now = Instant::now();
@@ -187,7 +251,7 @@ impl Ingest {
                 first_waiting = None;
                 if departing.has_content() {
                     let snapshot = self.due_snapshot();
-                    flight = Some((self.depart(&departing, Duration::ZERO, snapshot), departing));
+                    flight = Some(self.depart(departing, Duration::ZERO, snapshot));
                 } else {
                     // Only receipts of redeliveries: what they stand for is on disk already.
                     self.settle(departing, Duration::ZERO);
@@ -213,37 +277,44 @@ impl Ingest {
         self.pending.tick(tick, self.options.clock.boot_id, self.options.config_version);
         self.learn_points();
         let Intake { source, messages, mut samples, missed, .. } = intake;
-        let Some(status) = self.options.status.sources.get(usize::from(source)).cloned() else { return };
+        let place = usize::from(source);
+        let Some(status) = self.options.status.sources.get(place).cloned() else { return };
         let mut receipts = Vec::with_capacity(messages.len().min(INTAKE_MESSAGES_MAX));
         let mut keep = Vec::with_capacity(samples.len());
         let mut position = 0;
         for message in messages {
+            let Some(redelivery) = self.redelivery.get_mut(place) else { return };
+            if message.begins_anew {
+                *redelivery = Redelivery::new();
+            }
             let count = message.samples as usize;
             let own = samples.get(position..position + count).unwrap_or_default();
             position += count;
             let mut duplicates = 0;
             for sample in own {
-                let known = message.redelivered && self.redelivery.recognises(sample.point, sample.message_hash);
+                let known = message.redelivered && is_known(redelivery, &self.options.registry, sample);
                 duplicates += u64::from(known);
                 keep.push(!known);
                 if !known {
-                    self.redelivery.remember(sample.point, sample.message_hash);
+                    redelivery.remember(sample.point, sample.message_hash);
                 }
             }
             status.duplicate.add(duplicates);
             status.received.add(count as u64 + message.rejects.len() as u64);
-            let (fresh, repeated) = self.reject(&status.name, &message, &tick);
+            let (fresh, repeated) = self.reject(place, &status.name, &message, &tick);
             status.rejected.add(fresh);
             status.duplicate.add(repeated);
             receipts.extend(message.receipt);
         }
         let mut kept = keep.into_iter();
         samples.retain(|_| kept.next().unwrap_or(false));
+        let records_before = self.pending.judged.records.len();
         let before = self.pending.judged.dead_lettered;
         self.options.judge.step(&samples, &tick, &mut self.pending.judged);
         let dead_lettered = self.pending.judged.dead_lettered - before;
         status.rejected.add(dead_lettered);
-        if let Some(accepted) = self.pending.accepted.get_mut(usize::from(source)) {
+        self.remember_letters(place, records_before);
+        if let Some(accepted) = self.pending.accepted.get_mut(place) {
             *accepted += samples.len() as u64 - dead_lettered;
         }
         for missed in missed {
@@ -256,16 +327,30 @@ impl Ingest {
     }
 
     /// Makes dead letters of what a message has that could not be decoded; returns how many are fresh and how many repeated.
-    fn reject(&mut self, source: &str, message: &Message, tick: &Tick) -> (u64, u64) {
-        let count = message.rejects.len() as u64;
-        if count > 0 && message.redelivered && self.redelivery.recognises(NO_POINT, message.hash) {
-            return (0, count);
+    fn reject(&mut self, place: usize, source: &str, message: &Message, tick: &Tick) -> (u64, u64) {
+        let known = |reject: &Reject| {
+            let redelivery = self.redelivery.get(place);
+            redelivery.is_some_and(|redelivery| redelivery.recognises_letter(&reject.position, message.hash))
+        };
+        if message.redelivered && message.rejects.iter().any(known) {
+            return (0, message.rejects.len() as u64);
         }
+        let first = self.pending.judged.records.len();
         for (index, reject) in message.rejects.iter().enumerate() {
-            self.redelivery.remember(NO_POINT, message.hash);
             self.dead_letter(source, reject, message.hash, index, tick);
         }
-        (count, 0)
+        self.remember_letters(place, first);
+        (message.rejects.len() as u64, 0)
+    }
+
+    /// Remembers the dead letters among the records that wait, from the position `first` on.
+    fn remember_letters(&mut self, place: usize, first: usize) {
+        let Some(redelivery) = self.redelivery.get_mut(place) else { return };
+        for record in self.pending.judged.records.iter().skip(first) {
+            if let RecordBody::DeadLetter(letter) = &record.body {
+                redelivery.remember_letter(letter);
+            }
+        }
     }
 
     fn dead_letter(&mut self, source: &str, reject: &Reject, message_hash: u32, index: usize, tick: &Tick) {
@@ -315,14 +400,14 @@ impl Ingest {
     }
 
     /// Sends what waits to the disk, after a wait.
-    fn depart(&mut self, pending: &Pending, wait: Duration, snapshot: Option<Vec<u8>>) -> Flight {
+    fn depart(&mut self, carries: Pending, wait: Duration, snapshot: Option<Vec<u8>>) -> Flight {
+        let departure = Instant::now() + wait;
         let points = self.options.registry.unsaved();
-        let encoded = pending.encode(&mut self.encoder).map_err(|error| BufferError::Disk(error.to_string()));
+        let encoded = carries.encode(&mut self.encoder).map_err(|error| BufferError::Disk(error.to_string()));
         let buffer = self.options.buffer.clone();
         let registry = self.options.registry.clone();
-        Box::pin(async move {
-            tokio::time::sleep(wait).await;
-            let started = Instant::now();
+        let end = Box::pin(async move {
+            tokio::time::sleep_until(departure).await;
             let last_point = points.last().map(|(id, _)| *id);
             let result = match encoded {
                 Ok(drafts) => buffer.commit(Commit { points, drafts, snapshot }).await,
@@ -331,12 +416,13 @@ impl Ingest {
             if let (Ok(_), Some(last)) = (&result, last_point) {
                 registry.mark_saved(last);
             }
-            (result, started.elapsed())
-        })
+            result
+        });
+        Flight { end, carries, departure }
     }
 
     /// The commit failed: nothing is acknowledged, nothing is dropped; it is tried again.
-    fn again(&mut self, error: &BufferError, landed: &Pending, wait: Duration) -> Flight {
+    fn again(&mut self, error: &BufferError, carries: Pending, wait: Duration) -> Flight {
         let advice = match error {
             BufferError::Full { .. } => "Check why nothing is taken upstream, or raise buffer.disk_max",
             BufferError::DiskFull(_) => "Free some space on the disk",
@@ -351,7 +437,7 @@ impl Ingest {
             since_us: self.options.clock.tick().wall_us,
         };
         self.options.status.raise("buffer/commit", trouble);
-        self.depart(landed, wait, None)
+        self.depart(carries, wait, None)
     }
 
     /// All of it is on disk: count it, show it, hand the receipts back.
@@ -367,10 +453,28 @@ impl Ingest {
         status.flagged.add(flagged as u64);
         show(status, &self.options.registry, &self.options.clock.tick(), &landed.judged.readings);
         for (source, receipts) in landed.receipts {
-            let Some(sender) = self.options.receipts.get(usize::from(source)) else { continue };
-            if let Err(error) = sender.try_send(receipts) {
-                // The sender redelivers what was not acknowledged, and it is recognised then.
-                tracing::warn!(source, %error, "receipts could not be handed back");
+            let Some(waiting) = self.receipts_waiting.get_mut(usize::from(source)) else { continue };
+            waiting.extend(receipts);
+            let excess = waiting.len().saturating_sub(RECEIPTS_WAITING_MAX);
+            if excess > 0 {
+                tracing::warn!(source, excess, "the source takes no receipts: the oldest are dropped");
+                waiting.drain(..excess);
+            }
+        }
+        self.hand_receipts_back();
+    }
+
+    /// Hands each source its receipts in one batch. Where there is no room they wait for the next turn: a live connection
+    /// is not sent again what it did not acknowledge (MQTT 3.1.1, section 4.4), so a lost receipt would stop it for good.
+    fn hand_receipts_back(&mut self) {
+        for (waiting, sender) in self.receipts_waiting.iter_mut().zip(&self.options.receipts) {
+            if waiting.is_empty() {
+                continue;
+            }
+            match sender.try_reserve() {
+                Ok(room) => room.send(std::mem::take(waiting)),
+                Err(TrySendError::Full(())) => {}
+                Err(TrySendError::Closed(())) => waiting.clear(),
             }
         }
     }
@@ -384,11 +488,19 @@ impl Ingest {
 }
 
 /// The end of the commit that is on its way, if one is.
-async fn landing(flight: &mut Option<(Flight, Pending)>) -> (Result<Committed, BufferError>, Duration) {
+async fn landing(flight: &mut Option<Flight>) -> Result<Committed, BufferError> {
     match flight {
-        Some((flight, _)) => flight.await,
+        Some(flight) => flight.end.as_mut().await,
         None => std::future::pending().await,
     }
+}
+
+/// Whether a sample that may be redelivered became a reading before, or was judged a dead letter.
+fn is_known(redelivery: &Redelivery, registry: &Registry, sample: &Sample) -> bool {
+    let was_dead_letter = |key: Arc<PointKey>| {
+        redelivery.recognises_letter(&format!("{}/{}", key.device, key.point), sample.message_hash)
+    };
+    redelivery.recognises(sample.point, sample.message_hash) || registry.key(sample.point).is_some_and(was_dead_letter)
 }
 
 fn health_alert(event: &HealthEvent) -> Record {

@@ -87,6 +87,9 @@ pub struct Message {
     pub redelivered: bool,
     /// Hash that a redelivery of it has, too; 0 where the sender cannot redeliver.
     pub hash: u32,
+    /// The sender knows of nothing before this message: what looks like a redelivery from here on is one of later messages
+    /// only. A message may say just this, so that it stands in the right place among the others.
+    pub begins_anew: bool,
 }
 
 /// Bytes that could not become samples.

@@ -8,7 +8,7 @@ use forebay::buffer::{Buffer, Opened, StoreOptions, WhenFull};
 use forebay::checks::range::RangeOptions;
 use forebay::checks::{Action, CheckOptions, CheckSeverity};
 use forebay::clock::Clock;
-use forebay::ingest::{Ingest, IngestOptions};
+use forebay::ingest::{Ingest, IngestOptions, WINDOW_PAIRS};
 use forebay::judge::{Judge, Rules};
 use forebay::reading::{Flags, NO_HASH, Quality, Sample, Stream, Value};
 use forebay::site::Registry;
@@ -23,19 +23,29 @@ use tokio::task::JoinHandle;
 
 const NOON_US: i64 = 1_790_000_000_000_000;
 
-/// An ingest loop with one source, on a buffer in a folder that outlives it.
+/// The sources, by their position.
+const SOURCES: [&str; 2] = ["plant", "yard"];
+/// Batches of receipts that find room, unless a test says otherwise.
+const RECEIPTS_MAX: usize = 64;
+
+/// An ingest loop with two sources, on a buffer in a folder that outlives it.
 struct Plant {
     buffer: Buffer,
     registry: Arc<Registry>,
     status: Arc<Status>,
     clock: Clock,
     intakes: mpsc::Sender<Intake>,
+    /// Of the first source.
     receipts: mpsc::Receiver<Vec<Receipt>>,
     task: JoinHandle<()>,
 }
 
 impl Plant {
     async fn open(dir: &Path, commit_interval: Duration) -> Self {
+        Self::open_with(dir, commit_interval, RECEIPTS_MAX).await
+    }
+
+    async fn open_with(dir: &Path, commit_interval: Duration, receipts_max: usize) -> Self {
         let options = StoreOptions {
             data_dir: dir.to_owned(),
             disk_bytes_max: 64 << 20,
@@ -46,8 +56,8 @@ impl Plant {
         let clock = Clock::manual(7, 1_000_000, NOON_US);
         let (buffer, opened): (Buffer, Opened) = Buffer::open(options, clock.clone()).await.unwrap();
         let registry = Arc::new(Registry::restore(opened.points));
-        let source = Arc::new(SourceStatus::new("plant", "mqtt", "mqtt://127.0.0.1"));
-        let status = Arc::new(Status::new("test", NOON_US, vec![source], Vec::new()));
+        let sources = SOURCES.map(|name| Arc::new(SourceStatus::new(name, "mqtt", "mqtt://127.0.0.1")));
+        let status = Arc::new(Status::new("test", NOON_US, sources.to_vec(), Vec::new()));
         let range = RangeOptions { operating: Some([0.0, 90.0]), possible: Some([-40.0, 150.0]) };
         let check = CheckOptions {
             points: "*/*".to_owned(),
@@ -56,7 +66,7 @@ impl Plant {
             action: Action::DeadLetter,
         };
         let rules = Rules { checks: vec![check], anomalies: Vec::new(), config_version: 1 };
-        let (to_source, receipts) = mpsc::channel(64);
+        let (to_source, receipts) = mpsc::channel(receipts_max);
         let (intakes, intakes_out) = mpsc::channel(64);
         let options = IngestOptions {
             buffer: buffer.clone(),
@@ -64,7 +74,7 @@ impl Plant {
             status: status.clone(),
             clock: clock.clone(),
             judge: Judge::new(rules, clock.boot_id),
-            receipts: vec![to_source],
+            receipts: vec![to_source, mpsc::channel(RECEIPTS_MAX).0],
             commit_interval,
             config_version: 1,
         };
@@ -82,17 +92,30 @@ impl Plant {
     }
 
     fn sample(&self, value: f64, message_hash: u32) -> Sample {
-        let point = self.registry.intern("boiler-1", "supply", "°C", "plant").unwrap();
+        self.sample_of(0, value, message_hash)
+    }
+
+    fn sample_of(&self, source: u16, value: f64, message_hash: u32) -> Sample {
+        let point = self.registry.intern("boiler-1", "supply", "°C", SOURCES[usize::from(source)]).unwrap();
         let received_mono_us = self.clock.mono_us();
         Sample { point, outcome: Ok(Value::Number(value)), observed_at_us: None, received_mono_us, message_hash }
     }
 
     async fn send(&self, samples: Vec<Sample>, token: Option<u64>, redelivered: bool) {
+        self.send_from(0, samples, token, redelivered).await;
+    }
+
+    async fn send_from(&self, source: u16, samples: Vec<Sample>, token: Option<u64>, redelivered: bool) {
         let hash = samples.first().map_or(NO_HASH, |sample| sample.message_hash);
         let receipt = token.map(|token| Receipt { generation: 1, token });
-        let message =
-            Message { samples: u32::try_from(samples.len()).unwrap(), rejects: Vec::new(), receipt, redelivered, hash };
-        self.intakes.send(Intake { messages: vec![message], samples, ..Intake::default() }).await.unwrap();
+        let message = Message {
+            samples: u32::try_from(samples.len()).unwrap(),
+            receipt,
+            redelivered,
+            hash,
+            ..Message::default()
+        };
+        self.intakes.send(Intake { source, messages: vec![message], samples, ..Intake::default() }).await.unwrap();
     }
 
     async fn reject(&self, hash: u32, token: u64, redelivered: bool) {
@@ -103,13 +126,33 @@ impl Plant {
             raw: RawBytes::of(b"{broken"),
         };
         let receipt = Some(Receipt { generation: 1, token });
-        let message = Message { samples: 0, rejects: vec![reject], receipt, redelivered, hash };
+        let message = Message { rejects: vec![reject], receipt, redelivered, hash, ..Message::default() };
         self.intakes.send(Intake { messages: vec![message], ..Intake::default() }).await.unwrap();
     }
 
     async fn acknowledged(&mut self) -> Vec<u64> {
         let receipts = tokio::time::timeout(Duration::from_secs(20), self.receipts.recv()).await.unwrap().unwrap();
         receipts.into_iter().map(|receipt| receipt.token).collect()
+    }
+
+    /// Sends so many readings of the first source as fill its window, and waits until they are on disk.
+    async fn fill_the_window(&mut self) {
+        let before = self.next(Stream::Readings);
+        for hash in 0..WINDOW_PAIRS as u32 {
+            self.send(vec![self.sample(20.0, 1_000_000 + hash)], None, false).await;
+        }
+        self.until_stored(Stream::Readings, before + WINDOW_PAIRS as u64).await;
+    }
+
+    async fn until_stored(&self, stream: Stream, next: u64) {
+        let mut ends = self.buffer.ends();
+        let stored = ends.wait_for(|ends| ends[stream.index()].next >= next);
+        tokio::time::timeout(Duration::from_secs(60), stored).await.unwrap().unwrap();
+    }
+
+    /// How many samples and messages of a source were recognised so far.
+    fn duplicates(&self, source: usize) -> u64 {
+        self.status.sources[source].duplicate.get()
     }
 
     fn next(&self, stream: Stream) -> u64 {
@@ -181,6 +224,104 @@ async fn a_redelivery_is_recognised_and_acknowledged_also_after_a_restart() {
     let source = plant.close().await.sources[0].clone();
     let books = [&source.received, &source.accepted, &source.duplicate, &source.rejected];
     assert_eq!(books.map(forebay::status::Counter::get), [3, 1, 2, 0]);
+}
+
+#[tokio::test]
+async fn a_redelivered_reading_that_was_judged_impossible_stays_one_dead_letter_also_after_a_restart() {
+    let dir = TempDir::new().unwrap();
+    let mut plant = Plant::open(dir.path(), Duration::from_millis(20)).await;
+    plant.send(vec![plant.sample(500.0, 91)], Some(1), false).await;
+    plant.acknowledged().await;
+    plant.send(vec![plant.sample(500.0, 91)], Some(2), true).await;
+    plant.acknowledged().await;
+    plant.close().await;
+
+    let mut plant = Plant::open(dir.path(), Duration::from_millis(20)).await;
+    plant.send(vec![plant.sample(500.0, 91)], Some(3), true).await;
+    assert_eq!(plant.acknowledged().await, [3]);
+    assert_eq!((plant.next(Stream::DeadLetters), plant.duplicates(0)), (1, 1));
+    plant.close().await;
+}
+
+#[tokio::test]
+async fn readings_do_not_push_dead_letters_out_of_what_is_recognised() {
+    let dir = TempDir::new().unwrap();
+    let mut plant = Plant::open(dir.path(), Duration::from_millis(20)).await;
+    plant.reject(88, 1, false).await;
+    plant.send(vec![plant.sample(500.0, 91)], Some(2), false).await;
+    plant.until_stored(Stream::DeadLetters, 2).await;
+    plant.fill_the_window().await;
+    plant.reject(88, 3, true).await;
+    plant.send(vec![plant.sample(500.0, 91)], Some(4), true).await;
+    while !plant.acknowledged().await.contains(&4) {}
+    assert_eq!((plant.next(Stream::DeadLetters), plant.duplicates(0)), (2, 2));
+    plant.close().await;
+}
+
+#[tokio::test]
+async fn a_busy_source_does_not_push_out_what_another_may_redeliver_also_after_a_restart() {
+    let dir = TempDir::new().unwrap();
+    let mut plant = Plant::open(dir.path(), Duration::from_millis(20)).await;
+    plant.send_from(1, vec![plant.sample_of(1, 21.0, 77)], None, false).await;
+    plant.fill_the_window().await;
+    for already in 0..2 {
+        plant.send_from(1, vec![plant.sample_of(1, 21.0, 77)], None, true).await;
+        plant.send(vec![plant.sample(22.0, 5 + already)], Some(1), false).await;
+        plant.acknowledged().await;
+        assert_eq!(plant.duplicates(1), 1);
+        plant.close().await;
+        plant = Plant::open(dir.path(), Duration::from_millis(20)).await;
+    }
+    plant.close().await;
+}
+
+#[tokio::test]
+async fn after_a_broker_forgot_the_session_an_equal_message_is_a_reading_of_its_own_also_after_a_restart() {
+    let dir = TempDir::new().unwrap();
+    let mut plant = Plant::open(dir.path(), Duration::from_millis(20)).await;
+    plant.send(vec![plant.sample(21.0, 77)], Some(1), false).await;
+    plant.acknowledged().await;
+    for readings in 2..4 {
+        let anew = Message { begins_anew: true, ..Message::default() };
+        plant.intakes.send(Intake { messages: vec![anew], ..Intake::default() }).await.unwrap();
+        // The broker sent it to a connection that broke before it came in, and sends it again.
+        plant.send(vec![plant.sample(21.0, 77)], Some(2), true).await;
+        assert_eq!(plant.acknowledged().await, [2]);
+        assert_eq!((plant.next(Stream::Readings), plant.duplicates(0)), (readings, 0));
+        // What this session brought is recognised.
+        plant.send(vec![plant.sample(21.0, 77)], Some(3), true).await;
+        assert_eq!(plant.acknowledged().await, [3]);
+        assert_eq!((plant.next(Stream::Readings), plant.duplicates(0)), (readings, 1));
+        plant.close().await;
+        plant = Plant::open(dir.path(), Duration::from_millis(20)).await;
+    }
+    plant.close().await;
+}
+
+#[tokio::test]
+async fn receipts_that_find_no_room_are_handed_back_later() {
+    let dir = TempDir::new().unwrap();
+    let mut plant = Plant::open_with(dir.path(), Duration::from_millis(20), 1).await;
+    for token in 0..5 {
+        plant.send(vec![plant.sample(20.0, 100 + token as u32)], Some(token), false).await;
+        plant.until_stored(Stream::Readings, token + 1).await;
+    }
+    let mut acknowledged = Vec::new();
+    while acknowledged.len() < 5 {
+        acknowledged.extend(plant.acknowledged().await);
+    }
+    assert_eq!(acknowledged, [0, 1, 2, 3, 4]);
+    plant.close().await;
+}
+
+#[tokio::test]
+async fn when_the_buffer_is_gone_ingest_ends_and_acknowledges_nothing() {
+    let dir = TempDir::new().unwrap();
+    let mut plant = Plant::open(dir.path(), Duration::from_millis(20)).await;
+    plant.buffer.clone().close().await;
+    plant.send(vec![plant.sample(20.0, 5)], Some(1), false).await;
+    tokio::time::timeout(Duration::from_secs(20), &mut plant.task).await.unwrap().unwrap();
+    assert!(plant.receipts.try_recv().is_err());
 }
 
 #[tokio::test]

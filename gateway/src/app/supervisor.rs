@@ -74,7 +74,8 @@ pub(super) async fn asked_to_stop() {
     }
 }
 
-/// Tells systemd that all is up, and keeps its watchdog calm for as long as the ingest loop turns (`sd_notify(3)`).
+/// Tells systemd that all is up, and keeps its watchdog calm for as long as the ingest loop turns and no
+/// commit hangs (`sd_notify(3)`).
 pub(super) async fn tell_systemd(status: Arc<Status>) -> Infallible {
     notify(&[sd_notify::NotifyState::Ready]);
     let Some(limit) = sd_notify::watchdog_enabled() else { return std::future::pending().await };
@@ -83,7 +84,7 @@ pub(super) async fn tell_systemd(status: Arc<Status>) -> Infallible {
         tokio::time::sleep(limit / 3).await;
         let now = status.ingest_turns.get();
         if now == turns {
-            tracing::error!("ingest stands still; the service manager will restart the gateway");
+            tracing::error!("ingest or its disk stands still; the service manager will restart the gateway");
         } else {
             notify(&[sd_notify::NotifyState::Watchdog]);
         }

@@ -1,39 +1,87 @@
-//! Recognising redeliveries: which (point, message hash) pairs are on disk or on the way there, within a bounded window.
+//! Recognising redeliveries: what a source brought before and is on disk or on the way there, within bounded windows.
 
+use crate::block::records::DeadLetter;
 use crate::reading::{NO_HASH, PointId};
 use std::collections::{HashMap, VecDeque};
+use std::hash::Hash;
+use xxhash_rust::xxh3::xxh3_64;
 
-/// Pairs remembered: half of MQTT's 65 535 packet identifiers, since the hash covers the identifier, and one that has come
-/// round again must not be taken for a redelivery. Brokers keep far fewer messages in flight.
+/// Readings remembered of each source: half of MQTT's 65 535 packet identifiers, since the hash covers the identifier, and
+/// one that has come round again must not be taken for a redelivery. Brokers keep far fewer messages in flight. A full
+/// window is about 1.1 MiB (8 bytes in order, 65 536 places of 13 bytes in the map); a source that cannot redeliver has none.
 pub const WINDOW_PAIRS: usize = 32_768;
 
-/// Stands for the point of a message that became a dead letter as a whole.
-pub(super) const NO_POINT: PointId = PointId(u32::MAX);
+/// Dead letters remembered of each source, about 70 KiB: they outlast readings, so they are kept few, lest one whose packet
+/// identifier has come round be taken for a redelivery. Far more than brokers have in flight (mosquitto: 20).
+pub(super) const WINDOW_LETTERS: usize = 1_024;
 
-/// The pairs of the window, each with how often it is in there.
-#[derive(Debug, Default)]
+/// What one source brought: readings apart from dead letters, so that neither pushes the other out.
+#[derive(Debug)]
 pub(super) struct Redelivery {
-    order: VecDeque<(PointId, u32)>,
-    held: HashMap<(PointId, u32), u32>,
+    readings: Window<PointId>,
+    /// By hash of the position, which for a judged one is `device/point`.
+    letters: Window<u64>,
 }
 
 impl Redelivery {
-    /// Remembers an accepted pair; the oldest one gives way.
+    /// A source that brought nothing yet.
+    #[must_use]
+    pub(super) fn new() -> Self {
+        Self { readings: Window::new(WINDOW_PAIRS), letters: Window::new(WINDOW_LETTERS) }
+    }
+
+    /// Remembers a sample.
     pub(super) fn remember(&mut self, point: PointId, message_hash: u32) {
+        self.readings.remember(point, message_hash);
+    }
+
+    /// Remembers a dead letter; one that is split is remembered once.
+    pub(super) fn remember_letter(&mut self, letter: &DeadLetter) {
+        if letter.part == 0 {
+            self.letters.remember(xxh3_64(letter.position.as_bytes()), letter.message_hash);
+        }
+    }
+
+    /// Whether a sample that may be redelivered was taken in before. It stays remembered: it may come more than once.
+    #[must_use]
+    pub(super) fn recognises(&self, point: PointId, message_hash: u32) -> bool {
+        self.readings.holds(point, message_hash)
+    }
+
+    /// Whether what may be redelivered became a dead letter at this position.
+    #[must_use]
+    pub(super) fn recognises_letter(&self, position: &str, message_hash: u32) -> bool {
+        self.letters.holds(xxh3_64(position.as_bytes()), message_hash)
+    }
+}
+
+/// The last pairs of a place and a message's hash, each with how often it is in there.
+#[derive(Debug)]
+struct Window<P> {
+    pairs_max: usize,
+    order: VecDeque<(P, u32)>,
+    held: HashMap<(P, u32), u32>,
+}
+
+impl<P: Copy + Eq + Hash> Window<P> {
+    fn new(pairs_max: usize) -> Self {
+        Self { pairs_max, order: VecDeque::new(), held: HashMap::new() }
+    }
+
+    /// Remembers a pair; the oldest one gives way.
+    fn remember(&mut self, place: P, message_hash: u32) {
         if message_hash == NO_HASH {
             return;
         }
-        if self.order.len() >= WINDOW_PAIRS {
+        if self.order.len() >= self.pairs_max {
             self.forget_oldest();
         }
-        self.order.push_back((point, message_hash));
-        *self.held.entry((point, message_hash)).or_default() += 1;
+        self.order.push_back((place, message_hash));
+        *self.held.entry((place, message_hash)).or_default() += 1;
     }
 
-    /// Whether a redelivered pair was accepted before. It stays remembered: a message may be redelivered more than once.
-    #[must_use]
-    pub(super) fn recognises(&self, point: PointId, message_hash: u32) -> bool {
-        message_hash != NO_HASH && self.held.contains_key(&(point, message_hash))
+    fn holds(&self, place: P, message_hash: u32) -> bool {
+        message_hash != NO_HASH && self.held.contains_key(&(place, message_hash))
     }
 
     fn forget_oldest(&mut self) {
@@ -53,7 +101,7 @@ mod tests {
 
     #[test]
     fn a_pair_is_recognised_again_and_again_until_the_window_has_moved_on() {
-        let mut redelivery = Redelivery::default();
+        let mut redelivery = Redelivery::new();
         redelivery.remember(PointId(1), 7);
         assert!(redelivery.recognises(PointId(1), 7));
         assert!(redelivery.recognises(PointId(1), 7));
@@ -62,12 +110,12 @@ mod tests {
             redelivery.remember(PointId(3), 1_000 + u32::try_from(hash).unwrap_or(0));
         }
         assert!(!redelivery.recognises(PointId(1), 7));
-        assert_eq!(redelivery.order.len(), WINDOW_PAIRS);
+        assert_eq!(redelivery.readings.order.len(), WINDOW_PAIRS);
     }
 
     #[test]
     fn what_cannot_be_redelivered_is_never_recognised() {
-        let mut redelivery = Redelivery::default();
+        let mut redelivery = Redelivery::new();
         redelivery.remember(PointId(1), NO_HASH);
         assert!(!redelivery.recognises(PointId(1), NO_HASH));
     }

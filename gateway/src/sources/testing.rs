@@ -49,7 +49,19 @@ pub(super) fn start(source: impl Source, intakes_max: usize) -> (FarEnd, JoinHan
 }
 
 impl FarEnd {
+    /// The next intake that brings something; that a sender begins anew is left out.
     pub(super) async fn intake(&mut self) -> Intake {
+        loop {
+            let mut intake = self.any_intake().await;
+            intake.messages.retain(|message| !message.begins_anew);
+            if !intake.is_empty() {
+                return intake;
+            }
+        }
+    }
+
+    /// The next intake as it came.
+    pub(super) async fn any_intake(&mut self) -> Intake {
         timeout(PATIENCE, self.intakes.recv()).await.unwrap().unwrap()
     }
 

@@ -149,6 +149,42 @@ async fn a_broker_that_forgot_everything_is_subscribed_to_again_and_old_receipts
     assert_eq!((values(&again), again.messages[0].redelivered), (vec![Value::Integer(2)], true));
 }
 
+/// Whether a session began anew, or the first value, in the order in which the next so many messages came.
+async fn order(far: &mut FarEnd, messages: usize) -> Vec<Option<Value>> {
+    let mut order = Vec::new();
+    while order.len() < messages {
+        let intake = far.any_intake().await;
+        far.receipt(&intake).await;
+        let mut values = values(&intake).into_iter();
+        order.extend(intake.messages.iter().map(|message| if message.begins_anew { None } else { values.next() }));
+    }
+    order
+}
+
+#[tokio::test]
+async fn it_is_told_in_its_place_when_a_broker_has_forgotten_the_session_and_only_then() {
+    let mut broker = Broker::start("");
+    let (mut far, task) = live(&broker).await;
+    broker.publish("plant/boiler/temp", b"{\"v\":1}\n", &["-l"]);
+    assert_eq!(order(&mut far, 2).await, [None, Some(Value::Integer(1))]);
+    far.stop.cancel();
+    task.await.unwrap();
+
+    // The broker kept the session. Ingest has no room, so the last message of it waits while the broker forgets.
+    let (mut far, _task) = start(MqttSource::new(options(broker.port)), 1);
+    far.until_state(State::Live).await;
+    broker.publish("plant/boiler/temp", b"{\"v\":2}\n", &["-l"]);
+    far.until("an intake", |far| far.intakes.len() == 1).await;
+    broker.publish("plant/boiler/flow", b"{\"v\":3}\n", &["-l"]);
+    far.until("the second message", |far| far.registry.len() == 2).await;
+    broker.restart();
+    far.until("a new connection", |far| far.status.reconnects.get() == 1).await;
+    far.until_state(State::Live).await;
+    broker.publish("plant/boiler/temp", b"{\"v\":4}\n", &["-l"]);
+    let value = |value| Some(Value::Integer(value));
+    assert_eq!(order(&mut far, 4).await, [value(2), value(3), None, value(4)]);
+}
+
 #[tokio::test]
 async fn while_ingest_is_full_nothing_is_lost_and_the_connection_stays() {
     let broker = Broker::start("");

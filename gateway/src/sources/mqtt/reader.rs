@@ -6,7 +6,7 @@ use super::take::{Published, Taker};
 use crate::backoff::Backoff;
 use crate::block::records::Severity;
 use crate::sources::address::HostPort;
-use crate::sources::{Intake, Receipt, SourceContext};
+use crate::sources::{Intake, Message, Receipt, SourceContext};
 use crate::status::State;
 use std::time::Duration;
 use tokio::time::{Instant, sleep, sleep_until, timeout_at};
@@ -87,6 +87,11 @@ impl Reader {
         }
         self.generation += 1;
         self.unacknowledged = 0;
+        let is_told = self.pending.messages.last().is_some_and(|message| message.begins_anew);
+        if !session.is_resumed && !is_told {
+            // It takes its place behind what the last connection brought and ahead of all that this one will.
+            self.pending.push(Message { begins_anew: true, ..Message::default() }, None);
+        }
         let stop = self.context.stop.clone();
         let intakes = self.context.intakes.clone();
         let stable_at = Instant::now() + STABLE_AFTER;

@@ -50,6 +50,9 @@ pub(super) enum Incoming {
 /// An open connection.
 pub(super) struct Session {
     eventloop: EventLoop,
+    /// Whether the broker went on with the session that it had kept (MQTT 3.1.1, section 3.2.2.2). If not, it counts packet
+    /// identifiers from the beginning and redelivers nothing of what it sent before.
+    pub(super) is_resumed: bool,
 }
 
 impl Session {
@@ -70,12 +73,13 @@ impl Session {
             mqtt.set_credentials(username, password.as_ref().map_or("", crate::secret::Secret::expose));
         }
         let mut eventloop = EventLoop::new(mqtt, REQUESTS_MAX);
-        match timeout(NETWORK_TIMEOUT, eventloop.poll()).await {
-            Ok(Ok(_)) => {}
+        // The first event is the broker's answer.
+        let is_resumed = match timeout(NETWORK_TIMEOUT, eventloop.poll()).await {
+            Ok(Ok(event)) => matches!(event, Event::Incoming(Packet::ConnAck(answer)) if answer.session_present),
             Ok(Err(error)) => return Err(explain(error)),
             Err(_) => return Err(SessionError::Lost(format!("no answer within {} s", NETWORK_TIMEOUT.as_secs()))),
-        }
-        let mut session = Self { eventloop };
+        };
+        let mut session = Self { eventloop, is_resumed };
         session.subscribe(options).await?;
         Ok(session)
     }
