@@ -86,6 +86,24 @@ impl Broker {
         format!("mqtt://127.0.0.1:{}", self.port())
     }
 
+    /// What it was configured with, but for paths and ports.
+    #[must_use]
+    pub fn settings(&self) -> String {
+        let text = fs::read_to_string(&self.config).expect("the configuration is there");
+        let is_telling = |line: &&str| {
+            !["listener", "user", "persistence_location", "log_dest"]
+                .iter()
+                .any(|key| line.split_whitespace().next() == Some(*key))
+        };
+        text.lines().filter(is_telling).collect::<Vec<_>>().join(", ")
+    }
+
+    /// Its process id.
+    #[must_use]
+    pub fn id(&self) -> u32 {
+        self.process.as_ref().expect("the broker is running").id()
+    }
+
     /// Ends it in order: sessions and what they hold are on disk and come back.
     pub async fn stop(&mut self) {
         if let Some(mut process) = self.process.take() {
@@ -175,7 +193,9 @@ impl Publisher {
     /// Connects with options of the test's own.
     #[must_use]
     pub fn connect_with(options: MqttOptions) -> Self {
-        let (client, events) = AsyncClient::new(options, PUBLISHER_QUEUE_REQUESTS);
+        let (client, mut events) = AsyncClient::new(options, PUBLISHER_QUEUE_REQUESTS);
+        // A message goes when it is published, not with the next ones.
+        events.network_options.set_tcp_nodelay(true);
         let acknowledged = Arc::new(AtomicU64::new(0));
         let poll = tokio::spawn(count_acknowledgements(events, Arc::clone(&acknowledged)));
         Self { client, published: AtomicU64::new(0), acknowledged, poll }

@@ -73,6 +73,8 @@ impl Session {
             mqtt.set_credentials(username, password.as_ref().map_or("", crate::secret::Secret::expose));
         }
         let mut eventloop = EventLoop::new(mqtt, REQUESTS_MAX);
+        // Acknowledgements are small and go out in batches of our own: held back for more, they would hold a full window back.
+        eventloop.network_options.set_tcp_nodelay(true);
         // The first event is the broker's answer.
         let is_resumed = match timeout(NETWORK_TIMEOUT, eventloop.poll()).await {
             Ok(Ok(event)) => matches!(event, Event::Incoming(Packet::ConnAck(answer)) if answer.session_present),
