@@ -18,6 +18,9 @@ const EXIT_CONFIG: u8 = 78;
 /// Exit status for everything else that goes wrong.
 const EXIT_FAILURE: u8 = 1;
 
+/// Where the configuration is unless another file is named.
+const CONFIG_FILE: &str = "/etc/forebay/forebay.toml";
+
 /// What is logged unless `FOREBAY_LOG` says otherwise.
 const LOG_FILTER: &str = "info";
 
@@ -56,9 +59,18 @@ enum Command {
 
 #[derive(Debug, clap::Args)]
 struct ConfigArgument {
-    /// The configuration.
-    #[arg(long, value_name = "FILE", default_value = "/etc/forebay/forebay.toml")]
-    config: PathBuf,
+    /// The configuration [default: /etc/forebay/forebay.toml].
+    #[arg(value_name = "FILE")]
+    file: Option<PathBuf>,
+    /// The same, by name.
+    #[arg(long, value_name = "FILE", conflicts_with = "file")]
+    config: Option<PathBuf>,
+}
+
+impl ConfigArgument {
+    fn path(self) -> PathBuf {
+        self.file.or(self.config).unwrap_or_else(|| PathBuf::from(CONFIG_FILE))
+    }
 }
 
 #[cfg(feature = "demo")]
@@ -90,14 +102,15 @@ pub fn main() -> ExitCode {
 fn execute(arguments: Arguments) -> Result<()> {
     match arguments.command {
         Command::Run(argument) => {
-            let loaded = config::load(&argument.config)?;
+            let path = argument.path();
+            let loaded = config::load(&path)?;
             log::start(arguments.log_format, LOG_FILTER)?;
             for warning in &loaded.warnings {
-                tracing::warn!("{}:{warning}", argument.config.display());
+                tracing::warn!("{}:{warning}", path.display());
             }
             run(loaded)
         }
-        Command::Check(argument) => check(&argument.config),
+        Command::Check(argument) => check(&argument.path()),
         Command::Reference => Ok(write!(std::io::stdout().lock(), "{}", config::reference())?),
         #[cfg(feature = "demo")]
         Command::Demo(demo) => {

@@ -1,8 +1,10 @@
 //! The configuration: one TOML file. The options of a source, sink, check or detector stand beside its code; this file
 //! puts them together. [`load`] reads and checks it, [`reference`] explains it; both are driven by these types.
 
+mod credentials;
 mod load;
 mod meaning;
+mod mend;
 mod problem;
 mod redact;
 mod reference;

@@ -25,6 +25,7 @@ use crate::clock::Clock;
 use crate::config::{self, ConfigErrors};
 use crate::reading::Stream;
 use crate::status::{HasHealth as _, State, Status};
+use books::OfSource;
 use configuration::Addresses;
 use course::Course;
 use fault::Fault;
@@ -33,14 +34,18 @@ use mqtt_device::DEVICES;
 use narrator::Now;
 use plant::Plant;
 use receiver::Receiver;
+use std::fs::File;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::time::Duration;
+use tally::SOURCES;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 
 /// Where the page is, if nobody else is there.
 const PAGE_PORT: u16 = 8080;
+/// Whoever has locked this file, in the folder for temporary files, may take that port.
+const PAGE_CLAIM_FILE: &str = "forebay-demo-page.lock";
 /// How long the gateway may take to subscribe at the broker.
 const SUBSCRIBE_LIMIT: Duration = Duration::from_secs(10);
 /// How long what is on its way may take to arrive after the plant has stopped.
@@ -98,7 +103,8 @@ pub async fn run(seconds: Option<u64>, keep: bool) -> Result<Verdict, DemoError>
     let receiver = Receiver::start()?;
     let course = Course { seconds };
     let clock = Clock::system();
-    let gateway = start_gateway(&folder, &plant, &receiver, &clock).await?;
+    let page = Page::claim();
+    let gateway = start_gateway(&folder, &plant, &receiver, &clock, page.address).await?;
     narrator::begin(&[
         ("page", format!("http://{}", gateway.page)),
         ("plant", format!("{} MQTT devices on {}", DEVICES.len(), plant.broker)),
@@ -120,10 +126,11 @@ async fn start_gateway(
     plant: &Plant,
     receiver: &Receiver,
     clock: &Clock,
+    page: SocketAddr,
 ) -> Result<Running, DemoError> {
     let text = configuration::text(&Addresses {
         data_dir: &folder.path().join("data"),
-        page: page_address(),
+        page,
         broker: plant.broker,
         modbus: plant.modbus,
         serial: &plant.serial,
@@ -135,10 +142,22 @@ async fn start_gateway(
     Ok(app::start(loaded.config, loaded.text, clock.clone()).await?)
 }
 
-/// The page's usual address, or any free port if it is taken.
-fn page_address() -> SocketAddr {
-    let usual = SocketAddr::from((Ipv4Addr::LOCALHOST, PAGE_PORT));
-    if TcpListener::bind(usual).is_ok() { usual } else { (Ipv4Addr::LOCALHOST, 0).into() }
+/// Where the page is: its usual port, or any free one if another demo or program has that.
+#[derive(Debug)]
+struct Page {
+    address: SocketAddr,
+    /// Demos that start together agree by this lock which of them has the usual port.
+    _claim: Option<File>,
+}
+
+impl Page {
+    fn claim() -> Self {
+        let usual = SocketAddr::from((Ipv4Addr::LOCALHOST, PAGE_PORT));
+        let claim = File::create(std::env::temp_dir().join(PAGE_CLAIM_FILE)).ok();
+        let claim = claim.filter(|file| file.try_lock().is_ok() && TcpListener::bind(usual).is_ok());
+        let address = if claim.is_some() { usual } else { (Ipv4Addr::LOCALHOST, 0).into() };
+        Self { address, _claim: claim }
+    }
 }
 
 async fn wait_until_subscribed(status: &Status) -> Result<(), DemoError> {
@@ -234,13 +253,13 @@ impl Stage {
         Ok(verdict)
     }
 
-    /// Waits until the gateway has all that was sent, and the receiver all that was accepted by then.
+    /// Waits until the receiver has all that was sent, and all that the gateway had accepted by then.
     async fn settle(&self) {
         let deadline = Instant::now() + SETTLE_LIMIT;
         let mut next_line = Instant::now() + Duration::from_secs(1);
         let mut accepted = None;
         while Instant::now() < deadline {
-            if accepted.is_none() && self.has_taken_all() {
+            if accepted.is_none() && self.has_all_that_was_sent() {
                 accepted = Some(verdict::on_disk(&self.gateway.status));
             }
             if accepted.is_some_and(|accepted| self.received() >= accepted) {
@@ -255,11 +274,14 @@ impl Stage {
         narrator::event("not everything has arrived in time");
     }
 
-    /// Whether every source has taken in what was sent to it.
-    fn has_taken_all(&self) -> bool {
-        let sources = &self.gateway.status.sources;
-        let taken = sources.iter().map(|source| source.accepted.get() + source.rejected.get());
-        taken.zip(self.plant.tally.sent()).all(|(taken, sent)| taken >= sent)
+    /// Whether every value that was sent has arrived, as a reading or as a dead letter. The gateway's own counts would not
+    /// do: it accepts absences, too, which nobody sent.
+    fn has_all_that_was_sent(&self) -> bool {
+        let books = self.receiver.books();
+        SOURCES.iter().zip(self.plant.tally.sent()).all(|(source, sent)| {
+            let OfSource { values, dead_letters, .. } = books.source(source);
+            values + dead_letters >= sent
+        })
     }
 
     fn received(&self) -> u64 {

@@ -322,6 +322,12 @@ impl Status {
         }
     }
 
+    /// Whether a trouble is raised whose key begins so.
+    #[must_use]
+    pub fn is_troubled(&self, prefix: &str) -> bool {
+        lock(&self.troubles).keys().any(|key| key.starts_with(prefix))
+    }
+
     /// The troubles, the gravest first.
     #[must_use]
     pub fn troubles(&self) -> Vec<Trouble> {

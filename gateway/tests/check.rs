@@ -25,10 +25,12 @@ fn text_of(bytes: &[u8]) -> String {
 
 #[test]
 fn the_example_is_accepted() {
-    let output = forebay(&["check", "--config", EXAMPLE]);
-    assert_eq!(text_of(&output.stderr), "");
-    assert_eq!(output.status.code(), Some(0));
-    assert!(text_of(&output.stdout).contains("no errors; 6 sources"), "{}", text_of(&output.stdout));
+    for arguments in [&["check", "--config", EXAMPLE][..], &["check", EXAMPLE]] {
+        let output = forebay(arguments);
+        assert_eq!(text_of(&output.stderr), "");
+        assert_eq!(output.status.code(), Some(0));
+        assert!(text_of(&output.stdout).contains("no errors; 6 sources"), "{}", text_of(&output.stdout));
+    }
 }
 
 #[test]
@@ -62,10 +64,14 @@ points = "*/*"
 "#;
     let (status, out, err) = check(text.as_bytes());
     assert_eq!((status, out.as_str()), (Some(78), ""));
-    let expected = r#"forebay.toml:4:12: buffer.disk_max: "2 Gib" is not a size such as "256 KiB" or "2 GiB": "Gib" is not a unit; use one of B, KiB, MiB, GiB, kB, MB, GB
+    let expected = r#"forebay.toml:2:6: gateway.id: expected 1 to 64 letters, digits, '-', '_' or '.'
+forebay.toml:4:12: buffer.disk_max: "2 Gib" is not a size such as "256 KiB" or "2 GiB": "Gib" is not a unit; use one of B, KiB, MiB, GiB, kB, MB, GB
 forebay.toml:5:18: buffer.keep_delivered: expected a duration with its unit in quotes, such as "10 min", found a whole number
 forebay.toml:6:22: buffer.commit_interval_ms: expected a whole number from 10 to 5000
 forebay.toml:7:3: sources: unknown key "sources"; did you mean "source"? (one of gateway, anomaly, buffer, check, device, sink, source, web)
+forebay.toml:9:1: source[0]: missing key "name" (name of the source, unique in the file)
+forebay.toml:9:1: source[0]: missing key "url" (`tcp://host:port`, `rtu:///dev/…?baud=19200&parity=even&data_bits=8&stop_bits=1`, or `rtu-over-tcp://host:port`)
+forebay.toml:9:1: source[0]: missing key "unit" (the units on the bus)
 forebay.toml:10:8: source[0].type: unknown type "modbuss"; did you mean "modbus"? (one of mqtt, modbus, serial)
 forebay.toml:11:1: source[1]: missing key "url" (`tcp://host:port`, `rtu:///dev/…?baud=19200&parity=even&data_bits=8&stop_bits=1`, or `rtu-over-tcp://host:port`)
 forebay.toml:15:6: source[1].unit[0].id: expected a whole number from 0 to 255
@@ -77,13 +83,13 @@ forebay.toml:20:47: source[1].unit[0].registers[2].colour: unknown key "colour" 
 forebay.toml:24:23: check[0].range.operating: expected 2 items, found 3
 forebay.toml:24:46: check[0].range.possible[0]: expected a finite number
 forebay.toml:25:1: anomaly: there may be several; write [[anomaly]] for each
-15 errors
+19 errors
 "#;
     assert_eq!(err, expected);
 }
 
 #[test]
-fn names_limits_and_patterns_are_checked_once_the_structure_is_sound() {
+fn names_limits_and_patterns_are_checked() {
     let text = r#"[gateway]
 id = "plant 7"
 [web]
@@ -137,6 +143,84 @@ forebay.toml:36:7: sink[0].url: a user or password does not belong here, this fi
 11 errors
 "#;
     assert_eq!(err, expected);
+}
+
+#[test]
+fn a_wrong_structure_hides_no_wrong_meaning_and_makes_none_up() {
+    let text = r#"[gateway]
+id = "plant 7"
+colour = 1
+[web]
+listen = "127.0.0.1:70000"
+[[source]]
+type = "opcua"
+url = "opc.tcp://10.0.0.1"
+[[source]]
+type = "serial"
+name = "bus"
+port = "ttyUSB0"
+framing = { kind = "delimiter" }
+device = "probe"
+playload = { format = "number", point = "x" }
+[[source]]
+name = "bus"
+[[check]]
+points = "boiler"
+rnage = { operating = [5, 50] }
+[[sink]]
+type = "http"
+name = "cloud"
+url = "ftp://example.com/"
+lingr_ms = 4
+[[sink]]
+type = "kafka"
+name = "cloud"
+brokers = ["nohost:port"]
+topic_prefix = 5
+"#;
+    let (status, _, err) = check(text.as_bytes());
+    assert_eq!(status, Some(78));
+    let expected = r#"forebay.toml:2:6: gateway.id: expected 1 to 64 letters, digits, '-', '_' or '.'
+forebay.toml:3:1: gateway.colour: unknown key "colour" (one of id, data_dir)
+forebay.toml:5:10: web.listen: expected an address and port, such as "127.0.0.1:8080" or "[::1]:8080"
+forebay.toml:6:1: source[0]: missing key "name" (name of the source, unique in the file)
+forebay.toml:7:8: source[0].type: unknown type "opcua" (one of mqtt, modbus, serial)
+forebay.toml:12:8: source[1].port: "ttyUSB0" is not the path of a port, as in "/dev/ttyUSB0"
+forebay.toml:15:1: source[1].playload: unknown key "playload"; did you mean "payload"? (one of name, port, framing, device, baud, parity, payload)
+forebay.toml:16:1: source[2]: missing key "type" (one of mqtt, modbus, serial)
+forebay.toml:17:8: source[2].name: source[1] already has this name; each needs its own
+forebay.toml:19:10: check[0].points: expected device/point, where * stands for any run of characters, such as "boiler-*/*"
+forebay.toml:20:1: check[0].rnage: unknown key "rnage"; did you mean "range"? (one of points, action, range, severity)
+forebay.toml:24:7: sink[0].url: "ftp://example.com/" must begin with http:// or https://
+forebay.toml:25:1: sink[0].lingr_ms: unknown key "lingr_ms"; did you mean "linger_ms"? (one of name, url, auth, batch_max, compression, format, linger_ms, timeout_ms)
+forebay.toml:28:8: sink[1].name: sink[0] already has this name; each needs its own
+forebay.toml:29:11: sink[1].brokers: "nohost:port" is not of the form "host:port"
+forebay.toml:30:16: sink[1].topic_prefix: expected a string in quotes, found a whole number
+16 errors
+"#;
+    assert_eq!(err, expected);
+}
+
+#[test]
+fn a_secret_that_cannot_be_read_is_a_warning_with_file_and_key() {
+    let (status, out, _) = check(
+        br#"[gateway]
+id = "a"
+[[sink]]
+type = "http"
+name = "cloud"
+url = "https://example.com/"
+auth = { bearer_file = "/nonexistent/token" }
+"#,
+    );
+    assert_eq!(status, Some(0));
+    assert!(out.contains("forebay.toml:7:24: sink[0].auth.bearer_file: secret file \"/nonexistent/token\""), "{out}");
+}
+
+#[test]
+fn a_table_that_is_not_closed_is_one_error() {
+    let (_, _, err) = check(b"[gateway\nid = \"a\"\n");
+    assert_eq!(err, "forebay.toml:1:9: unclosed table, expected `]`\n1 error\n");
 }
 
 #[test]

@@ -1,14 +1,14 @@
-//! Reads a file in steps, each of which reports everything that it finds before the next one starts: syntax (`toml`),
-//! structure (the tree against the schema of the option types, so that every error has its place), meaning (names,
-//! limits, what the parts say of themselves).
+//! Reads a file: its syntax (`toml`); then its structure (the tree against the schema of the option types, so that every
+//! error has its place) together with its meaning (names, limits, what the parts say of themselves), so that all of what
+//! is wrong is named at once. Only wrong syntax hides the rest.
 
+use super::mend::{self, is_doubtful};
 use super::problem::{ConfigErrors, Findings, Lines, Problem, Problems};
-use super::{Config, meaning, shape, structure, tree};
+use super::{Config, credentials, meaning, shape, structure, tree};
 use serde::Deserialize;
 use std::fs::File;
 use std::io::Read;
 use std::path::Path;
-use toml::Spanned;
 use toml::de::DeTable;
 
 /// Largest file that is read, in bytes: ten thousand registers fit, a data file named by mistake does not.
@@ -25,7 +25,7 @@ pub struct Loaded {
     pub warnings: Vec<Problem>,
 }
 
-/// Reads a file and checks all of it.
+/// Reads a file and checks all of it, and whether its secrets can be read.
 ///
 /// # Errors
 /// If the file cannot be read, or with everything that is wrong in it.
@@ -39,7 +39,9 @@ pub fn load(path: &Path) -> Result<Loaded, ConfigErrors> {
         Ok(_) => {
             let text = String::from_utf8(bytes)
                 .map_err(|error| ConfigErrors::NotText { file: file.clone(), at: error.utf8_error().valid_up_to() })?;
-            parse(&file, text)
+            let mut loaded = parse(&file, text)?;
+            loaded.warnings.extend(credentials::unreadable(&loaded.text));
+            Ok(loaded)
         }
     }
 }
@@ -64,24 +66,30 @@ pub fn parse(file: &str, text: String) -> Result<Loaded, ConfigErrors> {
         structure::check_top(&tree, &shape, &lines, &mut findings);
         return invalid(findings);
     }
-    structure::check(&tree, &shape, &lines, &mut findings);
+    let unjudged = structure::check(&tree, &shape, &lines, &mut findings);
+    let mut readable = tree.clone();
     if !findings.is_empty() {
-        return invalid(findings);
+        mend::table(readable.get_mut(), &shape);
     }
-    let config = match typed(tree.clone()) {
+    let config = match Config::deserialize(toml::Deserializer::from(readable)) {
         Ok(config) => config,
         Err(error) => {
-            findings.add(lines.problem(&error.span().unwrap_or_default(), "", error.message().to_owned()));
+            if findings.is_empty() {
+                findings.add(lines.problem(&error.span().unwrap_or_default(), "", error.message().to_owned()));
+            }
             return invalid(findings);
         }
     };
     let meaning = meaning::check(&config);
-    let mut placed = |(path, message): (String, String)| lines.problem(&tree::locate(&tree, &path), &path, message);
-    let warnings = meaning.warnings.into_iter().map(&mut placed).collect();
-    meaning.errors.into_iter().map(placed).for_each(|problem| findings.add(problem));
+    let placed = |(path, message): (String, String)| lines.problem(&tree::locate(&tree, &path), &path, message);
+    let errors =
+        meaning.errors.into_iter().filter(|(path, _)| !is_doubtful(path, &tree, findings.as_slice(), &unjudged));
+    let errors: Vec<Problem> = errors.map(placed).collect();
+    errors.into_iter().for_each(|problem| findings.add(problem));
     if !findings.is_empty() {
         return invalid(findings);
     }
+    let warnings = meaning.warnings.into_iter().map(placed).collect();
     Ok(Loaded { config, text, warnings })
 }
 
@@ -97,8 +105,4 @@ fn syntax_message(said: &str) -> String {
         _ => said.trim_end_matches(", expected nothing"),
     };
     plain.to_owned()
-}
-
-fn typed(tree: Spanned<DeTable<'_>>) -> Result<Config, toml::de::Error> {
-    Config::deserialize(toml::Deserializer::from(tree))
 }

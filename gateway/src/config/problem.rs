@@ -46,6 +46,11 @@ impl Findings {
         self.0.is_empty()
     }
 
+    /// All of them, in the order in which they were found.
+    pub(super) fn as_slice(&self) -> &[Problem] {
+        &self.0
+    }
+
     /// All of them, in the order of the file's lines.
     pub(super) fn into_sorted(mut self) -> Vec<Problem> {
         self.0.sort_by_key(|problem| (problem.line, problem.column));
@@ -121,6 +126,11 @@ impl<'a> Lines<'a> {
     pub(super) fn new(text: &'a str) -> Self {
         let breaks = text.bytes().enumerate().filter(|(_, byte)| *byte == b'\n').map(|(at, _)| at + 1);
         Self { text, starts: std::iter::once(0).chain(breaks).collect() }
+    }
+
+    /// Whether what is at `span` begins a table header.
+    pub(super) fn is_header(&self, span: &Range<usize>) -> bool {
+        self.text.get(..span.start).is_some_and(|before| before.ends_with('['))
     }
 
     /// The problem at the start of `span`.

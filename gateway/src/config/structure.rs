@@ -14,18 +14,26 @@ use std::ops::Range;
 use toml::Spanned;
 use toml::de::{DeInteger, DeTable, DeValue};
 
-/// Checks a whole file.
-pub(super) fn check(root: &Spanned<DeTable<'_>>, shape: &Table, lines: &Lines<'_>, findings: &mut Findings) {
-    Walk { lines, findings }.keys("", root.get_ref(), &(0..0), shape, None);
+/// Checks a whole file; returns the paths of the tables of which it cannot be told what they should be.
+pub(super) fn check(
+    root: &Spanned<DeTable<'_>>,
+    shape: &Table,
+    lines: &Lines<'_>,
+    findings: &mut Findings,
+) -> Vec<String> {
+    let mut walk = Walk { lines, findings, unjudged: Vec::new() };
+    walk.keys("", root.get_ref(), &(0..0), shape, None);
+    walk.unjudged
 }
 
 /// Checks the names of the tables at the top only: in a file with wrong syntax the rest cannot be trusted, but a misspelt
 /// `[[source]]` is often why the `[[source.unit]]` below it is refused.
 pub(super) fn check_top(root: &Spanned<DeTable<'_>>, shape: &Table, lines: &Lines<'_>, findings: &mut Findings) {
-    let mut walk = Walk { lines, findings };
+    let mut walk = Walk { lines, findings, unjudged: Vec::new() };
     for (name, value) in root.get_ref() {
         let table = matches!(value.get_ref(), DeValue::Table(_) | DeValue::Array(_));
-        if table && shape.key(name.get_ref()).is_none() {
+        // What stood below a header that cannot be read is at the top now, where it is not known.
+        if table && lines.is_header(&name.span()) && shape.key(name.get_ref()).is_none() {
             walk.unknown_key("", root.get_ref(), name, shape);
         }
     }
@@ -34,6 +42,7 @@ pub(super) fn check_top(root: &Spanned<DeTable<'_>>, shape: &Table, lines: &Line
 struct Walk<'a> {
     lines: &'a Lines<'a>,
     findings: &'a mut Findings,
+    unjudged: Vec<String>,
 }
 
 impl Walk<'_> {
@@ -112,34 +121,7 @@ impl Walk<'_> {
                     _ => None,
                 }
             }
-            (Shape::Choice(words), DeValue::String(text)) => {
-                let words = || words.iter().map(|choice| choice.word.as_str());
-                let near = || nearest(text, words());
-                (!words().any(|word| word == text)).then(|| unknown(name, text, near(), words()))
-            }
-            (Shape::Text { one_character: true }, DeValue::String(text)) => {
-                (text.chars().count() != 1).then(|| "expected exactly one character".to_owned())
-            }
-            (Shape::Text { .. } | Shape::SecretFile, DeValue::String(_))
-            | (Shape::Boolean, DeValue::Boolean(_))
-            | (Shape::Unknown, _) => None,
-            (Shape::Duration, DeValue::String(text)) => text
-                .parse::<HumanDuration>()
-                .err()
-                .map(|error| format!("{} is not a duration such as \"10 min\" or \"7 days\": {error}", quoted(text))),
-            (Shape::Size, DeValue::String(text)) => text
-                .parse::<ByteSize>()
-                .err()
-                .map(|error| format!("{} is not a size such as \"256 KiB\" or \"2 GiB\": {error}", quoted(text))),
-            (Shape::Integer { min, max }, DeValue::Integer(number)) => outside(number, *min, *max),
-            (Shape::Number, DeValue::Integer(number)) => outside(number, i64::MIN, i64::MAX),
-            (Shape::Number, DeValue::Float(number)) => {
-                let finite = number.as_str().parse::<f64>().is_ok_and(f64::is_finite);
-                (!finite).then(|| "expected a finite number".to_owned())
-            }
-            (shape, found) => {
-                Some(format!("expected {}, found {}{}", expected(shape), kind_of(found), hint(shape, found)))
-            }
+            (shape, found) => fault(name, shape, found),
         };
         if let Some(message) = wrong {
             self.report(&span, path, message);
@@ -155,27 +137,78 @@ impl Walk<'_> {
         variants: &[(Choice, Table)],
     ) {
         let words = || variants.iter().map(|(choice, _)| choice.word.as_str());
-        let Some((key, value)) = found.get_key_value(tag) else {
-            // Without its tag the rest of the table cannot be judged.
-            let slip = found.keys().find(|key| nearest(key.get_ref(), [tag]).is_some());
-            return match slip {
+        let said = found.get(tag).and_then(|value| value.get_ref().as_str()).unwrap_or_default();
+        match found.get(tag).map(|value| (value, value.get_ref())) {
+            Some((_, DeValue::String(text))) if words().any(|word| word == text) => {}
+            Some((value, DeValue::String(text))) => {
+                let message = unknown(tag, text, nearest(text, words()), words());
+                self.report(&value.span(), &join(path, tag), message);
+            }
+            Some((value, other)) => {
+                let message = format!("expected {}, found {}", one_of(words()), kind_of(other));
+                self.report(&value.span(), &join(path, tag), message);
+            }
+            None => match found.keys().find(|key| nearest(key.get_ref(), [tag]).is_some()) {
                 Some(key) => {
                     let message = format!("unknown key {}; did you mean {tag:?}?", quoted(key.get_ref()));
                     self.report(&key.span(), &join(path, key.get_ref()), message);
                 }
                 None => self.report(span, path, format!("missing key {tag:?} ({})", one_of(words()))),
-            };
-        };
-        let path_of_tag = join(path, key.get_ref());
-        let Some(text) = value.get_ref().as_str() else {
-            let message = format!("expected {}, found {}", one_of(words()), kind_of(value.get_ref()));
-            return self.report(&value.span(), &path_of_tag, message);
-        };
-        match variants.iter().find(|(choice, _)| choice.word == text) {
-            Some((_, table)) => self.keys(path, found, span, table, Some(tag)),
-            None => self.report(&value.span(), &path_of_tag, unknown(tag, text, nearest(text, words()), words())),
+            },
+        }
+        if let Some((_, table)) = variant_meant(said, variants) {
+            return self.keys(path, found, span, table, Some(tag));
+        }
+        // Of something unknown only what everything of its kind must have can be asked for.
+        self.unjudged.push(path.to_owned());
+        let Some(((_, first), others)) = variants.split_first() else { return };
+        let everywhere =
+            |key: &Key| others.iter().all(|(_, table)| table.key(&key.name).is_some_and(|key| key.required));
+        for key in first.keys.iter().filter(|key| key.required && everywhere(key)) {
+            if !found.contains_key(key.name.as_str()) {
+                self.report(span, path, missing(key));
+            }
         }
     }
+}
+
+/// What is wrong with a single value; `name` is the key that it belongs to.
+pub(super) fn fault(name: &str, shape: &Shape, found: &DeValue<'_>) -> Option<String> {
+    match (shape, found) {
+        (Shape::Choice(words), DeValue::String(text)) => {
+            let words = || words.iter().map(|choice| choice.word.as_str());
+            let near = || nearest(text, words());
+            (!words().any(|word| word == text)).then(|| unknown(name, text, near(), words()))
+        }
+        (Shape::Text { one_character: true }, DeValue::String(text)) => {
+            (text.chars().count() != 1).then(|| "expected exactly one character".to_owned())
+        }
+        (Shape::Text { .. } | Shape::SecretFile, DeValue::String(_))
+        | (Shape::Boolean, DeValue::Boolean(_))
+        | (Shape::Unknown, _) => None,
+        (Shape::Duration, DeValue::String(text)) => text
+            .parse::<HumanDuration>()
+            .err()
+            .map(|error| format!("{} is not a duration such as \"10 min\" or \"7 days\": {error}", quoted(text))),
+        (Shape::Size, DeValue::String(text)) => text
+            .parse::<ByteSize>()
+            .err()
+            .map(|error| format!("{} is not a size such as \"256 KiB\" or \"2 GiB\": {error}", quoted(text))),
+        (Shape::Integer { min, max }, DeValue::Integer(number)) => outside(number, *min, *max),
+        (Shape::Number, DeValue::Integer(number)) => outside(number, i64::MIN, i64::MAX),
+        (Shape::Number, DeValue::Float(number)) => {
+            let finite = number.as_str().parse::<f64>().is_ok_and(f64::is_finite);
+            (!finite).then(|| "expected a finite number".to_owned())
+        }
+        (shape, found) => Some(format!("expected {}, found {}{}", expected(shape), kind_of(found), hint(shape, found))),
+    }
+}
+
+/// The variant that a tag names, or the one that is probably meant.
+pub(super) fn variant_meant<'a>(said: &str, variants: &'a [(Choice, Table)]) -> Option<&'a (Choice, Table)> {
+    let named = |word: &str| variants.iter().find(|(choice, _)| choice.word == word);
+    let words = variants.iter().map(|(choice, _)| choice.word.as_str());
+    named(said).or_else(|| named(nearest(said, words)?))
 }
 
 /// `unknown kind "f33"; did you mean "f32"? (one of bool, i16, …)`

@@ -16,6 +16,16 @@ pub(super) fn join(path: &str, key: &str) -> String {
 
 /// Where the value at `path` stands; if it is not written in the file, the nearest table around it.
 pub(super) fn locate(root: &Spanned<DeTable<'_>>, path: &str) -> Range<usize> {
+    follow(root, path).0
+}
+
+/// Whether there is a value at `path`.
+pub(super) fn exists(root: &Spanned<DeTable<'_>>, path: &str) -> bool {
+    follow(root, path).1
+}
+
+/// How far a path leads: where the last value on it stands, and whether that is its end.
+fn follow(root: &Spanned<DeTable<'_>>, path: &str) -> (Range<usize>, bool) {
     let mut table = Some(root.get_ref());
     let mut node: Option<&Node<'_>> = None;
     let mut span = 0..0;
@@ -25,12 +35,12 @@ pub(super) fn locate(root: &Spanned<DeTable<'_>>, path: &str) -> Range<usize> {
             Some(index) => node.and_then(|node| node.get_ref().get(index.parse::<usize>().ok()?)),
             None => table.and_then(|table| table.get(step)),
         };
-        let Some(next) = next else { break };
+        let Some(next) = next else { return (span, false) };
         span = next.span();
         table = next.get_ref().as_table();
         node = Some(next);
     }
-    span
+    (span, true)
 }
 
 /// What kind of value it is, as TOML calls it.

@@ -19,6 +19,9 @@ const TROUBLES_SHOWN_MAX: usize = 5;
 /// Waiting readings within this many seconds of intake are the normal beat of commits and runs, not a backlog.
 const IN_STEP_SECONDS: f64 = 3.0;
 
+/// A backlog that changes by less a second stands still, as far as a person is concerned.
+const OUTLOOK_PER_SECOND: f64 = 0.5;
+
 /// A part of the overview that is sent again when it changed, and the name of its event.
 pub(super) type Part = (&'static str, String);
 
@@ -67,6 +70,7 @@ struct Ways {
 #[derive(Template)]
 #[template(path = "board.html")]
 struct Board {
+    is_storing: bool,
     waiting: String,
     waiting_words: String,
     oldest: Option<Moment>,
@@ -247,7 +251,14 @@ fn source_line(source: &SourceView, snapshot: &Snapshot) -> Line {
         name: source.name.clone(),
         detail: format!("{} · {}", kind_name(source.kind), source.address),
         rate: source.accepted_per_second.map_or_else(|| "–".to_owned(), words::rate),
-        badge: badge(source.health.state, "live", "partly down"),
+        badge: match source.health.state {
+            // A serial line that opens may be the wrong one, or at the wrong speed.
+            "starting" if source.kind == "serial" && source.rejected > 0 => {
+                Badge { word: "open, nothing understood yet", tone: "idle" }
+            }
+            "starting" if source.kind == "serial" => Badge { word: "open, nothing heard yet", tone: "idle" },
+            state => badge(state, "live", "partly down", "not reached"),
+        },
         since,
         error,
         notes: notes
@@ -286,7 +297,7 @@ fn sink_line(sink: &SinkView, snapshot: &Snapshot) -> Line {
         name: sink.name.clone(),
         detail: format!("{} · {}", kind_name(sink.kind), sink.address),
         rate: sink.delivered_per_second.map_or_else(|| "–".to_owned(), words::rate),
-        badge: badge(sink.health.state, "in step", "behind"),
+        badge: badge(sink.health.state, "in step", "behind", "not delivering"),
         since,
         error,
         notes,
@@ -306,11 +317,11 @@ fn trouble_of(health: &HealthView, snapshot: &Snapshot) -> (Option<Moment>, Opti
     )
 }
 
-fn badge(state: &'static str, live: &'static str, degraded: &'static str) -> Badge {
+fn badge(state: &'static str, live: &'static str, degraded: &'static str, down: &'static str) -> Badge {
     match state {
         "live" => Badge { word: live, tone: "good" },
         "degraded" => Badge { word: degraded, tone: "warn" },
-        "down" => Badge { word: "not reached", tone: "bad" },
+        "down" => Badge { word: down, tone: "bad" },
         "paused" => Badge { word: "paused", tone: "bad" },
         _ => Badge { word: "starting", tone: "idle" },
     }
@@ -339,6 +350,7 @@ fn board(snapshot: &Snapshot) -> Board {
         facts.push(("Set aside, unreadable", words::bytes(buffer.quarantine_bytes), true));
     }
     Board {
+        is_storing: buffer.is_storing,
         waiting: words::count(waiting),
         waiting_words: match slowest {
             Some(sink) if waiting > 0 => format!("{unit} {how} {}", sink.name),
@@ -353,17 +365,21 @@ fn board(snapshot: &Snapshot) -> Board {
     }
 }
 
-/// Where the backlog is heading.
+/// Where the backlog is heading. Only deliveries empty it: what is lost shrinks it, too, and a sink that stands still may
+/// have delivered a moment ago.
 fn outlook(sink: &SinkView) -> String {
-    let waiting = sink.readings().undelivered as f64;
-    match sink.backlog_growth_per_second {
-        Some(growth) if growth < -0.5 => {
-            #[expect(clippy::cast_possible_truncation, reason = "a float becomes its nearest bound")]
-            let left_us = (waiting / -growth * 1e6) as i64;
-            format!("empty in about {}", words::span(left_us))
-        }
-        Some(growth) if growth > 0.5 => format!("growing by {}", words::rate(growth)),
-        _ => String::new(),
+    let Some(growth) = sink.backlog_growth_per_second else { return String::new() };
+    let draining = -growth - sink.lost_per_second.unwrap_or_default();
+    let delivers = matches!(sink.health.state, "live" | "degraded");
+    if delivers && draining > OUTLOOK_PER_SECOND {
+        let waiting = sink.readings().undelivered as f64;
+        #[expect(clippy::cast_possible_truncation, reason = "a float becomes its nearest bound")]
+        let left_us = (waiting / draining * 1e6) as i64;
+        format!("empty in about {}", words::span(left_us))
+    } else if growth > OUTLOOK_PER_SECOND {
+        format!("growing by {}", words::rate(growth))
+    } else {
+        String::new()
     }
 }
 

@@ -10,6 +10,9 @@ use crate::status::{Gauge, HasHealth, Health, SinkStatus, SourceStatus, Trouble}
 use serde::Serialize;
 use std::collections::BTreeMap;
 
+/// The trouble of a buffer that takes nothing.
+const NOT_STORED: &str = "buffer/commit";
+
 /// The counters that rates are made of.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Books {
@@ -21,6 +24,8 @@ pub(super) struct Books {
     pub(super) delivered: Vec<u64>,
     /// Readings waiting, by sink.
     pub(super) backlog: Vec<u64>,
+    /// Readings lost before delivery, by sink.
+    pub(super) lost: Vec<u64>,
 }
 
 impl Books {
@@ -32,6 +37,7 @@ impl Books {
             accepted: state.status.sources.iter().map(|source| source.accepted.get()).collect(),
             delivered: sinks.iter().map(|sink| sink.delivered[Stream::Readings.index()].get()).collect(),
             backlog: sinks.iter().map(|sink| sink.backlog[Stream::Readings.index()].get()).collect(),
+            lost: sinks.iter().map(|sink| sink.gaps[Stream::Readings.index()].get()).collect(),
         }
     }
 }
@@ -132,6 +138,8 @@ pub(super) struct SourceView {
 /// The buffer.
 #[derive(Debug, Serialize)]
 pub(super) struct BufferView {
+    /// Whether what comes in is stored.
+    pub(super) is_storing: bool,
     /// Bytes that it occupies.
     pub(super) disk_bytes: u64,
     /// Bytes that it may occupy.
@@ -175,6 +183,8 @@ pub(super) struct SinkView {
     pub(super) delivered_per_second: Option<f64>,
     /// How fast the waiting readings grow (or, below zero, shrink), per second.
     pub(super) backlog_growth_per_second: Option<f64>,
+    /// Readings lost before delivery per second: they shrink what waits, too.
+    pub(super) lost_per_second: Option<f64>,
     /// Attempts made.
     pub(super) attempts: u64,
     /// Attempts that had to be made again.
@@ -303,6 +313,7 @@ fn sink_view(sink: &SinkStatus, index: usize, meter: &Meter) -> SinkView {
         health: sink.health().into(),
         delivered_per_second: meter.per_second(|books| books.delivered.get(index).copied()),
         backlog_growth_per_second: meter.per_second(|books| books.backlog.get(index).copied()),
+        lost_per_second: meter.per_second(|books| books.lost.get(index).copied()),
         attempts: sink.attempts.get(),
         retries: sink.retries.get(),
         last_attempt_us: sink.last_attempt_us.get(),
@@ -322,6 +333,7 @@ fn buffer_view(state: &WebState, meter: &Meter, tick: &Tick) -> BufferView {
         first => meter.accepted_at(first).map(|mono_us| tick.wall_of(mono_us)),
     };
     BufferView {
+        is_storing: !state.status.is_troubled(NOT_STORED),
         disk_bytes: usage.disk_bytes,
         disk_bytes_max: usage.disk_bytes_max,
         quarantine_bytes: usage.quarantine_bytes,

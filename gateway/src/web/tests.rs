@@ -212,6 +212,33 @@ async fn the_overview_says_first_whether_anything_needs_a_person() {
 }
 
 #[tokio::test]
+async fn nothing_is_said_to_be_on_disk_while_the_buffer_takes_nothing() {
+    let served = Served::start().await;
+    assert!(served.text("/").await.contains("all on disk"));
+    served.trouble("buffer/commit", Severity::Error);
+    let page = served.text("/").await;
+    assert!(page.contains("not stored") && !page.contains("all on disk"), "{page}");
+}
+
+#[tokio::test]
+async fn a_sink_that_stands_still_is_not_said_to_empty_the_board() {
+    let served = Served::start().await;
+    let backlog = &served.status.sinks[0].backlog[Stream::Readings.index()];
+    backlog.set(1_000);
+    let mut events = served.get("/events").await;
+    // Two looks make a rate.
+    event_with(&mut events, &["event: board", "1\u{202f}000"]).await;
+    served.clock.set(61_000_000, NOW_US + 1_000_000);
+    backlog.set(900);
+    event_with(&mut events, &["event: board", "900", "empty in about"]).await;
+    for (state, word) in [(Health::Down, "not delivering"), (Health::Paused, "paused")] {
+        served.status.sinks[0].set_error(state, "the endpoint answers 500", NOW_US);
+        let page = served.text("/").await;
+        assert!(page.contains(word) && !page.contains("not reached") && !page.contains("empty in"), "{page}");
+    }
+}
+
+#[tokio::test]
 async fn a_board_whose_clock_was_never_set_says_so() {
     let served = Served::start().await;
     assert!(!served.text("/").await.contains("clock of the board is not set"));

@@ -1,6 +1,6 @@
 //! What an error of the client library means for a run, and what to tell people.
 
-use super::client::TRANSACTION_TIMEOUT;
+use super::client::{TRANSACTION_TIMEOUT, transactional_id};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::types::RDKafkaErrorCode as Code;
 use std::time::Duration;
@@ -25,24 +25,28 @@ impl Failure {
     pub(super) fn of_code(code: RDKafkaErrorCode, topic: Option<&str>) -> Self {
         let topic = topic.map_or_else(|| "the topics".to_owned(), |topic| format!("topic {topic}"));
         match code {
-            Code::MessageSizeTooLarge | Code::MessageBatchTooLarge | Code::InvalidMessageSize => Self::Refused(format!(
-                "{topic} does not take records of this size (see message.max.bytes of the broker and max.message.bytes of the topic)"
-            )),
+            Code::MessageSizeTooLarge | Code::MessageBatchTooLarge | Code::InvalidMessageSize => {
+                Self::Refused(format!(
+                    "{topic} does not take records of this size (see message.max.bytes of the broker and max.message.bytes of the topic)"
+                ))
+            }
             Code::InvalidRecord | Code::InvalidTimestamp => {
                 Self::Refused(format!("{topic} does not take these records: {code}"))
             }
-            Code::TopicAuthorizationFailed => Self::Stop(format!(
-                "this gateway may not write to {topic}; give it the right to WRITE and DESCRIBE"
-            )),
+            Code::TopicAuthorizationFailed => {
+                Self::Stop(format!("this gateway may not write to {topic}; give it the right to WRITE and DESCRIBE"))
+            }
             Code::UnknownTopic | Code::UnknownTopicOrPartition | Code::UnknownPartition => Self::Stop(format!(
                 "{topic} is not there and the cluster does not make it by itself; create it, or allow auto.create.topics.enable"
             )),
-            Code::InvalidTopic => Self::Stop(format!("the cluster does not take the name of {topic}; change topic_prefix")),
-            Code::TransactionalIdAuthorizationFailed | Code::ClusterAuthorizationFailed => Self::Stop(
+            Code::InvalidTopic => {
+                Self::Stop(format!("the cluster does not take the name of {topic}; change topic_prefix"))
+            }
+            Code::TransactionalIdAuthorizationFailed | Code::ClusterAuthorizationFailed => Self::Stop(format!(
                 "this gateway may not use transactions under its name; give it WRITE and DESCRIBE on the transactional id \
-                 forebay-<gateway>-<sink>, or set exactly_once = false"
-                    .to_owned(),
-            ),
+                 {}, or set exactly_once = false",
+                transactional_id("<gateway>", "<sink>")
+            )),
             Code::InvalidTransactionTimeout => Self::Stop(format!(
                 "the cluster allows transactions shorter than {} s only; raise its transaction.max.timeout.ms",
                 TRANSACTION_TIMEOUT.as_secs()

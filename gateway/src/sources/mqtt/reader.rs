@@ -203,6 +203,10 @@ impl Reader {
                     "Check user, password and client id",
                 );
             }
+            SessionError::Password(_) => {
+                let what = format!("The password for the broker is missing: {error}");
+                self.context.raise(CONNECTION, Severity::Error, what, "The file is read again at every attempt");
+            }
             SessionError::Lost(_) if failures >= FAILURES_TOLD => {
                 let what = format!("The broker at {} cannot be reached: {error}", self.address);
                 self.context.raise(CONNECTION, Severity::Error, what, "Check that the broker runs, and the network");

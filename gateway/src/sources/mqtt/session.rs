@@ -5,6 +5,7 @@
 //! loses nothing: it only reads, flushes and pings.
 
 use super::{MqttOptions, PACKET_BYTES_HARD_MAX};
+use crate::secret::{Secret, SecretError, SecretFile};
 use crate::sources::address::HostPort;
 use rumqttc::{
     ConnectReturnCode, ConnectionError, Event, EventLoop, Packet, PubAck, Publish, QoS, Request, StateError, Subscribe,
@@ -34,6 +35,9 @@ pub(super) enum SessionError {
         /// Its size.
         bytes: usize,
     },
+    /// The password cannot be read.
+    #[error(transparent)]
+    Password(#[from] SecretError),
     /// Everything else.
     #[error("the connection to the broker failed: {0}")]
     Lost(String),
@@ -68,9 +72,8 @@ impl Session {
         mqtt.set_keep_alive(Duration::from_secs(u64::from(options.keep_alive_s)));
         mqtt.set_max_packet_size(PACKET_BYTES_HARD_MAX, OUTGOING_BYTES_MAX);
         if let Some(username) = &options.username {
-            let password = options.password_file.as_ref().map(crate::secret::SecretFile::read).transpose();
-            let password = password.map_err(|error| SessionError::Lost(error.to_string()))?;
-            mqtt.set_credentials(username, password.as_ref().map_or("", crate::secret::Secret::expose));
+            let password = options.password_file.as_ref().map(SecretFile::read).transpose()?;
+            mqtt.set_credentials(username, password.as_ref().map_or("", Secret::expose));
         }
         let mut eventloop = EventLoop::new(mqtt, REQUESTS_MAX);
         // Acknowledgements are small and go out in batches of our own: held back for more, they would hold a full window back.

@@ -5,9 +5,12 @@ use super::reader::BETWEEN_MESSAGES;
 use super::*;
 use crate::reading::Value;
 use crate::sources::Intake;
+use crate::sources::line::Line;
 use crate::sources::line::tests::pseudo_terminal;
-use crate::sources::testing::start;
+use crate::sources::testing::{FarEnd, start};
+use crate::status::HasHealth as _;
 use firmware_protocols::{Body, Decoder, Describe, Message as FirmwareMessage, Sender};
+use std::path::PathBuf;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::time::{sleep, timeout};
@@ -21,8 +24,39 @@ fn options(port: &str, framing: Framing) -> SerialOptions {
     SerialOptions { name, port: port.into(), baud: 115_200, parity: Parity::None, framing, device, payload }
 }
 
-fn lines(port: &str) -> SerialSource {
-    SerialSource::new(options(port, Framing::Delimiter { delimiter: "\n".into(), bytes_max: 100 }))
+fn lines() -> Framing {
+    Framing::Delimiter { delimiter: "\n".into(), bytes_max: 100 }
+}
+
+/// A port that can be plugged in under the same name again and again.
+struct Socket(tempfile::TempDir);
+
+impl Socket {
+    fn path(&self) -> PathBuf {
+        self.0.path().join("by-id")
+    }
+
+    /// Plugs a device in and waits until the source has opened it.
+    async fn plug(&self, far: &FarEnd) -> Line {
+        let (device, port) = pseudo_terminal();
+        far.until_state(State::Down).await;
+        std::os::unix::fs::symlink(port, self.path()).unwrap();
+        far.until_state(State::Starting).await;
+        device
+    }
+
+    fn unplug(&self, device: Line) {
+        std::fs::remove_file(self.path()).unwrap();
+        drop(device);
+    }
+}
+
+/// A device, its socket, and a source that has opened it.
+async fn plugged(framing: Framing, intakes_max: usize) -> (Line, FarEnd, Socket) {
+    let socket = Socket(tempfile::tempdir().unwrap());
+    let (far, _) = start(SerialSource::new(options(&socket.path().display().to_string(), framing)), intakes_max);
+    let device = socket.plug(&far).await;
+    (device, far, socket)
 }
 
 fn values(intake: &Intake) -> Vec<Value> {
@@ -31,9 +65,7 @@ fn values(intake: &Intake) -> Vec<Value> {
 
 #[tokio::test]
 async fn lines_become_samples_and_a_wrong_line_is_set_aside() {
-    let (mut device, port) = pseudo_terminal();
-    let (mut far, _task) = start(lines(&port), 4);
-    far.until_state(State::Live).await;
+    let (mut device, mut far, _socket) = plugged(lines(), 4).await;
     // Between messages: the first one counts.
     sleep(BETWEEN_MESSAGES * 2).await;
     device.write_all(b"71.5\n").await.unwrap();
@@ -45,24 +77,13 @@ async fn lines_become_samples_and_a_wrong_line_is_set_aside() {
 
 #[tokio::test]
 async fn an_unplugged_port_is_told_and_opened_again_under_its_name() {
-    let folder = tempfile::tempdir().unwrap();
-    let link = folder.path().join("by-id").display().to_string();
-    let plug = || {
-        let (device, port) = pseudo_terminal();
-        std::os::unix::fs::symlink(port, &link).unwrap();
-        device
-    };
-    let device = plug();
-    let (mut far, _task) = start(lines(&link), 4);
-    far.until_state(State::Live).await;
-    std::fs::remove_file(&link).unwrap();
-    drop(device);
+    let (device, mut far, socket) = plugged(lines(), 4).await;
+    socket.unplug(device);
     far.until_state(State::Down).await;
     far.until_trouble("does not work").await;
     let errors = far.status.errors.get();
 
-    let mut device = plug();
-    far.until_state(State::Live).await;
+    let mut device = socket.plug(&far).await;
     assert_eq!((far.all.troubles(), far.status.reconnects.get()), (vec![], 1));
     assert!(errors < 10, "{errors} errors: an unplugged port must not be read in a hot loop");
     device.write_all(b"cut off\n72\n").await.unwrap();
@@ -70,10 +91,19 @@ async fn an_unplugged_port_is_told_and_opened_again_under_its_name() {
 }
 
 #[tokio::test]
-async fn lines_that_find_no_room_are_counted_and_told() {
-    let (mut device, port) = pseudo_terminal();
-    let (mut far, _task) = start(lines(&port), 1);
+async fn an_open_port_is_live_only_once_it_was_understood() {
+    let (mut device, mut far, _socket) = plugged(lines(), 4).await;
+    sleep(BETWEEN_MESSAGES * 2).await;
+    device.write_all(b"gibberish\n").await.unwrap();
+    assert_eq!(far.intake().await.messages[0].rejects.len(), 1);
+    assert_eq!(far.status.health().state, State::Starting);
+    device.write_all(b"71.5\n").await.unwrap();
     far.until_state(State::Live).await;
+}
+
+#[tokio::test]
+async fn lines_that_find_no_room_are_counted_and_told() {
+    let (mut device, mut far, _socket) = plugged(lines(), 1).await;
     device.write_all(b"cut off\n").await.unwrap();
     let mut sent = 0;
     while far.status.missed.get() == 0 {
@@ -97,9 +127,7 @@ async fn lines_that_find_no_room_are_counted_and_told() {
 
 #[tokio::test]
 async fn a_device_gets_its_acknowledgement_after_the_receipt() {
-    let (mut device, port) = pseudo_terminal();
-    let (mut far, _task) = start(SerialSource::new(options(&port, Framing::Firmware {})), 4);
-    far.until_state(State::Live).await;
+    let (mut device, mut far, _socket) = plugged(Framing::Firmware {}, 4).await;
     let mut sender: Sender<8> = Sender::new(7, "1.0".try_into().unwrap(), "probe".try_into().unwrap());
     sender.send(&Body::Describe(Describe::default())).unwrap();
     while let Some(frame) = sender.poll(0) {

@@ -69,7 +69,8 @@ impl Reader {
         loop {
             match settings.open() {
                 Ok(line) => {
-                    self.context.set_state(State::Live);
+                    // Every port that is there opens; only a message shows that the right device speaks at the right speed.
+                    self.context.set_state(State::Starting);
                     self.context.clear(PORT);
                     return Some(line);
                 }
@@ -119,8 +120,10 @@ impl Reader {
                 }
                 room = intakes.reserve(), if !self.pending.is_empty() => {
                     let Ok(room) = room else { return "the gateway stops".to_owned() };
+                    if !self.pending.samples.is_empty() {
+                        self.context.set_state(State::Live);
+                    }
                     room.send(self.take_pending());
-                    self.context.set_state(State::Live);
                 }
             }
             let output = self.framed.take_output();
