@@ -85,7 +85,9 @@ pub fn parse(file: &str, text: String) -> Result<Loaded, ConfigErrors> {
     let errors =
         meaning.errors.into_iter().filter(|(path, _)| !is_doubtful(path, &tree, findings.as_slice(), &unjudged));
     let errors: Vec<Problem> = errors.map(placed).collect();
-    errors.into_iter().for_each(|problem| findings.add(problem));
+    for problem in errors {
+        findings.add(problem);
+    }
     if !findings.is_empty() {
         return invalid(findings);
     }
