@@ -273,3 +273,17 @@ async fn a_retained_message_is_one_reading_however_often_the_broker_repeats_it()
     assert_eq!(came, [Value::Integer(2)]);
     assert!(messages >= 2, "the broker did send it again, and it is acknowledged");
 }
+
+#[tokio::test]
+async fn a_password_that_is_missing_is_not_taken_for_a_broker_that_is() {
+    let options = r#"
+        name = "broker"
+        url = "mqtt://127.0.0.1:1"
+        username = "ann"
+        password_file = "/nonexistent/password"
+        subscribe = [{ filter = "a", device = "d", point = "p", payload = { format = "number" } }]
+    "#;
+    let (far, _task) = start(MqttSource::new(toml::from_str(options).unwrap()), 4);
+    far.until_trouble("/nonexistent/password").await;
+    assert!(!far.all.troubles()[0].what.contains("cannot be reached"));
+}
