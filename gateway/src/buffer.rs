@@ -35,7 +35,7 @@ mod test_support;
 pub use owner::Buffer;
 
 use crate::block::{Draft, records::Record};
-use crate::reading::{Epoch, PointId, Sequence, SequenceRange, Stream, UnixMicros};
+use crate::reading::{Epoch, PointId, Sequence, SequenceRange, Stream, TimeQuality, UnixMicros};
 use crate::site::PointKey;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -119,6 +119,15 @@ pub struct Usage {
     pub oldest_time_us: Option<UnixMicros>,
 }
 
+/// How far the wall clock was ahead of a boot's monotonic clock, as it was decided once for that boot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BootOffset {
+    /// Wall time minus monotonic time, in microseconds.
+    pub offset_us: i64,
+    /// How far the wall clock could be trusted when it was decided; never [`TimeQuality::Unset`].
+    pub quality: TimeQuality,
+}
+
 /// One commit: what becomes durable together.
 #[derive(Debug, Default)]
 pub struct Commit {
@@ -166,6 +175,16 @@ pub enum BufferError {
     /// The disk has no space.
     #[error("the disk has no space left for the buffer: {0}; free some space on the file system of data_dir")]
     DiskFull(String),
+    /// This user may not write there.
+    #[error(
+        "the buffer may not be written: {0}; give data_dir to the user that runs forebay (chown -R forebay), or choose another data_dir"
+    )]
+    Forbidden(String),
+    /// The file system takes no writes.
+    #[error(
+        "the buffer's file system is read-only: {0}; mount it writable; a card that turned read-only by itself is failing (dmesg): replace it"
+    )]
+    ReadOnly(String),
     /// The disk failed.
     #[error("the buffer's disk failed: {0}; check the card and the file system (dmesg)")]
     Disk(String),

@@ -1,6 +1,7 @@
 //! The store on disk: chunks of blocks in three families, and the ledger that holds the books together.
 
 mod append;
+mod boots;
 mod configs;
 mod damage;
 mod opening;
@@ -12,7 +13,7 @@ use super::family::Family;
 use super::lanes;
 use super::ledger::{Entry, Ledger};
 use super::store::{BLOCKS_MAX, Store};
-use super::{BufferError, Commit, Committed, Ends, Lane, LaneChange, StoreOptions, StreamEnds, Usage};
+use super::{BootOffset, BufferError, Commit, Committed, Ends, Lane, LaneChange, StoreOptions, StreamEnds, Usage};
 use crate::block::columns::Frame;
 use crate::block::{Block, records};
 use crate::clock::Clock;
@@ -71,6 +72,64 @@ impl Store for DiskStore {
     }
 
     fn blocks(&mut self, stream: Stream, from: Sequence, blocks_max: usize) -> Result<Vec<Block>, BufferError> {
+        // Opening a chunk may write, and what is read is delivered, which makes room.
+        self.with_relief(|store| store.blocks_once(stream, from, blocks_max))
+    }
+
+    fn ends(&self) -> Ends {
+        let mut ends = Ends::default();
+        for stream in Stream::ALL {
+            let next = self.next[stream.index()];
+            ends[stream.index()] = StreamEnds { oldest: self.oldest(stream), next };
+        }
+        ends
+    }
+
+    fn lane(&mut self, sink: &str, stream: Stream) -> Result<Lane, BufferError> {
+        self.with_relief(|store| store.lane_once(sink, stream))
+    }
+
+    fn change_lane(&mut self, change: &LaneChange) -> Result<Lane, BufferError> {
+        self.with_relief(|store| store.change_lane_once(change))
+    }
+
+    fn keep_config(&mut self, toml: &str) -> Result<u32, BufferError> {
+        self.with_relief(|store| store.keep_config_text(toml))
+    }
+
+    fn config(&mut self, version: u32) -> Result<Option<String>, BufferError> {
+        self.config_text(version)
+    }
+
+    fn boot_offset(&self, boot_id: u128) -> Option<BootOffset> {
+        self.ledger.state().boots.get(&boot_id).copied()
+    }
+
+    fn keep_boot_offset(&mut self, boot_id: u128, offset: BootOffset) -> Result<BootOffset, BufferError> {
+        self.keep_offset(boot_id, offset)
+    }
+
+    fn usage(&mut self) -> Usage {
+        self.measure()
+    }
+
+    fn maintain(&mut self) {
+        self.try_outbox();
+        self.keep_house();
+    }
+}
+
+impl DiskStore {
+    fn lane_once(&mut self, sink: &str, stream: Stream) -> Result<Lane, BufferError> {
+        if let Some(lane) = self.ledger.state().lanes.get(&(sink.to_owned(), stream)) {
+            return Ok(lane.clone());
+        }
+        let lane = lanes::fresh(self.oldest(stream), self.holes(stream));
+        self.write_ledger(vec![Entry::Lane(sink.to_owned(), stream, lane.clone())])?;
+        Ok(lane)
+    }
+
+    fn blocks_once(&mut self, stream: Stream, from: Sequence, blocks_max: usize) -> Result<Vec<Block>, BufferError> {
         let blocks_max = blocks_max.clamp(1, BLOCKS_MAX);
         let mut blocks: Vec<Block> = Vec::new();
         let mut at = from;
@@ -100,62 +159,16 @@ impl Store for DiskStore {
         Ok(blocks)
     }
 
-    fn ends(&self) -> Ends {
-        let mut ends = Ends::default();
-        for stream in Stream::ALL {
-            let next = self.next[stream.index()];
-            ends[stream.index()] = StreamEnds { oldest: self.oldest(stream), next };
-        }
-        ends
-    }
-
-    fn lane(&mut self, sink: &str, stream: Stream) -> Result<Lane, BufferError> {
-        if let Some(lane) = self.ledger.state().lanes.get(&(sink.to_owned(), stream)) {
-            return Ok(lane.clone());
-        }
-        let lane = lanes::fresh(self.oldest(stream), self.holes(stream));
-        self.write_ledger(vec![Entry::Lane(sink.to_owned(), stream, lane.clone())])?;
-        Ok(lane)
-    }
-
-    fn change_lane(&mut self, change: &LaneChange) -> Result<Lane, BufferError> {
-        match self.change_lane_once(change) {
-            Err(BufferError::DiskFull(_)) => {
-                self.relieve();
-                self.change_lane_once(change)
-            }
-            other => other,
-        }
-    }
-
-    fn keep_config(&mut self, toml: &str) -> Result<u32, BufferError> {
-        self.keep_config_text(toml)
-    }
-
-    fn config(&mut self, version: u32) -> Result<Option<String>, BufferError> {
-        self.config_text(version)
-    }
-
-    fn usage(&mut self) -> Usage {
-        self.measure()
-    }
-
-    fn maintain(&mut self) {
-        self.try_outbox();
-        self.keep_house();
-    }
-}
-
-impl DiskStore {
     fn commit_once(&mut self, commit: &Commit) -> Result<Committed, BufferError> {
         let bytes: usize = commit.drafts.iter().map(|draft| draft.body.len()).sum();
         self.make_room(bytes as u64)?;
+        self.keep_own_offset()?;
         self.keep_points(&commit.points)?;
         self.append_drafts(&commit.drafts)
     }
 
     fn change_lane_once(&mut self, change: &LaneChange) -> Result<Lane, BufferError> {
-        let held = self.lane(&change.sink, change.stream)?;
+        let held = self.lane_once(&change.sink, change.stream)?;
         if held.revision != change.lane.revision {
             return Err(BufferError::Stale { sink: change.sink.clone(), stream: change.stream });
         }

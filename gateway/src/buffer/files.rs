@@ -15,11 +15,13 @@ const DEPTH_MAX: usize = 6;
 /// A name for a directory that is going away; what bears it at a start is removed.
 const DEAD: &str = ".dead";
 
-/// Says what the disk said, and tells a full one from a broken one.
+/// Says what the disk said, and tells a full, a forbidden and a read-only one from a broken one.
 pub(super) fn error(what: &str, path: &Path, error: &io::Error) -> BufferError {
     let text = format!("cannot {what} {}: {error}", path.display());
     match error.kind() {
         ErrorKind::StorageFull | ErrorKind::QuotaExceeded => BufferError::DiskFull(text),
+        ErrorKind::PermissionDenied => BufferError::Forbidden(text),
+        ErrorKind::ReadOnlyFilesystem => BufferError::ReadOnly(text),
         _ => BufferError::Disk(text),
     }
 }
@@ -150,6 +152,12 @@ pub(super) fn copy_files(from: &Path, to: &Path, wanted: impl Fn(&str) -> bool) 
 pub(super) fn free_bytes(path: &Path) -> Option<u64> {
     let stat = rustix::fs::statvfs(path).ok()?;
     Some(stat.f_bavail.saturating_mul(stat.f_frsize))
+}
+
+/// Bytes of the whole file system of `path`; `None` if it cannot be asked.
+pub(super) fn total_bytes(path: &Path) -> Option<u64> {
+    let stat = rustix::fs::statvfs(path).ok()?;
+    Some(stat.f_blocks.saturating_mul(stat.f_frsize))
 }
 
 /// Makes a file that really occupies its bytes, so that removing it frees them.

@@ -10,7 +10,7 @@ pub(super) use entry::{ConfigMark, Entry};
 
 use super::chunk::{ChunkId, ChunkInfo};
 use super::sled_store::{BATCH_BYTES_MAX, Database};
-use super::{BufferError, Lane, files};
+use super::{BootOffset, BufferError, Lane, files};
 use crate::reading::{Epoch, Sequence, SequenceRange, Stream};
 use crate::site::PointKey;
 use bytes::Bytes;
@@ -37,6 +37,7 @@ pub(super) struct State {
     pub(super) holes: [Vec<SequenceRange>; 6],
     pub(super) outbox: BTreeMap<u64, Bytes>,
     pub(super) configs: BTreeMap<u32, ConfigMark>,
+    pub(super) boots: BTreeMap<u128, BootOffset>,
 }
 
 impl State {
@@ -69,6 +70,8 @@ impl State {
             Entry::Outbox(index, None) => drop(self.outbox.remove(&index)),
             Entry::Config(version, Some(mark)) => drop(self.configs.insert(version, mark)),
             Entry::Config(version, None) => drop(self.configs.remove(&version)),
+            Entry::Boot(id, Some(offset)) => drop(self.boots.insert(id, offset)),
+            Entry::Boot(id, None) => drop(self.boots.remove(&id)),
         }
         true
     }
@@ -84,8 +87,9 @@ impl State {
             .flat_map(|stream| self.holes[stream.index()].iter().map(move |hole| Entry::Hole(stream, *hole, true)));
         let outbox = self.outbox.iter().map(|(index, block)| Entry::Outbox(*index, Some(block.clone())));
         let configs = self.configs.iter().map(|(version, mark)| Entry::Config(*version, Some(*mark)));
+        let boots = self.boots.iter().map(|(id, offset)| Entry::Boot(*id, Some(*offset)));
         let first = self.epoch.map(Entry::Epoch).into_iter().chain([Entry::Next(self.next)]);
-        first.chain(points).chain(lanes).chain(chunks).chain(holes).chain(outbox).chain(configs)
+        first.chain(points).chain(lanes).chain(chunks).chain(holes).chain(outbox).chain(configs).chain(boots)
     }
 }
 
@@ -170,12 +174,16 @@ impl Ledger {
         Ok(())
     }
 
-    /// Makes the database anew at a start: small, and without whatever sled made of a log that was cut off. If that does not
-    /// work now, the next write tries again.
+    /// Makes the database anew at a start: small, and without whatever sled made of a log that was cut off. Where there is no
+    /// room for a second one, the old one stays in use.
     pub(super) fn renew(&mut self) {
         self.database = None;
         if let Err(error) = self.write_anew(&[]) {
             tracing::warn!(%error, "the ledger could not be made anew");
+            if self.path.exists() {
+                // If this fails too, the next write makes it anew.
+                self.database = Database::open(&self.path).ok();
+            }
         }
     }
 
@@ -192,7 +200,20 @@ impl Ledger {
     fn write_anew(&mut self, entries: &[Entry]) -> Result<(), BufferError> {
         let fresh = fresh_path(&self.path);
         files::remove_dir(&fresh)?;
-        let database = Database::open(&fresh)?;
+        if let Err(error) = self.write_fresh(&fresh, entries) {
+            // Half a ledger is of no use and would keep a full disk full; if it cannot be removed now, the next try does.
+            files::remove_dir(&fresh).ok();
+            return Err(error);
+        }
+        files::remove_dir(&self.path)?;
+        files::rename(&fresh, &self.path)?;
+        self.database = Some(Database::open(&self.path)?);
+        self.fresh_bytes = files::occupied_bytes(&self.path);
+        Ok(())
+    }
+
+    fn write_fresh(&self, fresh: &Path, entries: &[Entry]) -> Result<(), BufferError> {
+        let database = Database::open(fresh)?;
         let mut batch = Vec::new();
         let mut batch_bytes = 0;
         for (key, value) in self.state.entries().map(|entry| entry.encode()) {
@@ -207,12 +228,7 @@ impl Ledger {
         database.write(batch)?;
         database.write(entries.iter().map(Entry::encode).collect())?;
         drop(database);
-        files::write_whole(&fresh.join(WHOLE), b"")?;
-        files::remove_dir(&self.path)?;
-        files::rename(&fresh, &self.path)?;
-        self.database = Some(Database::open(&self.path)?);
-        self.fresh_bytes = files::occupied_bytes(&self.path);
-        Ok(())
+        files::write_whole(&fresh.join(WHOLE), b"")
     }
 }
 

@@ -1,7 +1,7 @@
 //! The model of a store: the same promises without a disk, as plainly as they can be written.
 
 use super::store::{BLOCKS_MAX, Store};
-use super::{BufferError, Commit, Committed, Ends, Lane, LaneChange, StreamEnds, Usage, lanes};
+use super::{BootOffset, BufferError, Commit, Committed, Ends, Lane, LaneChange, StreamEnds, Usage, lanes};
 use crate::block::columns::Frame;
 use crate::block::{Block, records};
 use crate::clock::Clock;
@@ -15,11 +15,12 @@ pub(super) struct MemoryStore {
     next: [Sequence; 6],
     lanes: BTreeMap<(String, Stream), Lane>,
     configs: Vec<String>,
+    boots: BTreeMap<u128, BootOffset>,
 }
 
 impl MemoryStore {
     pub(super) fn new(epoch: Epoch, clock: Clock) -> Self {
-        Self { epoch, clock, blocks: BTreeMap::new(), next: [0; 6], lanes: BTreeMap::new(), configs: Vec::new() }
+        Self { epoch, clock, blocks: BTreeMap::new(), next: [0; 6], lanes: BTreeMap::new(), configs: Vec::new(), boots: BTreeMap::new() }
     }
 
     /// Forgets what is below `oldest`, as the store on disk did for want of room.
@@ -104,6 +105,14 @@ impl Store for MemoryStore {
 
     fn config(&mut self, version: u32) -> Result<Option<String>, BufferError> {
         Ok(version.checked_sub(1).and_then(|index| self.configs.get(index as usize)).cloned())
+    }
+
+    fn boot_offset(&self, boot_id: u128) -> Option<BootOffset> {
+        self.boots.get(&boot_id).copied()
+    }
+
+    fn keep_boot_offset(&mut self, boot_id: u128, offset: BootOffset) -> Result<BootOffset, BufferError> {
+        Ok(*self.boots.entry(boot_id).or_insert(offset))
     }
 
     fn usage(&mut self) -> Usage {

@@ -2,7 +2,7 @@
 
 use super::disk_store::DiskStore;
 use super::store::Store;
-use super::{BufferError, Commit, Committed, Ends, Lane, LaneChange, Opened, StoreOptions, Usage};
+use super::{BootOffset, BufferError, Commit, Committed, Ends, Lane, LaneChange, Opened, StoreOptions, Usage};
 use crate::block::Block;
 use crate::clock::Clock;
 use crate::reading::{Sequence, Stream};
@@ -28,6 +28,8 @@ enum Call {
     ChangeLane(LaneChange, Answer<Lane>),
     KeepConfig(String, Answer<u32>),
     Config(u32, Answer<Option<String>>),
+    BootOffset(u128, Answer<Option<BootOffset>>),
+    KeepBootOffset(u128, BootOffset, Answer<BootOffset>),
     Close(oneshot::Sender<()>),
 }
 
@@ -128,6 +130,23 @@ impl Buffer {
         self.call(|answer| Call::Config(version, answer)).await
     }
 
+    /// The offset of a boot, if it is decided: with the first commit of that boot whose clock is plausible, or before by
+    /// [`Self::keep_boot_offset`]. The newest 64 boots are remembered.
+    ///
+    /// # Errors
+    /// If the buffer is closed.
+    pub async fn boot_offset(&self, boot_id: u128) -> Result<Option<BootOffset>, BufferError> {
+        self.call(|answer| Call::BootOffset(boot_id, answer)).await
+    }
+
+    /// Decides the offset of a boot, unless it is decided already; the answer is what holds.
+    ///
+    /// # Errors
+    /// If the disk fails.
+    pub async fn keep_boot_offset(&self, boot_id: u128, offset: BootOffset) -> Result<BootOffset, BufferError> {
+        self.call(|answer| Call::KeepBootOffset(boot_id, offset, answer)).await
+    }
+
     /// What the disk really holds, measured at most once a second.
     #[must_use]
     pub fn usage(&self) -> watch::Receiver<Usage> {
@@ -212,6 +231,8 @@ fn answer(store: &mut impl Store, call: Call, ends: &watch::Sender<Ends>) {
         }
         Call::KeepConfig(toml, answer) => drop(answer.send(store.keep_config(&toml))),
         Call::Config(version, answer) => drop(answer.send(store.config(version))),
+        Call::BootOffset(boot_id, answer) => drop(answer.send(Ok(store.boot_offset(boot_id)))),
+        Call::KeepBootOffset(boot_id, offset, answer) => drop(answer.send(store.keep_boot_offset(boot_id, offset))),
         // The loop takes it before it comes here.
         Call::Close(answer) => answer.send(()).unwrap_or_default(),
     }

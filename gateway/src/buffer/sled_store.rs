@@ -56,7 +56,7 @@ impl Database {
             fs::remove_file(&leftover).map_err(|e| files::error("remove", &leftover, &e))?;
         }
         let fresh = !path.join(LOG).exists();
-        let sled = open_sled(path)?;
+        let sled = open_sled(path).map_err(|error| distrust(path, error))?;
         let log_path = path.join(LOG);
         let log = File::open(&log_path).map_err(|e| files::error("open", &log_path, &e))?;
         let database = Self { sled: Some(sled), log, path: path.to_owned() };
@@ -179,6 +179,16 @@ fn translate(path: &Path, error: &sled::Error) -> BufferError {
         }
         sled::Error::Io(error) => files::error("use", path, error),
         other => BufferError::Damaged(format!("{}: {other}", path.display())),
+    }
+}
+
+/// sled calls a log damaged that it could not finish opening for want of room; on a full disk that proves nothing.
+fn distrust(path: &Path, error: BufferError) -> BufferError {
+    match error {
+        BufferError::Damaged(reason) if files::free_bytes(path).is_some_and(|free| free < SEGMENT_BYTES as u64) => {
+            BufferError::DiskFull(format!("cannot open {reason}"))
+        }
+        error => error,
     }
 }
 

@@ -1,6 +1,6 @@
 //! What a store can do: small, synchronous, one caller at a time. The owner thread calls it, nobody else.
 
-use super::{BufferError, Commit, Committed, Ends, Lane, LaneChange, Usage};
+use super::{BootOffset, BufferError, Commit, Committed, Ends, Lane, LaneChange, Usage};
 use crate::block::Block;
 use crate::reading::{Sequence, Stream};
 
@@ -29,6 +29,12 @@ pub(super) trait Store {
 
     /// The configuration text of a version.
     fn config(&mut self, version: u32) -> Result<Option<String>, BufferError>;
+
+    /// The offset of a boot, if it is decided.
+    fn boot_offset(&self, boot_id: u128) -> Option<BootOffset>;
+
+    /// Decides the offset of a boot, once; what holds is the answer.
+    fn keep_boot_offset(&mut self, boot_id: u128, offset: BootOffset) -> Result<BootOffset, BufferError>;
 
     /// What lies on disk.
     fn usage(&mut self) -> Usage;

@@ -24,12 +24,19 @@ impl DiskStore {
         let known = self.known_ranges(id, &path);
         let aside = self.quarantine_path(&format!("{}-{:08}", id.0.name(), id.1));
         let salvaged = if path.is_dir() {
-            self.repair(&path, &aside, &known)?
+            self.repair(&path, &aside, &known).or_else(|error| {
+                tracing::error!(%error, "the damaged chunk cannot be repaired here; it is set aside as it is");
+                self.give_up_repair(&path, &aside)?;
+                Ok(Salvaged { info: ChunkInfo::begun([0; 6]), missing: known.clone() })
+            })?
         } else {
             Salvaged { info: ChunkInfo::begun([0; 6]), missing: known.clone() }
         };
         self.quarantined.push(format!("{}: {reason}; kept in {}", path.display(), aside.display()));
-        self.book_damage(id, &known, salvaged)?;
+        if let Err(error) = self.book_damage(id, &known, salvaged) {
+            // The chunk is gone from its place: the next look at it, or the next start, books the loss.
+            tracing::error!(%error, "the loss could not be written down yet");
+        }
         self.trim_quarantine();
         self.try_outbox();
         Ok(())
@@ -55,6 +62,16 @@ impl DiskStore {
             files::rename(&repaired, path)?;
         }
         Ok(salvaged)
+    }
+
+    /// Sets a chunk aside unrepaired, which takes no room, and removes what the repair has left.
+    fn give_up_repair(&self, path: &Path, aside: &Path) -> Result<(), BufferError> {
+        for copy in [aside.with_extension("whole"), aside.with_extension("log"), path.with_extension(REPAIRED)] {
+            if let Err(error) = files::remove_dir(&copy) {
+                tracing::warn!(%error, "a copy made for a repair is left");
+            }
+        }
+        if path.exists() { files::rename(path, aside) } else { Ok(()) }
     }
 
     /// What a chunk is known to hold, or must hold by the ledger's next sequences, or can be seen to hold.

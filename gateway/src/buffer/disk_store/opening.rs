@@ -22,7 +22,7 @@ use std::path::{Path, PathBuf};
 /// Where a chunk is full.
 const CHUNK_BYTES_MAX: u64 = 16 * 1024 * 1024;
 
-/// A small cap has smaller chunks, so that dropping one does not empty the buffer.
+/// A small cap or file system has smaller chunks, so that dropping one does not empty the buffer.
 const CHUNK_CAP_SHARE: u64 = 16;
 
 /// Below this a chunk would be little more than the segment that sled begins with.
@@ -55,6 +55,7 @@ impl DiskStore {
         }
         files::remove_dead(&root.join(QUARANTINE))?;
         files::remove_dead(&root)?;
+        room::free_for_start(&root);
         let mut opened = Opened::default();
         let mut ledger = match open_ledger(&root)? {
             Ok(ledger) => ledger,
@@ -74,8 +75,12 @@ impl DiskStore {
         let state = ledger.state();
         let epoch =
             state.epoch.ok_or_else(|| BufferError::Damaged("the ledger does not say whose it is".to_owned()))?;
-        files::write_whole(&root.join(EPOCH), format!("{epoch}\n").as_bytes())?;
-        let chunk_bytes_max = (options.disk_bytes_max / CHUNK_CAP_SHARE).clamp(CHUNK_BYTES_MIN, CHUNK_BYTES_MAX);
+        let named = format!("{epoch}\n").into_bytes();
+        if files::read_whole(&root.join(EPOCH), EPOCH_BYTES_MAX)?.as_ref() != Some(&named) {
+            files::write_whole(&root.join(EPOCH), &named)?;
+        }
+        let disk_bytes = files::total_bytes(&root).unwrap_or(u64::MAX);
+        let chunk_bytes_max = (options.disk_bytes_max.min(disk_bytes) / CHUNK_CAP_SHARE).clamp(CHUNK_BYTES_MIN, CHUNK_BYTES_MAX);
         let mut store = Self {
             index: state.chunks.clone(),
             next: state.next,
@@ -121,11 +126,19 @@ impl DiskStore {
                         self.salvage(id, "its directory is gone")?;
                     }
                 }
-                ChunkState::Active => match self.resume(id, &info) {
-                    Ok(()) => {}
-                    Err(BufferError::Damaged(reason)) => self.salvage(id, &reason)?,
-                    Err(error) => return Err(error),
-                },
+                ChunkState::Active => {
+                    let resumed = match id.0 {
+                        // Nothing may be dropped before the gaps have their place.
+                        Family::Vital => self.resume(id, &info),
+                        Family::Readings | Family::Raw => self.with_relief(|store| store.resume(id, &info)),
+                    };
+                    match resumed {
+                        Ok(()) => {}
+                        Err(BufferError::Damaged(reason) | BufferError::Disk(reason)) => self.salvage(id, &reason)?,
+                        // It is sound: better a start later than readings set aside.
+                        Err(error) => return Err(error),
+                    }
+                }
             }
         }
         Ok(())
@@ -223,13 +236,6 @@ fn open_ledger(root: &Path) -> Result<Result<Ledger, Option<String>>, BufferErro
         return Ok(Err(old.map(|_| "the ledger is gone".to_owned())));
     }
     let mut result = Ledger::open(&path);
-    if let Err(BufferError::DiskFull(_)) = result {
-        let ballast = root.join(room::BALLAST);
-        if ballast.exists() {
-            std::fs::remove_file(&ballast).map_err(|e| files::error("remove", &ballast, &e))?;
-            result = Ledger::open(&path);
-        }
-    }
     if let Err(BufferError::Damaged(_)) = result {
         // The log alone often opens where the small files beside it mislead. Opening may change it, so this is tried on a copy, which
         // then takes the ledger's place.

@@ -14,7 +14,7 @@ use super::opening::QUARANTINE;
 use crate::block::records::{Gap, GapReason, Record, RecordBody};
 use crate::reading::{SequenceRange, Stream, TimeQuality};
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::Path;
 
 /// Room that a commit needs beside its own bytes: a segment in the chunk and one in the ledger, which grow by segments.
 const HEADROOM_BYTES: u64 = 2 * SEGMENT_BYTES as u64;
@@ -25,14 +25,18 @@ const AMPLIFICATION: u64 = 3;
 /// The file that is removed first when the disk is full.
 pub(super) const BALLAST: &str = "ballast";
 
-/// Its size: enough to write the ledger anew, which dropping a chunk needs.
-const BALLAST_BYTES: u64 = 8 * 1024 * 1024;
+/// Its largest size: enough to write a large ledger anew, which dropping a chunk may need.
+const BALLAST_BYTES_MAX: u64 = 8 * 1024 * 1024;
 
-/// The ballast comes back when this much is free beside it, so that it does not itself fill the disk.
-const BALLAST_FREE_BYTES_MIN: u64 = 4 * BALLAST_BYTES;
+/// The ballast is at most this part of the cap, and of the file system.
+const BALLAST_SHARE: u64 = 16;
 
-/// The ballast is at most this part of the cap.
-const BALLAST_CAP_SHARE: u64 = 16;
+/// Below this the ballast would not hold a small ledger (measured: FRESH KiB) and the chunk that a start opens.
+const BALLAST_BYTES_MIN: u64 = 2 * 1024 * 1024;
+
+/// Below this a start frees room first: the ledger written anew, the active chunks of two families, and what sled notes when it
+/// opens one.
+const START_BYTES_MIN: u64 = 4 * SEGMENT_BYTES as u64;
 
 /// What is set aside is kept for a look in at most this part of the cap, and gives way before anything sound does.
 const QUARANTINE_CAP_SHARE: u64 = 4;
@@ -47,35 +51,55 @@ impl DiskStore {
     /// Sees to it that a commit of so many bytes stays below the cap.
     ///
     /// # Errors
-    /// [`BufferError::Full`] if nothing may go.
+    /// [`BufferError::Full`] or [`BufferError::DiskFull`] if nothing may go.
     pub(super) fn make_room(&mut self, bytes: u64) -> Result<(), BufferError> {
         let needed = HEADROOM_BYTES + bytes.saturating_mul(AMPLIFICATION);
         // Each round drops a chunk or ends.
         loop {
             let used_bytes = self.used_bytes();
             let max_bytes = self.options.disk_bytes_max;
-            if used_bytes.saturating_add(needed) <= max_bytes {
+            // Readings never take the last of the file system: deliveries and the next start must be able to write the ledger.
+            let free_bytes = files::free_bytes(&self.root).unwrap_or(u64::MAX);
+            let is_below_cap = used_bytes.saturating_add(needed) <= max_bytes;
+            if is_below_cap && needed <= free_bytes {
                 return Ok(());
             }
             if !self.drop_one()? {
-                return Err(BufferError::Full { used_bytes, max_bytes });
+                return Err(if is_below_cap {
+                    BufferError::DiskFull(format!("{free_bytes} bytes are free, {needed} are needed"))
+                } else {
+                    BufferError::Full { used_bytes, max_bytes }
+                });
             }
         }
     }
 
-    /// Frees what can be freed on a full disk: the ballast, then a chunk. What cannot be done shows at the next write.
+    /// Drops a chunk on a full disk, with the ballast's room to write the books in. What cannot be done shows at the next
+    /// write. The ballast is back afterwards if it fits: readings never fill its place.
     pub(super) fn relieve(&mut self) {
-        let ballast = self.ballast_path();
-        if ballast.exists() {
-            tracing::warn!("the disk is full: giving up the ballast");
-            if let Err(error) = std::fs::remove_file(&ballast) {
-                tracing::warn!(%error, "the ballast cannot be removed");
-            }
-        }
+        release_ballast(&self.root);
         if let Err(error) = self.drop_one() {
             tracing::warn!(%error, "the disk is full and no chunk could be dropped");
         }
         self.sweep_dropped();
+        self.restore_ballast();
+    }
+
+    /// Does what frees room sooner or later, and so may use the ballast's place; if that is not enough, a chunk goes.
+    pub(super) fn with_relief<T>(
+        &mut self,
+        mut work: impl FnMut(&mut Self) -> Result<T, BufferError>,
+    ) -> Result<T, BufferError> {
+        let mut result = work(self);
+        if let Err(BufferError::DiskFull(_)) = result {
+            release_ballast(&self.root);
+            result = work(self);
+        }
+        if let Err(BufferError::DiskFull(_)) = result {
+            self.relieve();
+            result = work(self);
+        }
+        result
     }
 
     /// Drops what is missed least: what was set aside, else a chunk that every sink is done with, or, where the policy says so, the oldest of
@@ -285,10 +309,12 @@ impl DiskStore {
 
     /// Makes the ballast if there is room for it.
     pub(super) fn restore_ballast(&mut self) {
-        let path = self.ballast_path();
-        let bytes = BALLAST_BYTES.min(self.options.disk_bytes_max / BALLAST_CAP_SHARE);
+        let path = self.root.join(BALLAST);
+        let total = files::total_bytes(&self.root).unwrap_or(u64::MAX);
+        let share = self.options.disk_bytes_max.min(total) / BALLAST_SHARE;
+        let bytes = share.clamp(BALLAST_BYTES_MIN, BALLAST_BYTES_MAX);
         let free = files::free_bytes(&self.root).unwrap_or(0);
-        if path.exists() || free < BALLAST_FREE_BYTES_MIN {
+        if path.exists() || free < bytes {
             return;
         }
         if let Err(error) = files::reserve(&path, bytes) {
@@ -296,10 +322,6 @@ impl DiskStore {
             // Half a ballast would be taken for a whole one.
             std::fs::remove_file(&path).ok();
         }
-    }
-
-    pub(super) fn ballast_path(&self) -> PathBuf {
-        self.root.join(BALLAST)
     }
 
     /// Keeps the quarantine within its limit: the oldest goes first.
@@ -314,14 +336,40 @@ impl DiskStore {
 
     /// Removes the oldest thing that was set aside; false if there is none, or it cannot be removed.
     fn drop_quarantined(&mut self) -> bool {
-        let path = self.root.join(QUARANTINE);
-        let names = files::names(&path).unwrap_or_default();
-        let Some(oldest) = names.first() else { return false };
-        if let Err(error) = files::remove_dir(&path.join(oldest)) {
-            tracing::warn!(%error, "the quarantine cannot be trimmed");
-            return false;
+        let dropped = drop_quarantined(&self.root);
+        if dropped {
+            self.quarantine_bytes = files::contents_bytes(&self.root.join(QUARANTINE));
         }
-        self.quarantine_bytes = files::contents_bytes(&path);
-        true
+        dropped
     }
+}
+
+/// Frees room for a start on a full disk, before anything is opened: the ballast, then what was set aside, the oldest first.
+pub(super) fn free_for_start(root: &Path) {
+    let is_short = || files::free_bytes(root).is_some_and(|free| free < START_BYTES_MIN);
+    if is_short() {
+        release_ballast(root);
+    }
+    while is_short() && drop_quarantined(root) {}
+}
+
+fn release_ballast(root: &Path) {
+    let ballast = root.join(BALLAST);
+    if ballast.exists() {
+        tracing::warn!("the disk is full: giving up the ballast");
+        if let Err(error) = std::fs::remove_file(&ballast) {
+            tracing::warn!(%error, "the ballast cannot be removed");
+        }
+    }
+}
+
+fn drop_quarantined(root: &Path) -> bool {
+    let path = root.join(QUARANTINE);
+    let names = files::names(&path).unwrap_or_default();
+    let Some(oldest) = names.first() else { return false };
+    let removed = files::remove_dir(&path.join(oldest));
+    if let Err(error) = &removed {
+        tracing::warn!(%error, "the quarantine cannot be trimmed");
+    }
+    removed.is_ok()
 }

@@ -2,7 +2,7 @@
 //!
 //! Values are postcard behind the byte 1. A changed value is a new version; a program reads all versions that were released.
 
-use super::super::Lane;
+use super::super::{BootOffset, Lane};
 use super::super::chunk::{ChunkId, ChunkInfo};
 use super::super::family::Family;
 use super::super::sled_store::Write;
@@ -22,6 +22,7 @@ const CHUNK: u8 = b'c';
 const HOLE: u8 = b'h';
 const OUTBOX: u8 = b'o';
 const CONFIG: u8 = b'v';
+const BOOT: u8 = b'b';
 
 /// Recognises a configuration text, which lies in a file of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -52,6 +53,8 @@ pub(in crate::buffer) enum Entry {
     Outbox(u64, Option<Bytes>),
     /// A configuration that is kept.
     Config(u32, Option<ConfigMark>),
+    /// The offset of a boot.
+    Boot(u128, Option<BootOffset>),
 }
 
 impl Entry {
@@ -73,6 +76,7 @@ impl Entry {
                 (key_of(OUTBOX, &[&index.to_be_bytes()]), block.as_ref().and_then(|block| value(&block.as_ref())))
             }
             Self::Config(version, mark) => (key_of(CONFIG, &[&version.to_be_bytes()]), mark.as_ref().and_then(value)),
+            Self::Boot(id, offset) => (key_of(BOOT, &[&id.to_be_bytes()]), offset.as_ref().and_then(value)),
         }
     }
 
@@ -106,6 +110,7 @@ impl Entry {
                 Self::Outbox(u64::from_be_bytes(key.try_into().ok()?), Some(Bytes::copy_from_slice(block)))
             }
             CONFIG => Self::Config(u32::from_be_bytes(key.try_into().ok()?), Some(read(value)?)),
+            BOOT => Self::Boot(u128::from_be_bytes(key.try_into().ok()?), Some(read(value)?)),
             _ => return None,
         })
     }
@@ -133,6 +138,7 @@ fn read<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Option<T> {
 mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
     use super::*;
+    use crate::reading::TimeQuality;
 
     #[test]
     fn every_kind_of_entry_comes_back_as_it_was_written() {
@@ -146,6 +152,7 @@ mod tests {
             Entry::Hole(Stream::Readings, SequenceRange { first: 5, last: 6 }, true),
             Entry::Outbox(1, Some(Bytes::from_static(b"block"))),
             Entry::Config(2, Some(ConfigMark { hash: 1, bytes: 2 })),
+            Entry::Boot(u128::MAX - 1, Some(BootOffset { offset_us: i64::MIN, quality: TimeQuality::Ntp })),
         ];
         for entry in entries {
             let (key, value) = entry.encode();
