@@ -1,6 +1,6 @@
 //! The gateway put together: what starts in which order, who watches whom, and how all of it ends without losing anything.
 //!
-//! Start: buffer → ingest → deliveries → page → sources. End, the other way: sources stop → ingest commits and hands
+//! Start: page's port → buffer → ingest → deliveries → page → sources. End, the other way: sources stop → ingest commits and hands
 //! receipts back → deliveries finish what they can within their time → the buffer is closed → the page goes last.
 
 mod supervisor;
@@ -18,6 +18,7 @@ use crate::site::{DeviceTags, Registry};
 use crate::sources::{INTAKES_MAX, Intake, Receipt, SourceContext, SourceOptions};
 use crate::status::{SinkStatus, SourceStatus, Status, Trouble};
 use crate::web::{self, WebState};
+use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -25,6 +26,7 @@ use std::time::Duration;
 use supervisor::Supervisor;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
 
 /// Batches of receipts that may wait for a source: as many as there can be intakes under way, so that none is dropped.
 const RECEIPTS_MAX: usize = 4 * INTAKES_MAX;
@@ -37,6 +39,11 @@ const DELIVERIES_STOP: Duration = Duration::from_secs(5);
 /// The file in `data_dir` that says where the page is, for those who let the system choose the port.
 const PAGE_ADDRESS_FILE: &str = "page.addr";
 
+/// The key of the trouble that the page cannot listen.
+const PAGE_TROUBLE: &str = "web/listen";
+/// Between two attempts to listen for the page: soon after a person has stopped what was in the way.
+const PAGE_RETRY: Duration = Duration::from_secs(10);
+
 /// Why the gateway did not start, or did not go on.
 #[derive(Debug, thiserror::Error)]
 pub enum AppError {
@@ -48,7 +55,7 @@ pub enum AppError {
         /// The directory.
         path: PathBuf,
         /// What the system said.
-        error: std::io::Error,
+        error: io::Error,
     },
     /// The buffer cannot be opened.
     #[error(transparent)]
@@ -61,14 +68,6 @@ pub enum AppError {
         /// What is wrong.
         error: SinkError,
     },
-    /// The page cannot listen.
-    #[error("the page cannot listen on {listen}: {error}; choose another address or port for web.listen")]
-    Listen {
-        /// Where.
-        listen: String,
-        /// What the system said.
-        error: std::io::Error,
-    },
     /// A part ended that must not end.
     #[error("{0} ended by itself; this is a defect, please report it with the log")]
     Ended(String),
@@ -79,8 +78,8 @@ pub enum AppError {
 pub struct Running {
     /// What it says about itself.
     pub status: Arc<Status>,
-    /// Where its page is.
-    pub page: SocketAddr,
+    /// Where its page is; none while another program has its port.
+    pub page: Option<SocketAddr>,
     buffer: Buffer,
     /// Ingest goes on while this is held, also without any source: troubles become alerts.
     intakes: mpsc::Sender<Intake>,
@@ -93,8 +92,10 @@ pub struct Running {
 /// Starts the gateway; when this returns, the buffer is open and the sources are started.
 ///
 /// # Errors
-/// If the data directory, the buffer, a sink or the page cannot be set up.
+/// If the data directory, the buffer or a sink cannot be set up. A page whose port is taken is served as soon as it is free.
 pub async fn start(config: Config, config_text: String, clock: Clock) -> Result<Running, AppError> {
+    let listener = TcpListener::bind(&config.web.listen).await;
+    let page = listener.as_ref().ok().and_then(|listener| listener.local_addr().ok());
     let data_dir = config.gateway.data_dir.clone();
     std::fs::create_dir_all(&data_dir).map_err(|error| AppError::DataDir { path: data_dir.clone(), error })?;
     let (buffer, opened) = Buffer::open(store_options(&config), clock.clone()).await?;
@@ -152,8 +153,18 @@ pub async fn start(config: Config, config_text: String, clock: Clock) -> Result<
         deliveries.spawn(&name, delivery.run());
     }
 
-    let (page, web) = start_page(&config, &config_text, &buffer, &registry, &status, &clock).await?;
-    write_page_address(&data_dir, page);
+    let state = WebState {
+        status: status.clone(),
+        registry: registry.clone(),
+        usage: buffer.usage(),
+        ends: buffer.ends(),
+        config_toml: config::redacted_toml(&config_text).into(),
+        clock: clock.clone(),
+        version: env!("CARGO_PKG_VERSION"),
+    };
+    let mut web = Supervisor::new("page");
+    let stop = web.stop_token();
+    web.spawn("page", serve_page(config.web.listen.clone(), listener, data_dir, state, stop));
 
     let mut ingest_supervisor = Supervisor::new("ingest");
     ingest_supervisor.spawn("ingest", ingest.run(intakes_out));
@@ -193,7 +204,7 @@ impl Running {
 pub async fn run(config: Config, config_text: String) -> Result<(), AppError> {
     let clock = Clock::system();
     let mut running = start(config, config_text, clock).await?;
-    tracing::info!(page = %format!("http://{}", running.page), "ready");
+    tracing::info!(page = running.page.map(|page| format!("http://{page}")), "ready");
     let watchdog = supervisor::tell_systemd(running.status.clone());
     let ended = tokio::select! {
         error = running.ended() => Err(error),
@@ -248,31 +259,40 @@ fn tags_of_text() -> TagsOf {
     })
 }
 
-async fn start_page(
-    config: &Config,
-    config_text: &str,
-    buffer: &Buffer,
-    registry: &Arc<Registry>,
-    status: &Arc<Status>,
-    clock: &Clock,
-) -> Result<(SocketAddr, Supervisor), AppError> {
-    let listen = config.web.listen.clone();
-    let failed = |error| AppError::Listen { listen: listen.clone(), error };
-    let listener = TcpListener::bind(&listen).await.map_err(failed)?;
-    let page = listener.local_addr().map_err(failed)?;
-    let state = WebState {
-        status: status.clone(),
-        registry: registry.clone(),
-        usage: buffer.usage(),
-        ends: buffer.ends(),
-        config_toml: config::redacted_toml(config_text).into(),
-        clock: clock.clone(),
-        version: env!("CARGO_PKG_VERSION"),
+/// Serves the page until it is told to stop. While its port is taken the gateway goes on without it: readings matter more.
+async fn serve_page(
+    listen: String,
+    mut listener: io::Result<TcpListener>,
+    data_dir: PathBuf,
+    state: WebState,
+    stop: CancellationToken,
+) {
+    let listener = loop {
+        let error = match listener {
+            Ok(listener) => break listener,
+            Err(error) => error,
+        };
+        tracing::error!(%error, %listen, "the page cannot listen; trying again");
+        let trouble = Trouble {
+            subject: "web".to_owned(),
+            what: format!("The page cannot listen on {listen}: {error}"),
+            advice: "Stop the program that has this port, or choose another address or port for web.listen".to_owned(),
+            severity: Severity::Error,
+            since_us: state.clock.tick().wall_us,
+        };
+        state.status.raise(PAGE_TROUBLE, trouble);
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(PAGE_RETRY) => {}
+        }
+        listener = TcpListener::bind(&listen).await;
     };
-    let mut web = Supervisor::new("page");
-    let stop = web.stop_token();
-    web.spawn("page", web::serve(listener, state, stop));
-    Ok((page, web))
+    state.status.clear(PAGE_TROUBLE, state.clock.tick().wall_us);
+    if let Ok(page) = listener.local_addr() {
+        tracing::info!(page = %format!("http://{page}"), "the page is served");
+        write_page_address(&data_dir, page);
+    }
+    web::serve(listener, state, stop).await;
 }
 
 fn write_page_address(data_dir: &Path, page: SocketAddr) {

@@ -10,6 +10,9 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 pub const EARLIEST_PLAUSIBLE_US: UnixMicros = 1_767_225_600_000_000;
 
 /// systemd-timesyncd touches this file once the clock is synchronised (systemd-time-wait-sync.service(8)).
+///
+/// chrony and ntpd leave no such file: under them the clock counts as unverified. What the kernel knows (adjtimex(2)) no safe
+/// interface gives.
 const TIMESYNC_MARK: &str = "/run/systemd/timesync/synchronized";
 
 /// A moment on both clocks.

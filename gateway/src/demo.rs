@@ -106,7 +106,7 @@ pub async fn run(seconds: Option<u64>, keep: bool) -> Result<Verdict, DemoError>
     let page = Page::claim();
     let gateway = start_gateway(&folder, &plant, &receiver, &clock, page.address).await?;
     narrator::begin(&[
-        ("page", format!("http://{}", gateway.page)),
+        ("page", gateway.page.map_or_else(|| "its port is taken".to_owned(), |page| format!("http://{page}"))),
         ("plant", format!("{} MQTT devices on {}", DEVICES.len(), plant.broker)),
         ("", format!("a Modbus device with two units on {}", plant.modbus)),
         ("", format!("a microcontroller on {}", plant.serial)),

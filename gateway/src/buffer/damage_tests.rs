@@ -5,10 +5,10 @@ use super::disk_store::DiskStore;
 use super::files;
 use super::store::Store;
 use super::test_support::{MIB, alert, all_blocks, clock, commit, draft, fill, open, options};
-use super::{Buffer, BufferError, LaneChange, WhenFull};
+use super::{BootOffset, Buffer, BufferError, LaneChange, WhenFull};
 use crate::block::Block;
 use crate::block::records::{GapReason, RecordBody};
-use crate::reading::Stream;
+use crate::reading::{Stream, TimeQuality};
 use std::path::{Path, PathBuf};
 
 type Damage = fn(&mut Vec<u8>);
@@ -200,6 +200,33 @@ fn under_block_a_full_buffer_refuses_until_a_sink_has_taken_something() {
     store.change_lane(&LaneChange { sink: "cloud".into(), stream: Stream::Readings, lane, records: vec![] }).unwrap();
     store.commit(&one()).unwrap();
     assert_eq!(store.lane("cloud", Stream::Readings).unwrap().gaps, 0);
+}
+
+#[test]
+fn the_offset_of_a_boot_is_decided_once_and_the_newest_boots_are_remembered() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut store, _) = open(dir.path());
+    store.commit(&commit(vec![draft(Stream::Readings, 1, 10, &mut fastrand::Rng::with_seed(1))])).unwrap();
+    let own = BootOffset { offset_us: clock().tick().wall_of(0), quality: TimeQuality::Ntp };
+    let later = BootOffset { offset_us: own.offset_us + 1, ..own };
+    assert_eq!(store.keep_boot_offset(clock().boot_id, later).unwrap(), own, "it is decided with the first commit");
+    for boot in 2..=65 {
+        let offset = BootOffset { offset_us: own.offset_us + i64::try_from(boot).unwrap(), ..own };
+        store.keep_boot_offset(boot, offset).unwrap();
+    }
+    drop(store);
+    let (store, _) = open(dir.path());
+    assert_eq!(store.boot_offset(clock().boot_id), None, "64 newer ones came after it");
+    assert_eq!(store.boot_offset(2).map(|offset| offset.offset_us), Some(own.offset_us + 2));
+}
+
+#[test]
+fn what_keeps_the_buffer_from_writing_is_told_apart() {
+    let told = |kind: std::io::ErrorKind| files::error("write", Path::new("x"), &kind.into()).to_string();
+    assert!(told(std::io::ErrorKind::PermissionDenied).contains("chown"));
+    assert!(told(std::io::ErrorKind::ReadOnlyFilesystem).contains("read-only"));
+    assert!(told(std::io::ErrorKind::StorageFull).contains("free some space"));
+    assert!(told(std::io::ErrorKind::Other).contains("dmesg"));
 }
 
 #[tokio::test]

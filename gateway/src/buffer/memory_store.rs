@@ -20,7 +20,15 @@ pub(super) struct MemoryStore {
 
 impl MemoryStore {
     pub(super) fn new(epoch: Epoch, clock: Clock) -> Self {
-        Self { epoch, clock, blocks: BTreeMap::new(), next: [0; 6], lanes: BTreeMap::new(), configs: Vec::new(), boots: BTreeMap::new() }
+        Self {
+            epoch,
+            clock,
+            blocks: BTreeMap::new(),
+            next: [0; 6],
+            lanes: BTreeMap::new(),
+            configs: Vec::new(),
+            boots: BTreeMap::new(),
+        }
     }
 
     /// Forgets what is below `oldest`, as the store on disk did for want of room.

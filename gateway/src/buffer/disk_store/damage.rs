@@ -26,7 +26,7 @@ impl DiskStore {
         let salvaged = if path.is_dir() {
             self.repair(&path, &aside, &known).or_else(|error| {
                 tracing::error!(%error, "the damaged chunk cannot be repaired here; it is set aside as it is");
-                self.give_up_repair(&path, &aside)?;
+                give_up_repair(&path, &aside)?;
                 Ok(Salvaged { info: ChunkInfo::begun([0; 6]), missing: known.clone() })
             })?
         } else {
@@ -62,16 +62,6 @@ impl DiskStore {
             files::rename(&repaired, path)?;
         }
         Ok(salvaged)
-    }
-
-    /// Sets a chunk aside unrepaired, which takes no room, and removes what the repair has left.
-    fn give_up_repair(&self, path: &Path, aside: &Path) -> Result<(), BufferError> {
-        for copy in [aside.with_extension("whole"), aside.with_extension("log"), path.with_extension(REPAIRED)] {
-            if let Err(error) = files::remove_dir(&copy) {
-                tracing::warn!(%error, "a copy made for a repair is left");
-            }
-        }
-        if path.exists() { files::rename(path, aside) } else { Ok(()) }
     }
 
     /// What a chunk is known to hold, or must hold by the ledger's next sequences, or can be seen to hold.
@@ -144,4 +134,14 @@ pub(super) fn quarantine_path(root: &Path, wall_us: i64, what: &str) -> PathBuf 
     let time = wall_us.max(0);
     let named = |again: u32| dir.join(format!("{time:020}-{again:04}-{what}"));
     (0..=u32::MAX).map(named).find(|path| !path.exists()).unwrap_or_else(|| named(u32::MAX))
+}
+
+/// Sets a chunk aside unrepaired, which takes no room, and removes what the repair has left.
+fn give_up_repair(path: &Path, aside: &Path) -> Result<(), BufferError> {
+    for copy in [aside.with_extension("whole"), aside.with_extension("log"), path.with_extension(REPAIRED)] {
+        if let Err(error) = files::remove_dir(&copy) {
+            tracing::warn!(%error, "a copy made for a repair is left");
+        }
+    }
+    if path.exists() { files::rename(path, aside) } else { Ok(()) }
 }

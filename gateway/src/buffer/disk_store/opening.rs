@@ -80,7 +80,8 @@ impl DiskStore {
             files::write_whole(&root.join(EPOCH), &named)?;
         }
         let disk_bytes = files::total_bytes(&root).unwrap_or(u64::MAX);
-        let chunk_bytes_max = (options.disk_bytes_max.min(disk_bytes) / CHUNK_CAP_SHARE).clamp(CHUNK_BYTES_MIN, CHUNK_BYTES_MAX);
+        let chunk_bytes_max =
+            (options.disk_bytes_max.min(disk_bytes) / CHUNK_CAP_SHARE).clamp(CHUNK_BYTES_MIN, CHUNK_BYTES_MAX);
         let mut store = Self {
             index: state.chunks.clone(),
             next: state.next,

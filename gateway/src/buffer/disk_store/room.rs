@@ -31,7 +31,7 @@ const BALLAST_BYTES_MAX: u64 = 8 * 1024 * 1024;
 /// The ballast is at most this part of the cap, and of the file system.
 const BALLAST_SHARE: u64 = 16;
 
-/// Below this the ballast would not hold a small ledger (measured: FRESH KiB) and the chunk that a start opens.
+/// Below this the ballast would not hold a small ledger and what a start writes on opening its chunks.
 const BALLAST_BYTES_MIN: u64 = 2 * 1024 * 1024;
 
 /// Below this a start frees room first: the ledger written anew, the active chunks of two families, and what sled notes when it

@@ -2,10 +2,10 @@
 //!
 //! Values are postcard behind the byte 1. A changed value is a new version; a program reads all versions that were released.
 
-use super::super::{BootOffset, Lane};
 use super::super::chunk::{ChunkId, ChunkInfo};
 use super::super::family::Family;
 use super::super::sled_store::Write;
+use super::super::{BootOffset, Lane};
 use crate::reading::{Epoch, PointId, Sequence, SequenceRange, Stream};
 use crate::site::PointKey;
 use bytes::Bytes;
