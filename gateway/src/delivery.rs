@@ -92,6 +92,8 @@ struct LaneWork {
     waiting: Option<Instant>,
     /// The blocks of the pinned run.
     blocks: Vec<Block>,
+    /// The oldest sequence that was held when the lane was taken from the store.
+    oldest: Sequence,
     /// Whether the sink has taken anything of this stream since it started.
     proven: bool,
     /// Too much was refused: until the next success a refusal proves nothing about the record.
@@ -108,12 +110,13 @@ struct LaneWork {
 }
 
 impl LaneWork {
-    fn new(stream: Stream, lane: Lane) -> Self {
+    fn new(stream: Stream, lane: Lane, oldest: Sequence) -> Self {
         Self {
             stream,
             lane,
             waiting: None,
             blocks: Vec::new(),
+            oldest,
             proven: false,
             doubted: false,
             offered: 0.0,
@@ -175,6 +178,8 @@ impl Delivery {
         while !(stop.is_cancelled() && self.is_done()) {
             let worked = if self.lanes.is_empty() {
                 self.load_lanes().await
+            } else if let Some(index) = self.robbed_lane() {
+                Err(Setback::Reload(index))
             } else if self.options.sink.must_recover() {
                 self.recover().await
             } else {
@@ -227,11 +232,26 @@ impl Delivery {
         self.options.buffer.ends().borrow().get(stream.index()).map_or(0, |ends| ends.next)
     }
 
+    /// The oldest sequence of a stream that is still held.
+    fn oldest(&self, stream: Stream) -> Sequence {
+        self.options.buffer.ends().borrow().get(stream.index()).map_or(0, |ends| ends.oldest)
+    }
+
+    /// A lane that still counts as undelivered what the buffer has given up; the store's books know.
+    fn robbed_lane(&self) -> Option<usize> {
+        self.lanes.iter().position(|work| {
+            let (oldest, next) = (self.oldest(work.stream), self.next(work.stream));
+            let first = run::first_stretch(&work.lane.cursor, next).map_or(next, |stretch| stretch.first);
+            oldest > work.oldest && oldest > first
+        })
+    }
+
     async fn load_lanes(&mut self) -> Result<(), Setback> {
         let mut lanes = Vec::new();
         for stream in Stream::DELIVERED {
+            let oldest = self.oldest(stream);
             let lane = self.options.buffer.lane(&self.options.name, stream).await;
-            lanes.push(LaneWork::new(stream, lane.map_err(|error| self.disk(&error))?));
+            lanes.push(LaneWork::new(stream, lane.map_err(|error| self.disk(&error))?, oldest));
         }
         self.lanes = lanes;
         Ok(())
@@ -240,6 +260,10 @@ impl Delivery {
     /// Takes the lane as the store has it now.
     async fn reload(&mut self, index: usize) {
         let Some(stream) = self.lanes.get(index).map(|work| work.stream) else { return };
+        let oldest = self.oldest(stream);
+        if let Some(work) = self.lanes.get_mut(index) {
+            work.oldest = oldest;
+        }
         match self.options.buffer.lane(&self.options.name, stream).await {
             Ok(lane) => {
                 if let Some(work) = self.lanes.get_mut(index) {
@@ -287,7 +311,8 @@ impl Delivery {
         let Some(mut lane) = self.lanes.get(index).map(|work| work.lane.clone()) else { return Ok(()) };
         if lane.run.is_none() {
             if !self.pin(index, &mut lane).await? {
-                // The store has nothing there yet, or no more; it is not asked again at once.
+                // The store has nothing there yet, or no more; it is not asked again at once. What it lost is in the books now.
+                self.save(index, lane, Vec::new()).await?;
                 return Err(self.lane_waits(index, LEDGER_RETRY));
             }
             self.save(index, lane.clone(), Vec::new()).await?;

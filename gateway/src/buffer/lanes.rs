@@ -36,7 +36,7 @@ pub(super) fn lose(lane: &mut Lane, lost: SequenceRange) -> Option<Loss> {
     ranges.extend(held.map(|sequence| SequenceRange { first: *sequence, last: *sequence }));
     let cursor = without(&lane.cursor, lost).filter(|_| !ranges.is_empty());
     let Some(cursor) = cursor else {
-        lane.run = run;
+        lane.run = run.or(lane.run.take());
         return None;
     };
     lane.gaps += ranges.iter().map(|range| range.count()).sum::<u64>();
@@ -134,6 +134,17 @@ mod tests {
         assert_eq!(loss.ranges, [range(30, 39), range(12, 12), range(25, 25)]);
         assert!(loss.in_flight);
         assert_eq!((lane.run.clone(), lane.cursor.from, lane.gaps), (None, 40, 12));
+    }
+
+    #[test]
+    fn a_loss_that_is_booked_already_leaves_a_later_run_alone() {
+        let mut lane = lane(0);
+        lose(&mut lane, range(10, 19)).unwrap();
+        let nodes = Vec::new();
+        lane.run = Some(Run { range: range(0, 9), config_version: 1, render_version: 1, nodes, held: Vec::new() });
+        let before = lane.clone();
+        assert_eq!(lose(&mut lane, range(10, 19)), None);
+        assert_eq!(lane, before);
     }
 
     #[test]

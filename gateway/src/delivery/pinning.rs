@@ -3,7 +3,7 @@
 use super::{Delivery, Setback, run};
 use crate::block::Block;
 use crate::buffer::{Lane, Run};
-use crate::reading::SequenceRange;
+use crate::reading::{SequenceRange, Stream};
 use crate::sinks::encode::RENDER_VERSION;
 
 /// Blocks read at a time.
@@ -43,15 +43,14 @@ impl Delivery {
                 blocks.push(block);
             }
         }
-        let (Some(first), Some(last)) = (blocks.first(), blocks.last()) else { return Ok(false) };
+        let (Some(first), Some(last)) = (blocks.first(), blocks.last()) else {
+            self.skip_lost(stream, lane, stretch);
+            return Ok(false);
+        };
         let range =
             SequenceRange { first: first.range.first.max(stretch.first), last: last.range.last.min(stretch.last) };
         if range.first > stretch.first {
-            // The store records the gap when it loses a block; here the books follow it.
-            let missing = range.first - stretch.first;
-            tracing::error!(sink = self.options.name, %stream, missing, from = stretch.first, "records are missing on disk");
-            lane.gaps += missing;
-            lane.cursor = run::advance(&lane.cursor, range.first - 1);
+            self.skip_lost(stream, lane, SequenceRange { first: stretch.first, last: range.first - 1 });
         }
         lane.run = Some(Run {
             range,
@@ -65,6 +64,13 @@ impl Delivery {
             work.waiting = None;
         }
         Ok(true)
+    }
+
+    /// The store records the gap when it loses a block; here the books follow it.
+    fn skip_lost(&self, stream: Stream, lane: &mut Lane, lost: SequenceRange) {
+        tracing::error!(sink = self.options.name, %stream, missing = lost.count(), from = lost.first, "records are missing on disk");
+        lane.gaps += lost.count();
+        lane.cursor = run::advance(&lane.cursor, lost.last);
     }
 
     /// Makes sure that the blocks of the lane's run are in memory (after a restart they are not).
