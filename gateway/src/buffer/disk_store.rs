@@ -4,6 +4,7 @@ mod append;
 mod boots;
 mod configs;
 mod damage;
+mod high_water;
 mod opening;
 mod room;
 mod snapshot;
@@ -18,6 +19,7 @@ use crate::block::columns::Frame;
 use crate::block::{Block, records};
 use crate::clock::Clock;
 use crate::reading::{Epoch, Sequence, SequenceRange, Stream};
+use high_water::HighWater;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fs::File;
 use std::path::PathBuf;
@@ -45,6 +47,8 @@ pub(super) struct DiskStore {
     open: VecDeque<(ChunkId, Chunk)>,
     /// The next sequence of each stream: everything below is durable, or was lost and is on record.
     next: [Sequence; 6],
+    /// How far the streams had come when the store was left.
+    high_water: HighWater,
     /// Where a chunk is full.
     chunk_bytes_max: u64,
     /// Bytes in `quarantine`.
@@ -183,6 +187,15 @@ impl DiskStore {
         self.write_ledger(entries)?;
         self.try_outbox();
         Ok(lane)
+    }
+
+    /// The next sequences that ledger and high-water mark vouch for: all below were durable once.
+    fn promised(&self) -> [Sequence; 6] {
+        let mut promised = self.ledger.state().next;
+        for (promised, found) in promised.iter_mut().zip(self.high_water.found()) {
+            *promised = (*promised).max(found);
+        }
+        promised
     }
 
     fn path(&self, (family, number): ChunkId) -> PathBuf {

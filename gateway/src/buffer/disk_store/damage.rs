@@ -70,7 +70,7 @@ impl DiskStore {
         if info.state != ChunkState::Active {
             return info.extents.iter().map(|extent| (extent.stream, extent.range)).collect();
         }
-        let promised = self.ledger.state().next;
+        let promised = self.promised();
         let range = |stream: Stream| {
             let first = info.base[stream.index()];
             let admitted = info.extent(stream).map(|extent| extent.range.last);

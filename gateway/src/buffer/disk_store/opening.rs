@@ -12,9 +12,10 @@ use super::super::ledger::Ledger;
 use super::super::sled_store::LOG;
 use super::super::{BufferError, Opened, StoreOptions, files};
 use super::damage::quarantine_path;
+use super::high_water::HighWater;
 use super::{DiskStore, room, snapshot};
 use crate::clock::Clock;
-use crate::reading::Epoch;
+use crate::reading::{Epoch, Sequence};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
@@ -85,6 +86,7 @@ impl DiskStore {
         let mut store = Self {
             index: state.chunks.clone(),
             next: state.next,
+            high_water: HighWater::open(&root, epoch),
             ledger,
             options,
             clock,
@@ -99,6 +101,7 @@ impl DiskStore {
             quarantined: std::mem::take(&mut opened.quarantined),
         };
         store.look_at_chunks()?;
+        store.next = store.promised_or_held();
         store.restore_ballast();
         store.try_outbox();
         store.keep_house();
@@ -148,7 +151,7 @@ impl DiskStore {
     /// Opens the chunk that blocks were last added to and counts what it holds. Everything in it was whole before the crash
     /// or was never acknowledged; either way it follows without a hole on what was there before.
     fn resume(&mut self, id: ChunkId, info: &ChunkInfo) -> Result<(), BufferError> {
-        let promised = self.ledger.state().next;
+        let promised = self.promised();
         let path = self.path(id);
         let behind = |stream: crate::reading::Stream, info: &ChunkInfo| {
             let held = info.extent(stream).map_or(info.base[stream.index()], |extent| extent.range.last + 1);
@@ -182,6 +185,15 @@ impl DiskStore {
         Ok(())
     }
 
+    /// Where each stream goes on: above all that was ever given, be it there or lost.
+    fn promised_or_held(&self) -> [Sequence; 6] {
+        let mut next = self.next;
+        for (next, promised) in next.iter_mut().zip(self.promised()) {
+            *next = (*next).max(promised);
+        }
+        next
+    }
+
     fn retire_unbegun(&mut self, id: ChunkId) {
         if let Some(info) = self.index.get_mut(&id) {
             info.state = ChunkState::Dropped;
@@ -206,7 +218,7 @@ impl DiskStore {
     }
 
     /// The judge's snapshot, unless it is damaged or ahead of the readings there are.
-    fn open_snapshot(&mut self) -> Option<(crate::reading::Sequence, Vec<u8>)> {
+    fn open_snapshot(&mut self) -> Option<(Sequence, Vec<u8>)> {
         match snapshot::read(&self.root, self.epoch) {
             Ok(snapshot) => {
                 snapshot.filter(|(sequence, _)| *sequence <= self.next[crate::reading::Stream::Readings.index()])
