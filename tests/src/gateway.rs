@@ -178,6 +178,20 @@ impl Gateway {
         found.unwrap_or_else(|| panic!("no {name} among the {kind} of {status}")).clone()
     }
 
+    /// The sink, once its books say that it is done with every record there is: delivered, filtered, refused or lost.
+    ///
+    /// That nothing is undelivered would not do: it is so before the sink has looked at what a restart finds on disk.
+    pub async fn sink_at_the_end(&self, name: &str) -> Option<serde_json::Value> {
+        let status = self.status().await;
+        let sink = status["sinks"].as_array()?.iter().find(|sink| sink["name"] == name)?;
+        let is_done = |(stream, books): (&String, &serde_json::Value)| {
+            let resolved = ["delivered", "filtered", "refused", "gaps"].map(|kind| books[kind].as_u64());
+            let resolved: Option<u64> = resolved.into_iter().sum();
+            books["undelivered"] == 0 && resolved == status["buffer"]["streams"][stream]["next"].as_u64()
+        };
+        sink["streams"].as_object()?.iter().all(is_done).then(|| sink.clone())
+    }
+
     /// The sum of a metric's series whose labels contain all of `labels` (`sink="cloud"`); `None` if there is no such series.
     pub async fn metric(&self, name: &str, labels: &[&str]) -> Option<f64> {
         let (_, text) = self.get("/metrics").await;

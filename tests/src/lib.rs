@@ -24,4 +24,5 @@ pub mod power_cut;
 pub mod process;
 pub mod receiver;
 pub mod serial;
+pub mod small_disk;
 pub mod wait;

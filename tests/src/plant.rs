@@ -72,12 +72,8 @@ impl Plant {
     /// Waits until the sink has nothing left to deliver.
     pub async fn all_delivered(&self) {
         self.all_accepted().await;
-        wait::until_some("the sink to deliver everything", LIMIT, || async {
-            let sink = self.sink().await;
-            let streams = sink["streams"].as_object()?;
-            streams.values().all(|books| books["undelivered"] == 0).then_some(())
-        })
-        .await;
+        let gateway = &self.gateway;
+        wait::until_some("the sink to deliver everything", LIMIT, || gateway.sink_at_the_end("cloud")).await;
     }
 
     /// What the gateway says about its sink.
