@@ -12,7 +12,7 @@ use rumqttc::{AsyncClient, Event, EventLoop, MqttOptions, Packet, QoS};
 use tempfile::TempDir;
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
 use crate::ports::Port;
 use crate::process::Process;
@@ -136,6 +136,24 @@ impl Broker {
     pub async fn restart(&mut self) {
         self.stop().await;
         self.start_again().await;
+    }
+
+    /// Makes the broker remember a session with these subscriptions, as if that client had been here before and left: what is
+    /// published before it comes is kept for it.
+    pub async fn remember(&self, client_id: &str, filters: &[&str]) {
+        let (client, mut events) = AsyncClient::new(self.client_options(client_id), PUBLISHER_QUEUE_REQUESTS);
+        for filter in filters {
+            client.subscribe(*filter, QoS::AtLeastOnce).await.expect("the client takes a subscription");
+        }
+        let mut unanswered = filters.len();
+        let subscribed = async {
+            while unanswered > 0 {
+                if let Event::Incoming(Packet::SubAck(_)) = events.poll().await.expect("the broker answers") {
+                    unanswered -= 1;
+                }
+            }
+        };
+        timeout(START_LIMIT, subscribed).await.expect("the broker answers in time");
     }
 
     /// Options of a client with a persistent session here.

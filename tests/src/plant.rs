@@ -39,6 +39,8 @@ impl Plant {
     /// Starts everything but the gateway.
     pub async fn prepare(sink_options: &str, more: &str) -> Self {
         let (broker, receiver) = (Broker::start().await, Receiver::start());
+        // What is published before the gateway has subscribed is not lost.
+        broker.remember("forebay-e2e-broker", &["plant/+/+"]).await;
         let gateway = Gateway::prepare(&config(&broker, &receiver, sink_options, more));
         let publisher = Publisher::connect(&broker, "plant");
         Self { gateway, receiver, broker, publisher, published: 0 }

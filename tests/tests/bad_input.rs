@@ -13,9 +13,8 @@ use e2e::mosquitto::{Broker, Publisher};
 use e2e::receiver::Receiver;
 use e2e::serial::Line;
 use e2e::wait;
-use rumqttc::{AsyncClient, Event, Packet, QoS};
 use serde_json::{Value, json};
-use tokio::time::{interval, timeout};
+use tokio::time::interval;
 
 /// Longer than anything in these tests takes on a busy machine.
 const LIMIT: Duration = Duration::from_secs(60);
@@ -109,18 +108,11 @@ async fn is_heard(line: &Line, receiver: &Receiver) {
     .await;
 }
 
-/// Makes the broker remember a subscription that the gateway's configuration does not have.
-async fn leave_an_old_subscription(broker: &Broker, client_id: &str, filter: &str) {
-    let (client, mut events) = AsyncClient::new(broker.client_options(client_id), 10);
-    client.subscribe(filter, QoS::AtLeastOnce).await.unwrap();
-    let subscribed = async { while !matches!(events.poll().await.unwrap(), Event::Incoming(Packet::SubAck(_))) {} };
-    timeout(LIMIT, subscribed).await.unwrap();
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_message_that_cannot_be_read_becomes_a_dead_letter_that_says_why() {
     let (broker, receiver) = (Broker::start().await, Receiver::start());
-    leave_an_old_subscription(&broker, "forebay-e2e-broker", "elsewhere/#").await;
+    // One subscription is not in the configuration any more.
+    broker.remember("forebay-e2e-broker", &["plant/+/+", "meter/+/power", "elsewhere/#"]).await;
     let gateway = Gateway::start(&(mqtt_source("broker", &broker) + &sink(&receiver))).await;
     let publisher = Publisher::connect(&broker, "plant");
     publisher.publish("plant/boiler/temp", r#"{"value":1}"#).await;
@@ -177,6 +169,7 @@ async fn a_message_that_cannot_be_read_becomes_a_dead_letter_that_says_why() {
 #[tokio::test(flavor = "multi_thread")]
 async fn hostile_names_and_values_that_are_no_numbers_are_taken_as_they_are() {
     let (broker, receiver) = (Broker::start().await, Receiver::start());
+    broker.remember("forebay-e2e-broker", &["plant/+/+", "meter/+/power"]).await;
     let gateway = Gateway::start(&(mqtt_source("broker", &broker) + &sink(&receiver))).await;
     let publisher = Publisher::connect(&broker, "plant");
     let names =
@@ -213,6 +206,8 @@ async fn hostile_names_and_values_that_are_no_numbers_are_taken_as_they_are() {
 async fn a_packet_that_no_gateway_can_take_is_alarmed_and_hurts_its_own_broker_alone() {
     let (mut broker, receiver, line) = (Broker::start().await, Receiver::start(), Line::plugged());
     let other = Broker::start().await;
+    broker.remember("forebay-e2e-broker", &["plant/+/+"]).await;
+    other.remember("forebay-e2e-other", &["plant/+/+"]).await;
     let config =
         mqtt_source("broker", &broker) + &mqtt_source("other", &other) + &text_source(&line) + &sink(&receiver);
     let gateway = Gateway::start(&config).await;

@@ -244,6 +244,7 @@ async fn every_reading_arrives_once_and_in_order_whatever_is_killed_on_the_way()
     let (mut rng, seed) = chance::seeded();
     let plant = Plant::start().await;
     let (mut kafka, mut receiver) = (Kafka::start().await, Receiver::start());
+    plant.broker.remember("forebay-e2e-broker", &["plant/+/+"]).await;
     let mut gateway = Gateway::start(&plant.config(&kafka, &receiver)).await;
 
     let is_stopping = Arc::new(AtomicBool::new(false));
