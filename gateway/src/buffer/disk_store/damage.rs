@@ -115,9 +115,15 @@ impl DiskStore {
         entries.extend(self.changed_lanes(lanes));
         entries.push(Entry::Chunk(id, Some(info.clone())));
         entries.extend(self.outbox_entries(&gaps)?);
+        let owed = self.unsaved.remove(&id);
+        if let Err(error) = self.write_ledger(entries) {
+            // The index says as before what was here, so that whoever looks next finds the loss again and books it.
+            if owed {
+                self.unsaved.insert(id);
+            }
+            return Err(error);
+        }
         self.index.insert(id, info);
-        self.unsaved.remove(&id);
-        self.write_ledger(entries)?;
         self.sweep_dropped();
         Ok(())
     }
