@@ -43,10 +43,13 @@ pub(crate) async fn queued(report: &mut Report, window: u16) {
     let options = BrokerOptions { max_inflight_messages: window, ..BrokerOptions::default() };
     let broker = Broker::start_with(&options).await;
     report.note("mosquitto, QoS 1", broker.settings());
+    report.note("sink, other than by default", format!("{SHORT_LINGER}, compression = \"none\""));
     load::subscribe(&broker, NULL_CLIENT).await;
     load::subscribe(&broker, load::GATEWAY_CLIENT).await;
     load::publish(&broker, messages, POINTS).await;
 
+    // It is done when it has read the last message; whether the broker has taken its acknowledgements in by then is not waited
+    // for, so this rate is the most that can be, and the gateway's run may begin with a broker that is still busy with them.
     let watch = Watch::begin(&broker);
     load::take_and_forget(&broker, NULL_CLIENT, messages).await;
     let null = watch.rate(messages);
