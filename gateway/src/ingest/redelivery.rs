@@ -6,10 +6,11 @@ use std::collections::{HashMap, VecDeque};
 use std::hash::Hash;
 use xxhash_rust::xxh3::xxh3_64;
 
-/// Readings remembered of each source: half of MQTT's 65 535 packet identifiers, since the hash covers the identifier, and
-/// one that has come round again must not be taken for a redelivery. Brokers keep far fewer messages in flight. A full
-/// window is about 1.1 MiB (8 bytes in order, 65 536 places of 13 bytes in the map); a source that cannot redeliver has none.
-pub const WINDOW_PAIRS: usize = 32_768;
+/// Readings remembered of each source. A broker redelivers oldest first, so the window must reach back over all that it had
+/// in flight: with a shorter one, each reading taken in twice pushes out the one that comes next. But it must stay below
+/// MQTT's 65 535 packet identifiers, which the hash covers: one that has come round again is no redelivery. A full window is
+/// about 2.2 MiB (8 bytes in order, 131 072 places of 13 bytes in the map); a source that cannot redeliver has none.
+pub const WINDOW_PAIRS: usize = 60_000;
 
 /// Dead letters remembered of each source, about 70 KiB: they outlast readings, so they are kept few, lest one whose packet
 /// identifier has come round be taken for a redelivery. Far more than brokers have in flight (mosquitto: 20).
