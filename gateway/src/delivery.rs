@@ -12,7 +12,7 @@ mod telling;
 use crate::backoff::Backoff;
 use crate::block::Block;
 use crate::block::records::Record;
-use crate::buffer::{Buffer, BufferError, Lane, LaneChange, Run};
+use crate::buffer::{Buffer, BufferError, Ends, Lane, LaneChange, Run};
 use crate::clock::Clock;
 use crate::reading::{Epoch, Sequence, SequenceRange, Stream};
 use crate::sinks::encode::Renderer;
@@ -24,6 +24,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 use telling::LEDGER_RETRY;
+use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -175,7 +176,10 @@ impl Delivery {
     /// Delivers until it is told to stop; then goes on while records are left and the sink takes them.
     pub async fn run(mut self) {
         let stop = self.options.stop.clone();
+        let mut ends = self.options.buffer.ends();
         while !(stop.is_cancelled() && self.is_done()) {
+            // What comes in from here on ends a wait.
+            ends.mark_unchanged();
             let worked = if self.lanes.is_empty() {
                 self.load_lanes().await
             } else if let Some(index) = self.robbed_lane() {
@@ -186,7 +190,7 @@ impl Delivery {
                 match self.next_lane() {
                     Ok(index) => self.work(index).await,
                     Err(due) => {
-                        self.wait_until(due, true).await;
+                        self.wait_until(&mut ends, due, true).await;
                         Ok(())
                     }
                 }
@@ -195,16 +199,14 @@ impl Delivery {
             match worked {
                 Ok(()) | Err(Setback::Lane) => {}
                 Err(Setback::Sink(_)) if stop.is_cancelled() => return,
-                Err(Setback::Sink(wait)) => self.wait_until(Instant::now() + wait, false).await,
+                Err(Setback::Sink(wait)) => self.wait_until(&mut ends, Instant::now() + wait, false).await,
                 Err(Setback::Reload(index)) => self.reload(index).await,
             }
         }
     }
 
     /// Waits, unless it is told to stop; `for_more`: or something new is on disk. The books go on: the backlog grows meanwhile.
-    async fn wait_until(&self, until: Instant, for_more: bool) {
-        let mut ends = self.options.buffer.ends();
-        ends.mark_unchanged();
+    async fn wait_until(&self, ends: &mut watch::Receiver<Ends>, until: Instant, for_more: bool) {
         let stopping = self.options.stop.is_cancelled();
         while Instant::now() < until {
             tokio::select! {

@@ -141,7 +141,7 @@ mod tests {
     #[test]
     fn the_gateway_takes_it_without_a_word() {
         let addresses = Addresses {
-            data_dir: Path::new("/tmp/demo"),
+            data_dir: Path::new("/var/demo"),
             page: "127.0.0.1:0".parse().unwrap(),
             broker: "127.0.0.1:1883".parse().unwrap(),
             modbus: "127.0.0.1:502".parse().unwrap(),
