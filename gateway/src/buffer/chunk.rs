@@ -123,30 +123,12 @@ pub(super) struct Chunk {
     database: Database,
     /// The points that it names already; filled only where blocks are added.
     points: HashSet<PointId>,
-    /// Bytes appended since its size on disk was last measured.
-    unmeasured_bytes: usize,
 }
-
-/// Appended bytes after which a chunk's size on disk is measured again: asking after every commit costs more than the
-/// commit's own bookkeeping, and chunks may be larger than meant by this much times sled's amplification.
-const MEASURE_EVERY_BYTES: usize = 256 * 1024;
-
-/// What a commit costs on disk beside its blocks, at least: a page.
-const COMMIT_OVERHEAD_BYTES: usize = 4096;
 
 impl Chunk {
     /// Opens a chunk, making it if need be.
     pub(super) fn open(path: &Path) -> Result<Self, BufferError> {
-        Ok(Self { database: Database::open(path)?, points: HashSet::new(), unmeasured_bytes: 0 })
-    }
-
-    /// Whether so much was appended that its size on disk must be measured; says so once.
-    pub(super) fn must_be_measured(&mut self) -> bool {
-        let must = self.unmeasured_bytes >= MEASURE_EVERY_BYTES;
-        if must {
-            self.unmeasured_bytes = 0;
-        }
-        must
+        Ok(Self { database: Database::open(path)?, points: HashSet::new() })
     }
 
     /// Its database, for a salvage.
@@ -183,7 +165,6 @@ impl Chunk {
     ) -> Result<(), BufferError> {
         let mut writes: Vec<Write> = Vec::new();
         let mut batch_bytes = 0;
-        self.unmeasured_bytes += COMMIT_OVERHEAD_BYTES + blocks.iter().map(|block| block.bytes.len()).sum::<usize>();
         for block in blocks {
             for id in &block.points {
                 if self.points.insert(*id)

@@ -103,9 +103,9 @@ impl DiskStore {
 
     /// Sees to it that a family has an active chunk with room. Its index entry is in the ledger before its directory is made.
     fn ready(&mut self, family: Family) -> Result<(), BufferError> {
-        if let Some((number, chunk)) = self.active.get_mut(&family) {
+        if let Some((number, _)) = self.active.get(&family) {
             let id = (family, *number);
-            if !chunk.must_be_measured() || files::occupied_bytes(&self.path(id)) < self.chunk_bytes_max {
+            if files::occupied_bytes(&self.path(id)) < self.chunk_bytes_max {
                 return Ok(());
             }
             self.retire(family);
