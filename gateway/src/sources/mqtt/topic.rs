@@ -61,7 +61,9 @@ impl Template {
         let mut rest = text;
         while let Some((before, after)) = rest.split_once('{') {
             let (number, after) = after.split_once('}').ok_or_else(|| format!("{text:?}: `{{` has no closing `}}`"))?;
-            let level = number.parse().ok().filter(|level| (1..=LEVELS_MAX).contains(level));
+            // One spelling only: `{01}` would be shown as `{1}`.
+            let level = number.parse().ok().filter(|level: &usize| level.to_string() == number);
+            let level = level.filter(|level| (1..=LEVELS_MAX).contains(level));
             let wrong = || format!("{text:?}: {{{number}}} is not a topic level; write {{1}} for the first one");
             parts.push(Part::Text(before.to_owned()));
             parts.push(Part::Level(level.ok_or_else(wrong)?));
@@ -154,7 +156,7 @@ mod tests {
         assert!(template.problem_with("plant/+").unwrap().contains("2 levels"));
         assert_eq!(template.problem_with("plant/#"), None);
         assert_eq!(Template::parse("boiler").unwrap().expand("x").unwrap(), "boiler");
-        for wrong in ["{0}", "{", "{a}", "{999}", "x{1"] {
+        for wrong in ["{0}", "{", "{a}", "{999}", "x{1", "{01}", "{+1}"] {
             assert!(Template::parse(wrong).is_err(), "{wrong}");
         }
     }
