@@ -132,6 +132,22 @@ fn a_chunk_whose_directory_is_gone_becomes_a_gap() {
 }
 
 #[test]
+fn a_data_directory_of_another_version_is_set_aside_and_told() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut store, old) = open(dir.path());
+    fill(&mut store, 10, &mut fastrand::Rng::with_seed(3));
+    drop(store);
+    let ledger = super::sled_store::Database::open(&dir.path().join("buffer/ledger")).unwrap();
+    ledger.write(vec![(b"n".to_vec(), Some(vec![1, 0, 0, 0, 0, 0, 0]))]).unwrap();
+    drop(ledger);
+    let (store, opened) = open(dir.path());
+    assert!(opened.fresh_epoch && opened.epoch != old.epoch);
+    let [told] = opened.quarantined.as_slice() else { panic!("{:?}", opened.quarantined) };
+    assert!(told.contains("another version") && told.contains("quarantine"), "{told}");
+    assert_eq!(store.ends()[Stream::Readings.index()].next, 0);
+}
+
+#[test]
 fn records_that_a_lane_change_brings_are_appended_once_whenever_it_crashes() {
     let whole = tempfile::tempdir().unwrap();
     let (mut store, _) = open(whole.path());
@@ -181,6 +197,25 @@ fn under_drop_oldest_the_cap_holds_and_what_goes_is_told() {
         }
     }
     assert_eq!(told, ends.oldest);
+}
+
+#[test]
+fn a_flood_of_dead_letters_pushes_out_neither_alerts_nor_readings() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut store, _) = DiskStore::open(options(dir.path(), 16 * MIB), clock()).unwrap();
+    for stream in Stream::DELIVERED {
+        store.lane("cloud", stream).unwrap();
+    }
+    let mut random = fastrand::Rng::with_seed(5);
+    fill(&mut store, 100, &mut random);
+    store.commit(&commit(vec![draft(Stream::Alerts, 2, 50, &mut random)])).unwrap();
+    for _ in 0..400 {
+        let flood = (0..20).map(|_| draft(Stream::DeadLetters, 4, 5 * 1024, &mut random)).collect();
+        store.commit(&commit(flood)).unwrap();
+    }
+    let ends = store.ends();
+    assert!(ends[Stream::DeadLetters.index()].oldest > 0, "the flood is larger than the buffer");
+    assert_eq!((ends[Stream::Readings.index()].oldest, ends[Stream::Alerts.index()].oldest), (0, 0));
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! The store on disk: chunks of blocks in three families, and the ledger that holds the books together.
+//! The store on disk: chunks of blocks in four families, and the ledger that holds the books together.
 
 mod append;
 mod boots;

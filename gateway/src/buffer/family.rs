@@ -6,8 +6,10 @@ use serde::{Deserialize, Serialize};
 /// A family of chunks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub(super) enum Family {
-    /// Alerts, gaps, missed, dead letters.
+    /// Alerts, gaps, missed: few, and what explains everything else.
     Vital,
+    /// Dead letters: a family of their own, since one confused device may send a flood of them.
+    Letters,
     /// Readings, aggregates.
     Readings,
     /// Raw payloads.
@@ -16,17 +18,18 @@ pub(super) enum Family {
 
 impl Family {
     /// In the order in which a commit synchronises them: what explains a loss is on disk before what may be lost.
-    pub(super) const ALL: [Self; 3] = [Self::Vital, Self::Readings, Self::Raw];
+    pub(super) const ALL: [Self; 4] = [Self::Vital, Self::Letters, Self::Readings, Self::Raw];
 
     /// In the order in which they give way at the cap.
-    pub(super) const LEAST_WORTHY_FIRST: [Self; 3] = [Self::Raw, Self::Readings, Self::Vital];
+    pub(super) const LEAST_WORTHY_FIRST: [Self; 4] = [Self::Raw, Self::Letters, Self::Readings, Self::Vital];
 
     /// The family of a stream.
     pub(super) fn of(stream: Stream) -> Self {
         match stream {
             Stream::Raw => Self::Raw,
             Stream::Readings | Stream::Aggregates => Self::Readings,
-            Stream::Alerts | Stream::DeadLetters | Stream::Gaps => Self::Vital,
+            Stream::DeadLetters => Self::Letters,
+            Stream::Alerts | Stream::Gaps => Self::Vital,
         }
     }
 
@@ -39,6 +42,7 @@ impl Family {
     pub(super) fn name(self) -> &'static str {
         match self {
             Self::Vital => "vital",
+            Self::Letters => "letters",
             Self::Readings => "readings",
             Self::Raw => "raw",
         }

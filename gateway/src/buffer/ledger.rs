@@ -132,6 +132,10 @@ impl Ledger {
             let pairs = database.scan(&first, &[u8::MAX], SCAN_PAIRS)?;
             for (key, value) in &pairs {
                 let known = Entry::decode(key, value).is_some_and(|entry| state.apply(entry));
+                if !known && Entry::is_of_another_version(value) {
+                    let what = "it was written by another version of this program";
+                    return Err(BufferError::Damaged(format!("{}: {what}", path.display())));
+                }
                 if !known {
                     return Err(BufferError::Damaged(format!("{}: an entry makes no sense", path.display())));
                 }

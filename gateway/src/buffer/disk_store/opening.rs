@@ -134,7 +134,7 @@ impl DiskStore {
                     let resumed = match id.0 {
                         // Nothing may be dropped before the gaps have their place.
                         Family::Vital => self.resume(id, &info),
-                        Family::Readings | Family::Raw => self.with_relief(|store| store.resume(id, &info)),
+                        _ => self.with_relief(|store| store.resume(id, &info)),
                     };
                     match resumed {
                         Ok(()) => {}

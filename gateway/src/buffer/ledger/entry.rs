@@ -1,6 +1,6 @@
 //! What the ledger holds, entry by entry, and how an entry lies on disk: a typed key, and a value with a version byte.
 //!
-//! Values are postcard behind the byte 1. A changed value is a new version; a program reads all versions that were released.
+//! Values are postcard behind the byte 2. A changed value is a new version; a program reads all versions that were released.
 
 use super::super::chunk::{ChunkId, ChunkInfo};
 use super::super::family::Family;
@@ -11,8 +11,8 @@ use crate::site::PointKey;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-/// Version of every value so far.
-const VERSION: u8 = 1;
+/// Version of every value. Version 1 was never released: it knew three chunk families.
+const VERSION: u8 = 2;
 
 const EPOCH: u8 = b'e';
 const NEXT: u8 = b'n';
@@ -78,6 +78,11 @@ impl Entry {
             Self::Config(version, mark) => (key_of(CONFIG, &[&version.to_be_bytes()]), mark.as_ref().and_then(value)),
             Self::Boot(id, offset) => (key_of(BOOT, &[&id.to_be_bytes()]), offset.as_ref().and_then(value)),
         }
+    }
+
+    /// Whether a value was written by a program of another version.
+    pub(super) fn is_of_another_version(value: &[u8]) -> bool {
+        value.first().is_some_and(|version| *version != VERSION)
     }
 
     /// Reads an entry; `None` if it is none that this program knows.
@@ -148,7 +153,7 @@ mod tests {
             Entry::Next([0, 1, 2, 3, 4, u64::MAX]),
             Entry::Point(PointId(7), key),
             Entry::Lane("plant kafka".into(), Stream::Gaps, Lane { gaps: 9, ..Lane::default() }),
-            Entry::Chunk((Family::Raw, 8), Some(ChunkInfo::begun([3; 6]))),
+            Entry::Chunk((Family::Letters, 8), Some(ChunkInfo::begun([3; 6]))),
             Entry::Hole(Stream::Readings, SequenceRange { first: 5, last: 6 }, true),
             Entry::Outbox(1, Some(Bytes::from_static(b"block"))),
             Entry::Config(2, Some(ConfigMark { hash: 1, bytes: 2 })),
@@ -163,8 +168,8 @@ mod tests {
     #[test]
     fn rubbish_is_no_entry() {
         assert_eq!(Entry::decode(b"", b""), None);
-        assert_eq!(Entry::decode(b"x", &[1]), None);
-        assert_eq!(Entry::decode(b"e", &[2, 0]), None);
-        assert_eq!(Entry::decode(b"n", &[1, 0, 0]), None);
+        assert_eq!(Entry::decode(b"x", &[2]), None);
+        assert_eq!(Entry::decode(b"e", &[1, 0]), None);
+        assert_eq!(Entry::decode(b"n", &[2, 0, 0]), None);
     }
 }
