@@ -10,6 +10,7 @@
 //!                         │              └─ files    durable files, directories, usage, ballast
 //!                         └─ memory_store            the model that the property tests compare with
 //! sled_store: one sled database, made safe; ledger and chunks stand on it
+//! times: which sequences hold the records of a time
 //! lanes: what losing a range means for the books of a sink
 //! ```
 
@@ -31,6 +32,7 @@ mod sled_store;
 mod store;
 #[cfg(test)]
 mod test_support;
+mod times;
 
 pub use owner::Buffer;
 

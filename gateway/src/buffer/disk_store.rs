@@ -18,7 +18,7 @@ use super::{BootOffset, BufferError, Commit, Committed, Ends, Lane, LaneChange, 
 use crate::block::columns::Frame;
 use crate::block::{Block, records};
 use crate::clock::Clock;
-use crate::reading::{Epoch, Sequence, SequenceRange, Stream};
+use crate::reading::{Epoch, Sequence, SequenceRange, Stream, UnixMicros};
 use high_water::HighWater;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fs::File;
@@ -78,6 +78,12 @@ impl Store for DiskStore {
     fn blocks(&mut self, stream: Stream, from: Sequence, blocks_max: usize) -> Result<Vec<Block>, BufferError> {
         // Opening a chunk may write, and what is read is delivered, which makes room.
         self.with_relief(|store| store.blocks_once(stream, from, blocks_max))
+    }
+
+    fn stretches_between(&self, stream: Stream, from_us: UnixMicros, to_us: UnixMicros) -> Vec<SequenceRange> {
+        let extents = self.index.values().filter_map(|info| info.extent(stream));
+        let wanted = extents.filter(|extent| extent.first_time_us <= to_us && extent.last_time_us >= from_us);
+        wanted.map(|extent| extent.range).collect()
     }
 
     fn ends(&self) -> Ends {

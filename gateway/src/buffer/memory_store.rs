@@ -5,7 +5,7 @@ use super::{BootOffset, BufferError, Commit, Committed, Ends, Lane, LaneChange, 
 use crate::block::columns::Frame;
 use crate::block::{Block, records};
 use crate::clock::Clock;
-use crate::reading::{Epoch, Sequence, SequenceRange, Stream};
+use crate::reading::{Epoch, Sequence, SequenceRange, Stream, UnixMicros};
 use std::collections::BTreeMap;
 
 pub(super) struct MemoryStore {
@@ -71,6 +71,12 @@ impl Store for MemoryStore {
         let all = self.blocks.range((stream, 0)..=(stream, Sequence::MAX)).map(|(_, block)| block);
         let wanted = all.filter(|block| block.range.last >= from);
         Ok(wanted.take(blocks_max.clamp(1, BLOCKS_MAX)).cloned().collect())
+    }
+
+    fn stretches_between(&self, stream: Stream, from_us: UnixMicros, to_us: UnixMicros) -> Vec<SequenceRange> {
+        let all = self.blocks.range((stream, 0)..=(stream, Sequence::MAX)).map(|(_, block)| block);
+        let wanted = all.filter(|block| block.meta.first_time_us <= to_us && block.meta.last_time_us >= from_us);
+        wanted.map(|block| block.range).collect()
     }
 
     fn ends(&self) -> Ends {

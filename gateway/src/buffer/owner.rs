@@ -5,7 +5,7 @@ use super::store::Store;
 use super::{BootOffset, BufferError, Commit, Committed, Ends, Lane, LaneChange, Opened, StoreOptions, Usage};
 use crate::block::Block;
 use crate::clock::Clock;
-use crate::reading::{Sequence, Stream};
+use crate::reading::{Sequence, SequenceRange, Stream, UnixMicros};
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
@@ -23,6 +23,7 @@ type Answer<T> = oneshot::Sender<Result<T, BufferError>>;
 
 enum Call {
     Commit(Commit, Answer<Committed>),
+    StretchesBetween(Stream, UnixMicros, UnixMicros, Answer<Vec<SequenceRange>>),
     Blocks(Stream, Sequence, usize, Answer<Vec<Block>>),
     Lane(String, Stream, Answer<Lane>),
     ChangeLane(LaneChange, Answer<Lane>),
@@ -162,6 +163,16 @@ impl Buffer {
         }
     }
 
+    /// The stretches of sequences of which any record may be of a time; see [`Store::stretches_between`].
+    pub(super) async fn stretches_between(
+        &self,
+        stream: Stream,
+        from_us: UnixMicros,
+        to_us: UnixMicros,
+    ) -> Result<Vec<SequenceRange>, BufferError> {
+        self.call(|answer| Call::StretchesBetween(stream, from_us, to_us, answer)).await
+    }
+
     async fn call<T>(&self, make: impl FnOnce(Answer<T>) -> Call) -> Result<T, BufferError> {
         let (answer, answered) = oneshot::channel();
         self.calls.send(make(answer)).await.map_err(|_| BufferError::Closed)?;
@@ -222,6 +233,9 @@ fn answer(store: &mut impl Store, call: Call, ends: &watch::Sender<Ends>) {
         Call::Blocks(stream, from, blocks_max, answer) => {
             drop(answer.send(store.blocks(stream, from, blocks_max)));
             publish(ends, store.ends());
+        }
+        Call::StretchesBetween(stream, from_us, to_us, answer) => {
+            drop(answer.send(Ok(store.stretches_between(stream, from_us, to_us))));
         }
         Call::Lane(sink, stream, answer) => drop(answer.send(store.lane(&sink, stream))),
         Call::ChangeLane(change, answer) => {

@@ -2,7 +2,7 @@
 
 use super::{BootOffset, BufferError, Commit, Committed, Ends, Lane, LaneChange, Usage};
 use crate::block::Block;
-use crate::reading::{Sequence, Stream};
+use crate::reading::{Sequence, SequenceRange, Stream, UnixMicros};
 
 /// Most blocks of one answer: at 6 KiB each an answer stays below 100 KiB, and sled loads no more than one leaf or two.
 pub(super) const BLOCKS_MAX: usize = 16;
@@ -14,6 +14,10 @@ pub(super) trait Store {
 
     /// The block that holds `from`, or the next one there is, and those after it.
     fn blocks(&mut self, stream: Stream, from: Sequence, blocks_max: usize) -> Result<Vec<Block>, BufferError>;
+
+    /// The stretches of sequences, ascending, of which any record may be of the time from `from_us` to `to_us`: as coarse as
+    /// the store knows without reading blocks.
+    fn stretches_between(&self, stream: Stream, from_us: UnixMicros, to_us: UnixMicros) -> Vec<SequenceRange>;
 
     /// Where each stream begins and ends.
     fn ends(&self) -> Ends;
