@@ -18,6 +18,7 @@ demo: needs ## run a simulated plant, the gateway and its page; DEMO_SECONDS=30 
 test: needs firmware-check ## run every test against real brokers, devices and consumers
 	tests/setup
 	$(CARGO) build --locked -p forebay
+	$(CARGO) build --locked -p e2e --features fault-points --bin forebay-faulty
 	$(CARGO) test --locked --workspace --no-fail-fast
 
 lint: needs ## check formatting, then clippy with every warning an error

@@ -14,6 +14,7 @@ use crate::block::Block;
 use crate::block::records::Record;
 use crate::buffer::{Buffer, BufferError, Ends, Lane, LaneChange, Run};
 use crate::clock::Clock;
+use crate::fault;
 use crate::reading::{Epoch, Sequence, SequenceRange, Stream};
 use crate::sinks::encode::Renderer;
 use crate::sinks::{AnySink, Offer, Outcome, Rendered, Sink};
@@ -317,7 +318,9 @@ impl Delivery {
                 self.save(index, lane, Vec::new()).await?;
                 return Err(self.lane_waits(index, LEDGER_RETRY));
             }
+            fault::point("delivery.before_pin_saved");
             self.save(index, lane.clone(), Vec::new()).await?;
+            fault::point("delivery.after_pin_saved");
             lane = self.lanes.get(index).map(|work| work.lane.clone()).unwrap_or_default();
         }
         let Some(run) = lane.run.clone() else { return Ok(()) };
@@ -384,6 +387,7 @@ impl Delivery {
                 // up. If it cannot be read now, it is pinned later.
                 self.pin(index, &mut lane).await.ok();
             }
+            fault::point("delivery.before_books_saved");
             match self.save(index, lane, letters).await {
                 Ok(()) => break,
                 Err(Setback::Reload(_)) => self.reload(index).await,
@@ -391,6 +395,7 @@ impl Delivery {
                 Err(_) => tokio::time::sleep(LEDGER_RETRY).await,
             }
         }
+        fault::point("delivery.after_books_saved");
         self.succeeded(index, records, held_count);
         Ok(())
     }
@@ -406,7 +411,12 @@ impl Delivery {
         let Some(work) = self.lanes.get_mut(index) else { return Ok(()) };
         let proven = work.proven || (!work.doubted && run::has_moved(&lane));
         match run::refused(&mut lane, proven) {
-            Refusal::Halved | Refusal::Held => self.save(index, lane, Vec::new()).await,
+            Refusal::Halved | Refusal::Held => {
+                fault::point("delivery.before_halving_saved");
+                self.save(index, lane, Vec::new()).await?;
+                fault::point("delivery.after_halving_saved");
+                Ok(())
+            }
             Refusal::DeadLetter(sequence) => {
                 if work.count(0, 1) {
                     // From now on a refusal is held back until something succeeds, and counting begins anew.

@@ -15,6 +15,7 @@ use crate::block::columns::{Encoder, JudgedReading};
 use crate::block::records::{self, Alert, DeadLetter, Record, RecordBody, Severity};
 use crate::buffer::{Buffer, BufferError, Commit, Committed, StreamEnds};
 use crate::clock::{Clock, Tick};
+use crate::fault;
 use crate::judge::Judge;
 use crate::reading::{Flags, Sample, Sequence, Stream, Value};
 use crate::site::{PointKey, Registry};
@@ -217,8 +218,10 @@ impl Ingest {
                     let Some(landed) = flight.take() else { continue };
                     match result {
                         Ok(_) => {
+                            fault::point("ingest.after_commit");
                             backoff.succeed();
                             self.settle(landed.carries, landed.departure.elapsed());
+                            fault::point("ingest.after_receipts");
                         }
                         Err(BufferError::Closed) => {
                             tracing::error!("the buffer's thread has ended: nothing can be stored, so ingest ends");
@@ -410,7 +413,10 @@ impl Ingest {
             tokio::time::sleep_until(departure).await;
             let last_point = points.last().map(|(id, _)| *id);
             let result = match encoded {
-                Ok(drafts) => buffer.commit(Commit { points, drafts, snapshot }).await,
+                Ok(drafts) => {
+                    fault::point("ingest.before_commit");
+                    buffer.commit(Commit { points, drafts, snapshot }).await
+                }
                 Err(error) => Err(error),
             };
             if let (Ok(_), Some(last)) = (&result, last_point) {

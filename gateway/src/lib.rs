@@ -16,6 +16,7 @@ pub mod decode;
 pub mod delivery;
 #[cfg(feature = "demo")]
 pub mod demo;
+pub mod fault;
 pub mod ingest;
 pub mod judge;
 pub mod reading;

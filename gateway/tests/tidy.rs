@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 /// The rooms, floor by floor, lowest first: invariant 8 of ARCHITECTURE.md, with the floors split where one room needs its
 /// neighbour. A room imports from floors below its own and from nowhere else.
 const FLOORS: &[&[&str]] = &[
-    &["reading", "units", "secret", "backoff"],
+    &["reading", "units", "secret", "backoff", "fault"],
     &["clock"],
     &["block", "site"],
     &["checks", "anomaly", "decode", "status"],
@@ -109,6 +109,19 @@ fn no_file_has_grown_past_one_job() {
         }
     }
     assert!(faults.is_empty(), "files that are too long:\n{faults}");
+}
+
+#[test]
+fn every_fault_point_has_its_place() {
+    let mut found: Vec<String> = Vec::new();
+    for file in gateway_sources().into_iter().filter(|file| file.room() != "fault") {
+        let names = file.text.split("fault::point(\"").skip(1).filter_map(|rest| rest.split('"').next());
+        found.extend(names.map(str::to_owned));
+    }
+    let mut listed: Vec<String> = forebay::fault::POINTS.iter().map(|point| (*point).to_owned()).collect();
+    found.sort();
+    listed.sort();
+    assert_eq!(found, listed, "the points in the code, and those of fault.rs");
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! Recovery: a sink that remembers its own cursors moves the ledger's, so that what it has is not offered again.
 
 use super::{Delivery, Setback, run};
+use crate::fault;
 use crate::sinks::{Sink, SinkError};
 
 impl Delivery {
@@ -36,7 +37,9 @@ impl Delivery {
             let held = run::catch_up(&mut lane, &cursor.cursor, next);
             lane.remote_position = Some(cursor.position);
             let records = self.refusals(index, &held, "refused before a restart").await;
+            fault::point("delivery.before_catch_up_saved");
             self.save(index, lane, records).await?;
+            fault::point("delivery.after_catch_up_saved");
         }
         self.sink_recovered();
         Ok(())

@@ -3,6 +3,7 @@
 mod answer;
 
 use super::{Offer, Outcome, RemoteCursor, Rendered, Sink, SinkError, run_problems};
+use crate::fault;
 use crate::reading::Stream;
 use crate::secret::{Secret, SecretFile};
 use crate::units::ByteSize;
@@ -221,12 +222,15 @@ impl Sink for HttpSink {
                 Err(error) => return retry(format!("the body cannot be compressed: {error}")),
             },
         };
+        fault::point("http.before_send");
         let response = match self.client.post(url).headers(headers).body(body).send().await {
             Ok(response) => response,
             Err(error) => return retry(answer::failure(&error, self.options.timeout_ms)),
         };
+        fault::point("http.answer_begun");
         let status = response.status();
         let outcome = answer::outcome(response).await;
+        fault::point("http.answer_read");
         if status == StatusCode::UNAUTHORIZED {
             self.must_recover = true;
             return self.unauthorized(outcome);

@@ -4,6 +4,7 @@ use super::KafkaOptions;
 use super::client::{Context, consumer_config};
 use super::failure::Failure;
 use crate::buffer::{CURSOR_RANGES_MAX, Cursor};
+use crate::fault;
 use crate::reading::{Epoch, Stream};
 use crate::sinks::{RemoteCursor, SinkError};
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication};
@@ -191,6 +192,7 @@ impl CursorTopic {
             .map_err(|error| SinkError::Unreachable(format!("cannot read topic {}: {error}", self.topic)))?;
         let mut cursors = BTreeMap::new();
         loop {
+            fault::point("kafka.reading_cursors");
             if Instant::now() > deadline {
                 return Err(SinkError::Unreachable(
                     context.explain(&format!("topic {} could not be read to its end", self.topic)),

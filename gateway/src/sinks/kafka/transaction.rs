@@ -4,6 +4,7 @@ use super::client::{Context, IS_CURSOR, IS_DATA, MESSAGE_TIMEOUT};
 use super::cursors::{CURSOR_PARTITION, CursorRecord};
 use super::failure::Failure;
 use super::worker::OwnedOffer;
+use crate::fault;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::producer::{BaseRecord, Producer as _, PurgeConfig, ThreadedProducer};
 use std::time::Duration;
@@ -29,13 +30,18 @@ pub(super) fn deliver_once(producer: &Producer, context: &Context, offer: &Owned
     let begun = Instant::now();
     let failed = |error: &KafkaError| Failure::of_error(error, begun.elapsed());
     context.begin();
+    fault::point("kafka.before_begin");
     producer.begin_transaction().map_err(|error| failed(&error))?;
     if let Err(failure) = fill(producer, context, offer, Some(&offer.cursor), begun) {
         return Err(abort(producer, failure, begun));
     }
     let position = context.reports().cursor_offset;
+    fault::point("kafka.before_commit");
     match producer.commit_transaction(COMMIT_LIMIT) {
-        Ok(()) => Ok(position),
+        Ok(()) => {
+            fault::point("kafka.after_commit");
+            Ok(position)
+        }
         Err(KafkaError::Transaction(error)) if error.txn_requires_abort() => {
             let failure = failed(&KafkaError::Transaction(error));
             Err(abort(producer, failure, begun))
@@ -78,6 +84,7 @@ fn fill(
     for record in &offer.records {
         let to_send = || BaseRecord::with_opaque_to(&offer.topic, IS_DATA).key(&*record.key).payload(&record.json[..]);
         send(producer, to_send, begun)?;
+        fault::point("kafka.record_produced");
     }
     if let Some(cursor) = cursor {
         let to_send = || {
@@ -87,6 +94,7 @@ fn fill(
                 .payload(cursor.value.as_slice())
         };
         send(producer, to_send, begun)?;
+        fault::point("kafka.cursor_produced");
     }
     let flushed = producer.flush(FLUSH_LIMIT);
     // A record's own report says more than the flush.

@@ -5,6 +5,7 @@ use super::client::{self, Context};
 use super::cursors::{CursorRecord, CursorTopic};
 use super::failure::Failure;
 use super::transaction::{Producer, deliver_at_least_once, deliver_once};
+use crate::fault;
 use crate::reading::Stream;
 use crate::sinks::{Outcome, RemoteCursor, Rendered, SinkError};
 use rdkafka::producer::Producer as _;
@@ -121,6 +122,7 @@ impl Worker {
         if self.options.exactly_once {
             self.cursors.ensure(&self.gateway, &self.options, &self.context, runtime)?;
             producer.init_transactions(INIT_LIMIT).map_err(|error| self.init_failed(&error))?;
+            fault::point("kafka.after_init");
             cursors = self.cursors.read(&self.gateway, &self.options, &self.context, from_position)?;
         }
         self.producer = Some(OpaqueProducer(producer));
