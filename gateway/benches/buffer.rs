@@ -70,6 +70,7 @@ async fn buffer_append(dir: &std::path::Path, per_commit: usize) -> (Duration, u
         disk_bytes_max: 1024 * 1024 * 1024,
         when_full: WhenFull::DropOldest,
         keep_delivered_us: i64::MAX,
+        cipher: forebay::buffer::Cipher::default(),
         sinks: Vec::new(),
     };
     let (buffer, _) = Buffer::open(options, Clock::system()).await.unwrap();

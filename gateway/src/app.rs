@@ -6,13 +6,14 @@
 mod supervisor;
 
 use crate::block::records::Severity;
-use crate::buffer::{Buffer, BufferError, StoreOptions};
+use crate::buffer::{Buffer, BufferError, Cipher, KeyError, StoreOptions};
 use crate::clock::Clock;
 use crate::config::{self, Config};
 use crate::delivery::{Delivery, DeliveryOptions, TagsOf};
 use crate::ingest::{Ingest, IngestOptions};
 use crate::judge::{Judge, Rules};
 use crate::reading::Epoch;
+use crate::secret::SecretError;
 use crate::sinks::{AnySink, SinkError, SinkOptions};
 use crate::site::{DeviceTags, Registry};
 use crate::sources::{INTAKES_MAX, Intake, Receipt, SourceContext, SourceOptions};
@@ -60,6 +61,12 @@ pub enum AppError {
     /// The buffer cannot be opened.
     #[error(transparent)]
     Buffer(#[from] BufferError),
+    /// The file with the buffer's keys cannot be read.
+    #[error("buffer.encryption: {0}")]
+    KeyFile(#[from] SecretError),
+    /// The file with the buffer's keys holds none.
+    #[error("buffer.encryption: {0}")]
+    Key(#[from] KeyError),
     /// A sink cannot be built.
     #[error("sink {name:?}: {error}")]
     Sink {
@@ -98,7 +105,7 @@ pub async fn start(config: Config, config_text: String, clock: Clock) -> Result<
     let page = listener.as_ref().ok().and_then(|listener| listener.local_addr().ok());
     let data_dir = config.gateway.data_dir.clone();
     std::fs::create_dir_all(&data_dir).map_err(|error| AppError::DataDir { path: data_dir.clone(), error })?;
-    let (buffer, opened) = Buffer::open(store_options(&config), clock.clone()).await?;
+    let (buffer, opened) = Buffer::open(store_options(&config)?, clock.clone()).await?;
     let epoch = opened.epoch.unwrap_or(Epoch(0));
     let config_version = buffer.keep_config(&config_text).await?;
     tracing::info!(%epoch, config_version, points = opened.points.len(), "the buffer is open");
@@ -217,14 +224,19 @@ pub async fn run(config: Config, config_text: String) -> Result<(), AppError> {
     ended
 }
 
-fn store_options(config: &Config) -> StoreOptions {
-    StoreOptions {
+fn store_options(config: &Config) -> Result<StoreOptions, AppError> {
+    let cipher = match &config.buffer.encryption {
+        Some(encryption) => Cipher::from_key_file(&encryption.key_file.read()?)?,
+        None => Cipher::default(),
+    };
+    Ok(StoreOptions {
         data_dir: config.gateway.data_dir.clone(),
         disk_bytes_max: config.buffer.disk_max.0,
         when_full: config.buffer.when_full,
         keep_delivered_us: i64::try_from(config.buffer.keep_delivered.0.as_micros()).unwrap_or(i64::MAX),
+        cipher,
         sinks: config.sink_names().map(str::to_owned).collect(),
-    }
+    })
 }
 
 fn new_status(config: &Config, clock: &Clock) -> Status {

@@ -15,9 +15,12 @@
 //! ```
 
 mod chunk;
+mod cipher;
 #[cfg(test)]
 mod damage_tests;
 mod disk_store;
+#[cfg(test)]
+mod encryption_tests;
 mod family;
 mod files;
 mod lanes;
@@ -34,6 +37,7 @@ mod store;
 mod test_support;
 mod times;
 
+pub use cipher::{Cipher, KeyError};
 pub use owner::Buffer;
 
 use crate::block::{Draft, records::Record};
@@ -201,6 +205,11 @@ pub enum BufferError {
         /// The stream.
         stream: Stream,
     },
+    /// It is encrypted, and its key is not in the key file.
+    #[error(
+        "the buffer is encrypted under key {0}, which is not in the key file of buffer.encryption: put that key back, below the one that writes; nothing is lost until then"
+    )]
+    Locked(String),
     /// Another process has the data directory.
     #[error("data directory {0} is in use by another process; stop it first, or give this one its own data_dir")]
     InUse(String),
@@ -231,6 +240,8 @@ pub struct StoreOptions {
     pub when_full: WhenFull,
     /// How long delivered blocks are kept, in microseconds.
     pub keep_delivered_us: i64,
+    /// What encrypts and decrypts; without keys everything is stored as it is.
+    pub cipher: Cipher,
     /// The configured sinks: lanes of others hold nothing back.
     pub sinks: Vec<String>,
 }

@@ -21,6 +21,7 @@ pub use reference::reference;
 use crate::anomaly::AnomalyOptions;
 use crate::buffer::WhenFull;
 use crate::checks::CheckOptions;
+use crate::secret::SecretFile;
 use crate::sinks::SinkOptions;
 use crate::site::DeviceTags;
 use crate::sources::SourceOptions;
@@ -95,9 +96,22 @@ pub struct BufferOptions {
     /// What happens when that is reached.
     #[serde(default)]
     pub when_full: WhenFull,
+    /// Encryption of everything that the buffer stores; none without.
+    #[serde(default)]
+    pub encryption: Option<EncryptionOptions>,
     /// How long delivered readings are kept for charts and replay, as far as there is room.
     #[serde(default = "keep_delivered")]
     pub keep_delivered: HumanDuration,
+}
+
+/// Encryption at rest.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct EncryptionOptions {
+    /// File with one key a line, 64 hexadecimal digits each (`openssl rand -hex 32`): an absolute path, or the name of a systemd
+    /// credential. The first key writes, all of them read: to rotate, put a fresh key on top, restart, and keep the old ones as
+    /// long as anything written under them is kept. Without its key the buffer cannot be read by anyone.
+    pub key_file: SecretFile,
 }
 
 /// A device and its tags.
@@ -141,6 +155,7 @@ impl Default for BufferOptions {
             commit_interval_ms: commit_interval_ms(),
             disk_max: disk_max(),
             when_full: WhenFull::default(),
+            encryption: None,
             keep_delivered: keep_delivered(),
         }
     }

@@ -51,6 +51,7 @@ impl Plant {
             disk_bytes_max: 64 << 20,
             when_full: WhenFull::DropOldest,
             keep_delivered_us: 0,
+            cipher: forebay::buffer::Cipher::default(),
             sinks: vec!["cloud".to_owned()],
         };
         let clock = Clock::manual(7, 1_000_000, NOON_US);

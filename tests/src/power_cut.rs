@@ -27,6 +27,7 @@ pub fn options(data_dir: &Path) -> StoreOptions {
         disk_bytes_max: DISK_BYTES_MAX,
         when_full: WhenFull::DropOldest,
         keep_delivered_us: 3_600_000_000,
+        cipher: forebay::buffer::Cipher::default(),
         sinks: vec!["cloud".to_owned()],
     }
 }

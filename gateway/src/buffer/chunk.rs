@@ -5,7 +5,7 @@
 
 use super::sled_store::{BATCH_BYTES_MAX, Database, Write};
 use super::store::BLOCKS_MAX;
-use super::{BufferError, family::Family};
+use super::{BufferError, Cipher, family::Family};
 use crate::block::Block;
 use crate::reading::{Epoch, PointId, Sequence, SequenceRange, Stream, UnixMicros};
 use crate::site::PointKey;
@@ -127,8 +127,8 @@ pub(super) struct Chunk {
 
 impl Chunk {
     /// Opens a chunk, making it if need be.
-    pub(super) fn open(path: &Path) -> Result<Self, BufferError> {
-        Ok(Self { database: Database::open(path)?, points: HashSet::new() })
+    pub(super) fn open(path: &Path, cipher: &Cipher) -> Result<Self, BufferError> {
+        Ok(Self { database: Database::open(path, cipher)?, points: HashSet::new() })
     }
 
     /// Its database, for a salvage.

@@ -260,7 +260,7 @@ impl DiskStore {
         if !path.is_dir() {
             return Err(BufferError::Damaged(format!("{} is gone", path.display())));
         }
-        let chunk = Chunk::open(&path)?;
+        let chunk = Chunk::open(&path, &self.options.cipher)?;
         self.shelve(id, chunk);
         Ok(())
     }

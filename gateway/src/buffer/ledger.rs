@@ -10,7 +10,7 @@ pub(super) use entry::{ConfigMark, Entry};
 
 use super::chunk::{ChunkId, ChunkInfo};
 use super::sled_store::{BATCH_BYTES_MAX, Database};
-use super::{BootOffset, BufferError, Lane, files};
+use super::{BootOffset, BufferError, Cipher, Lane, files};
 use crate::reading::{Epoch, Sequence, SequenceRange, Stream};
 use crate::site::PointKey;
 use bytes::Bytes;
@@ -96,6 +96,7 @@ impl State {
 /// The ledger, open.
 pub(super) struct Ledger {
     path: PathBuf,
+    cipher: Cipher,
     /// None after a failed write, until the next one has made it anew.
     database: Option<Database>,
     state: State,
@@ -105,8 +106,14 @@ pub(super) struct Ledger {
 
 impl Ledger {
     /// Makes a ledger for a new epoch.
-    pub(super) fn create(path: &Path, epoch: Epoch) -> Result<Self, BufferError> {
-        let mut ledger = Self { path: path.to_owned(), database: None, state: State::default(), fresh_bytes: 0 };
+    pub(super) fn create(path: &Path, epoch: Epoch, cipher: &Cipher) -> Result<Self, BufferError> {
+        let mut ledger = Self {
+            path: path.to_owned(),
+            cipher: cipher.clone(),
+            database: None,
+            state: State::default(),
+            fresh_bytes: 0,
+        };
         ledger.write(vec![Entry::Epoch(epoch), Entry::Next([0; 6])])?;
         Ok(ledger)
     }
@@ -124,8 +131,8 @@ impl Ledger {
     ///
     /// # Errors
     /// [`BufferError::Damaged`] if it cannot be read in full; otherwise what the disk said.
-    pub(super) fn open(path: &Path) -> Result<Self, BufferError> {
-        let database = Database::open(path)?;
+    pub(super) fn open(path: &Path, cipher: &Cipher) -> Result<Self, BufferError> {
+        let database = Database::open(path, cipher)?;
         let mut state = State::default();
         let mut first = Vec::new();
         loop {
@@ -151,7 +158,8 @@ impl Ledger {
         if state.epoch.is_none() {
             return Err(BufferError::Damaged(format!("{}: it does not say whose it is", path.display())));
         }
-        Ok(Self { path: path.to_owned(), database: Some(database), state, fresh_bytes: files::occupied_bytes(path) })
+        let fresh_bytes = files::occupied_bytes(path);
+        Ok(Self { path: path.to_owned(), cipher: cipher.clone(), database: Some(database), state, fresh_bytes })
     }
 
     /// What it holds.
@@ -186,7 +194,7 @@ impl Ledger {
             tracing::warn!(%error, "the ledger could not be made anew");
             if self.path.exists() {
                 // If this fails too, the next write makes it anew.
-                self.database = Database::open(&self.path).ok();
+                self.database = Database::open(&self.path, &self.cipher).ok();
             }
         }
     }
@@ -211,13 +219,13 @@ impl Ledger {
         }
         files::remove_dir(&self.path)?;
         files::rename(&fresh, &self.path)?;
-        self.database = Some(Database::open(&self.path)?);
+        self.database = Some(Database::open(&self.path, &self.cipher)?);
         self.fresh_bytes = files::occupied_bytes(&self.path);
         Ok(())
     }
 
     fn write_fresh(&self, fresh: &Path, entries: &[Entry]) -> Result<(), BufferError> {
-        let database = Database::open(fresh)?;
+        let database = Database::open(fresh, &self.cipher)?;
         let mut batch = Vec::new();
         let mut batch_bytes = 0;
         for (key, value) in self.state.entries().map(|entry| entry.encode()) {

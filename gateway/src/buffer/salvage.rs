@@ -3,9 +3,9 @@
 //! A scan stops at the first bad page, so behind one each key is asked for by itself (measured: that brought back nine
 //! tenths where a scan brought back a third). Nothing here loops without coming nearer to the end of the range.
 
-use super::BufferError;
 use super::chunk::{Chunk, ChunkInfo, Sealed, block_key, checked};
 use super::sled_store::{BATCH_BYTES_MAX, Database};
+use super::{BufferError, Cipher};
 use crate::block::Block;
 use crate::reading::{Epoch, PointId, Sequence, SequenceRange, Stream};
 use crate::site::PointKey;
@@ -33,6 +33,8 @@ pub(super) struct Wanted<'a> {
     pub(super) known: &'a [(Stream, SequenceRange)],
     /// The points of the ledger, by number.
     pub(super) points: &'a [PointKey],
+    /// What decrypts it.
+    pub(super) cipher: &'a Cipher,
 }
 
 /// Copies every sound block into a fresh chunk at `target`, from the first source that has it.
@@ -42,13 +44,18 @@ pub(super) fn copy_sound_blocks(
     target: &Path,
     wanted: &Wanted<'_>,
 ) -> Result<Salvaged, BufferError> {
-    let mut copy = Copy { chunk: Chunk::open(target)?, info: ChunkInfo::begun([0; 6]), waiting: Vec::new(), bytes: 0 };
+    let mut copy = Copy {
+        chunk: Chunk::open(target, wanted.cipher)?,
+        info: ChunkInfo::begun([0; 6]),
+        waiting: Vec::new(),
+        bytes: 0,
+    };
     let mut missing: Vec<(Stream, SequenceRange)> = wanted.known.to_vec();
     for source in sources {
         if missing.is_empty() {
             break;
         }
-        let Ok(database) = Database::open(source) else { continue };
+        let Ok(database) = Database::open(source, wanted.cipher) else { continue };
         let mut left = Vec::new();
         for (stream, range) in missing {
             copy.take(&database, stream, range, wanted, &mut left)?;
@@ -163,8 +170,8 @@ impl Walk<'_> {
 }
 
 /// The last sequence that a damaged chunk can be seen to hold, if it can be opened at all.
-pub(super) fn last_sequence(source: &Path, epoch: Epoch, stream: Stream) -> Option<Sequence> {
-    let database = Database::open(source).ok()?;
+pub(super) fn last_sequence(source: &Path, cipher: &Cipher, epoch: Epoch, stream: Stream) -> Option<Sequence> {
+    let database = Database::open(source, cipher).ok()?;
     let (key, value) = database.last(&block_key(stream, 0), &block_key(stream, Sequence::MAX)).ok()??;
     checked(epoch, &key, value).ok().map(|block| block.range.last)
 }

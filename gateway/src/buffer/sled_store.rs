@@ -7,6 +7,7 @@
 //! - A value above about 128 KiB becomes a file in `blobs/`, never synchronised: values stay at a few KiB.
 //! - `open` may panic on a torn file, and refuses while a half-written snapshot lies about.
 
+use super::cipher::Cipher;
 use super::{BufferError, files};
 use bytes::Bytes;
 use std::fs::{self, File};
@@ -42,14 +43,15 @@ pub(super) struct Database {
     sled: Option<sled::Db>,
     log: File,
     path: PathBuf,
+    cipher: Cipher,
 }
 
 impl Database {
-    /// Opens a database, making it if need be.
+    /// Opens a database, making it if need be; `cipher` stands between its values and the disk.
     ///
     /// # Errors
     /// [`BufferError::Damaged`] if what lies there is no whole database; otherwise what the disk said.
-    pub(super) fn open(path: &Path) -> Result<Self, BufferError> {
+    pub(super) fn open(path: &Path, cipher: &Cipher) -> Result<Self, BufferError> {
         files::make_dir(path)?;
         for name in files::names(path)?.iter().filter(|name| name.ends_with(".generating")) {
             let leftover = path.join(name);
@@ -59,7 +61,7 @@ impl Database {
         let sled = open_sled(path).map_err(|error| distrust(path, error))?;
         let log_path = path.join(LOG);
         let log = File::open(&log_path).map_err(|e| files::error("open", &log_path, &e))?;
-        let database = Self { sled: Some(sled), log, path: path.to_owned() };
+        let database = Self { sled: Some(sled), log, path: path.to_owned(), cipher: cipher.clone() };
         if fresh {
             database.with(|sled| sled.flush().map(drop))?;
             for name in files::names(path)? {
@@ -85,7 +87,7 @@ impl Database {
         let mut batch = sled::Batch::default();
         for (key, value) in writes {
             match value {
-                Some(value) => batch.insert(key, value),
+                Some(value) => batch.insert(key, self.cipher.close(value)?),
                 None => batch.remove(key),
             }
         }
@@ -101,7 +103,8 @@ impl Database {
     /// # Errors
     /// If the page that should hold it cannot be read.
     pub(super) fn get(&self, key: &[u8]) -> Result<Option<Bytes>, BufferError> {
-        self.with(|sled| Ok(sled.get(key)?.map(|value| Bytes::copy_from_slice(&value))))
+        let value = self.with(|sled| Ok(sled.get(key)?.map(|value| Bytes::copy_from_slice(&value))))?;
+        value.map(|value| self.cipher.open(value)).transpose()
     }
 
     /// The first pairs from `first` to `last`, both included, at most `pairs_max`.
@@ -109,7 +112,9 @@ impl Database {
     /// # Errors
     /// If a page on the way cannot be read.
     pub(super) fn scan(&self, first: &[u8], last: &[u8], pairs_max: usize) -> Result<Vec<Pair>, BufferError> {
-        self.with(|sled| sled.range(first..=last).take(pairs_max).map(|pair| pair.map(owned)).collect())
+        let pairs: Vec<Pair> =
+            self.with(|sled| sled.range(first..=last).take(pairs_max).map(|pair| pair.map(owned)).collect())?;
+        pairs.into_iter().map(|(key, value)| Ok((key, self.cipher.open(value)?))).collect()
     }
 
     /// The last pair from `first` to `last`, both included.
@@ -117,7 +122,8 @@ impl Database {
     /// # Errors
     /// If a page on the way cannot be read.
     pub(super) fn last(&self, first: &[u8], last: &[u8]) -> Result<Option<Pair>, BufferError> {
-        self.with(|sled| sled.range(first..=last).next_back().map(|pair| pair.map(owned)).transpose())
+        let pair = self.with(|sled| sled.range(first..=last).next_back().map(|pair| pair.map(owned)).transpose())?;
+        pair.map(|(key, value)| Ok((key, self.cipher.open(value)?))).transpose()
     }
 
     /// Whether sled put a value into a file of its own, which it never synchronises: a limit was broken.

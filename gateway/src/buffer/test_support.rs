@@ -3,7 +3,7 @@
 
 use super::disk_store::DiskStore;
 use super::store::Store;
-use super::{Commit, Opened, StoreOptions, WhenFull};
+use super::{Cipher, Commit, Opened, StoreOptions, WhenFull};
 use crate::block::records::{Alert, Record, RecordBody, Severity};
 use crate::block::{Block, BlockFlags, Draft, Layout, Meta};
 use crate::clock::Clock;
@@ -23,6 +23,7 @@ pub(super) fn options(dir: &Path, disk_bytes_max: u64) -> StoreOptions {
         disk_bytes_max,
         when_full: WhenFull::DropOldest,
         keep_delivered_us: 3_600_000_000,
+        cipher: Cipher::default(),
         sinks: vec!["cloud".to_owned()],
     }
 }

@@ -119,7 +119,7 @@ impl DiskStore {
         // Whatever lies there was begun and never counted.
         files::remove_dir(&path)?;
         self.index.insert(id, info);
-        match Chunk::open(&path) {
+        match Chunk::open(&path, &self.options.cipher) {
             Ok(chunk) => {
                 self.active.insert(family, (id.1, chunk));
                 Ok(())

@@ -1,7 +1,9 @@
 //! Configuration texts by version: a run is rendered by the version it was pinned with, however often it is retried.
 //!
-//! Each text is a file of its own, `configs/00000007.toml`: far larger than a value may be, and readable by a person.
+//! Each text is a file of its own, `configs/00000007.toml`: far larger than a value may be, and readable by a person
+//! unless the store is encrypted.
 
+use super::super::cipher::ENVELOPE_BYTES;
 use super::super::ledger::{ConfigMark, Entry};
 use super::super::{BufferError, files};
 use super::DiskStore;
@@ -30,7 +32,8 @@ impl DiskStore {
             return Ok(*version);
         }
         let version = configs.last_key_value().map_or(1, |(version, _)| version.saturating_add(1));
-        files::write_whole(&self.config_path(version), toml.as_bytes())?;
+        let stored = self.options.cipher.close(toml.as_bytes().to_vec())?;
+        files::write_whole(&self.config_path(version), &stored)?;
         self.write_ledger(vec![Entry::Config(version, Some(mark))])?;
         self.drop_old_configs()?;
         Ok(version)
@@ -40,7 +43,8 @@ impl DiskStore {
     pub(super) fn config_text(&self, version: u32) -> Result<Option<String>, BufferError> {
         let Some(mark) = self.ledger.state().configs.get(&version) else { return Ok(None) };
         let path = self.config_path(version);
-        let bytes = files::read_whole(&path, CONFIG_BYTES_MAX as u64 + 1)?.unwrap_or_default();
+        let bytes = files::read_whole(&path, (CONFIG_BYTES_MAX + ENVELOPE_BYTES) as u64)?.unwrap_or_default();
+        let bytes = self.options.cipher.open(bytes.into())?.to_vec();
         let text = String::from_utf8(bytes).ok().filter(|text| xxh3_128(text.as_bytes()) == mark.hash);
         text.map(Some).ok_or_else(|| BufferError::Damaged(format!("{} is not what was kept", path.display())))
     }

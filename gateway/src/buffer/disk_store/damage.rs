@@ -51,7 +51,8 @@ impl DiskStore {
         files::remove_dir(&repaired)?;
         files::copy_files(path, &whole, |_| true)?;
         files::copy_files(path, &log_alone, |name| name == LOG)?;
-        let wanted = Wanted { epoch: self.epoch, known, points: &self.ledger.state().points };
+        let wanted =
+            Wanted { epoch: self.epoch, known, points: &self.ledger.state().points, cipher: &self.options.cipher };
         let salvaged = salvage::copy_sound_blocks(&[&whole, &log_alone], &repaired, &wanted)?;
         files::remove_dir(&whole)?;
         files::remove_dir(&log_alone)?;
@@ -75,7 +76,7 @@ impl DiskStore {
             let first = info.base[stream.index()];
             let admitted = info.extent(stream).map(|extent| extent.range.last);
             let promised = promised[stream.index()].checked_sub(1);
-            let seen = salvage::last_sequence(path, self.epoch, stream);
+            let seen = salvage::last_sequence(path, &self.options.cipher, self.epoch, stream);
             let last = [admitted, promised, seen].into_iter().flatten().max()?;
             (first <= last).then_some((stream, SequenceRange { first, last }))
         };

@@ -10,7 +10,7 @@ use super::super::chunk::{Chunk, ChunkId, ChunkInfo, ChunkState};
 use super::super::family::Family;
 use super::super::ledger::Ledger;
 use super::super::sled_store::LOG;
-use super::super::{BufferError, Opened, StoreOptions, files};
+use super::super::{BufferError, Cipher, Opened, StoreOptions, files};
 use super::damage::quarantine_path;
 use super::high_water::HighWater;
 use super::{DiskStore, room, snapshot};
@@ -58,7 +58,7 @@ impl DiskStore {
         files::remove_dead(&root)?;
         room::free_for_start(&root);
         let mut opened = Opened::default();
-        let mut ledger = match open_ledger(&root)? {
+        let mut ledger = match open_ledger(&root, &options.cipher)? {
             Ok(ledger) => ledger,
             Err(lost) => {
                 if let Some(reason) = lost {
@@ -67,7 +67,7 @@ impl DiskStore {
                     opened.quarantined.push(format!("{reason}; the old store is kept in {}", aside.display()));
                 }
                 opened.fresh_epoch = true;
-                Ledger::create(&root.join(LEDGER), new_epoch()?)?
+                Ledger::create(&root.join(LEDGER), new_epoch()?, &options.cipher)?
             }
         };
         if !opened.fresh_epoch {
@@ -162,7 +162,7 @@ impl DiskStore {
             self.retire_unbegun(id);
             return Ok(());
         }
-        let mut chunk = Chunk::open(&path)?;
+        let mut chunk = Chunk::open(&path, &self.options.cipher)?;
         let extents = chunk.survey(self.epoch, id.0, &info.base)?;
         let mut surveyed = info.clone();
         surveyed.extents = extents;
@@ -219,7 +219,7 @@ impl DiskStore {
 
     /// The judge's snapshot, unless it is damaged or ahead of the readings there are.
     fn open_snapshot(&mut self) -> Option<(Sequence, Vec<u8>)> {
-        match snapshot::read(&self.root, self.epoch) {
+        match snapshot::read(&self.root, &self.options.cipher, self.epoch) {
             Ok(snapshot) => {
                 snapshot.filter(|(sequence, _)| *sequence <= self.next[crate::reading::Stream::Readings.index()])
             }
@@ -242,23 +242,23 @@ fn lock(root: &Path) -> Result<File, BufferError> {
 }
 
 /// Opens the ledger. The inner error says why there is none: a reason if it was lost, nothing if there never was one.
-fn open_ledger(root: &Path) -> Result<Result<Ledger, Option<String>>, BufferError> {
+fn open_ledger(root: &Path, cipher: &Cipher) -> Result<Result<Ledger, Option<String>>, BufferError> {
     let path = root.join(LEDGER);
     if !Ledger::exists(&path)? {
         let old = files::read_whole(&root.join(EPOCH), EPOCH_BYTES_MAX)?;
         return Ok(Err(old.map(|_| "the ledger is gone".to_owned())));
     }
-    let mut result = Ledger::open(&path);
+    let mut result = Ledger::open(&path, cipher);
     if let Err(BufferError::Damaged(_)) = result {
         // The log alone often opens where the small files beside it mislead. Opening may change it, so this is tried on a copy, which
         // then takes the ledger's place.
         let trial = root.join("ledger.log");
         files::remove_dir(&trial)?;
         files::copy_files(&path, &trial, |name| name == LOG)?;
-        if Ledger::open(&trial).is_ok() {
+        if Ledger::open(&trial, cipher).is_ok() {
             files::remove_dir(&path)?;
             files::rename(&trial, &path)?;
-            result = Ledger::open(&path);
+            result = Ledger::open(&path, cipher);
         } else {
             files::remove_dir(&trial)?;
         }

@@ -2,6 +2,7 @@
 //!
 //! `magic "FBS1" | epoch u128 | sequence u64 | state | CRC-32C u32`, little endian.
 
+use super::super::cipher::{Cipher, ENVELOPE_BYTES};
 use super::super::{BufferError, files};
 use super::DiskStore;
 use crate::reading::{Epoch, Sequence, Stream};
@@ -33,7 +34,7 @@ impl DiskStore {
         bytes.extend_from_slice(state);
         let checksum = crc32c::crc32c(&bytes);
         bytes.extend_from_slice(&checksum.to_le_bytes());
-        files::write_whole(&self.root.join(NAME), &bytes)
+        files::write_whole(&self.root.join(NAME), &self.options.cipher.close(bytes)?)
     }
 }
 
@@ -41,12 +42,12 @@ impl DiskStore {
 ///
 /// # Errors
 /// [`BufferError::Damaged`] if there is one that is not whole.
-pub(super) fn read(root: &Path, epoch: Epoch) -> Result<Option<(Sequence, Vec<u8>)>, BufferError> {
+pub(super) fn read(root: &Path, cipher: &Cipher, epoch: Epoch) -> Result<Option<(Sequence, Vec<u8>)>, BufferError> {
     let path = root.join(NAME);
-    let bytes_max = HEADER_BYTES + SNAPSHOT_BYTES_MAX + CHECKSUM_BYTES;
+    let bytes_max = HEADER_BYTES + SNAPSHOT_BYTES_MAX + CHECKSUM_BYTES + ENVELOPE_BYTES;
     let Some(bytes) = files::read_whole(&path, bytes_max as u64)? else { return Ok(None) };
     let damaged = || BufferError::Damaged(format!("{} is not whole", path.display()));
-    let (of, sequence, state) = parse(&bytes).ok_or_else(damaged)?;
+    let (of, sequence, state) = parse(&cipher.open(bytes.into())?).ok_or_else(damaged)?;
     Ok((of == epoch).then_some((sequence, state)))
 }
 
