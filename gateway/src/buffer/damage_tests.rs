@@ -137,7 +137,8 @@ fn a_data_directory_of_another_version_is_set_aside_and_told() {
     let (mut store, old) = open(dir.path());
     fill(&mut store, 10, &mut fastrand::Rng::with_seed(3));
     drop(store);
-    let ledger = super::sled_store::Database::open(&dir.path().join("buffer/ledger")).unwrap();
+    let ledger =
+        super::sled_store::Database::open(&dir.path().join("buffer/ledger"), &super::Cipher::default()).unwrap();
     ledger.write(vec![(b"n".to_vec(), Some(vec![1, 0, 0, 0, 0, 0, 0]))]).unwrap();
     drop(ledger);
     let (store, opened) = open(dir.path());
