@@ -38,12 +38,12 @@ const REFUSAL_WINDOW: f64 = 10_000.0;
 /// Reads a configuration that a pinned run needs; `None` if it cannot be read.
 pub type TagsOf = Arc<dyn Fn(&str) -> Option<DeviceTags> + Send + Sync>;
 
-/// What delivery to one sink works with.
-pub struct DeliveryOptions {
+/// What delivery to one sink works with. Tests and benchmarks bring sinks of their own.
+pub struct DeliveryOptions<S: Sink = AnySink> {
     /// The sink's name.
     pub name: String,
     /// The sink.
-    pub sink: AnySink,
+    pub sink: S,
     /// Where it says how it is.
     pub status: Arc<SinkStatus>,
     /// The gateway's status, for troubles.
@@ -73,8 +73,8 @@ pub struct DeliveryOptions {
 }
 
 /// Delivery to one sink.
-pub struct Delivery {
-    options: DeliveryOptions,
+pub struct Delivery<S: Sink = AnySink> {
+    options: DeliveryOptions<S>,
     lanes: Vec<LaneWork>,
     /// The lane that was served last: the others have their turn before it.
     turn: usize,
@@ -153,16 +153,16 @@ enum Setback {
     Reload(usize),
 }
 
-impl std::fmt::Debug for Delivery {
+impl<S: Sink> std::fmt::Debug for Delivery<S> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Delivery").field("name", &self.options.name).finish_non_exhaustive()
     }
 }
 
-impl Delivery {
+impl<S: Sink> Delivery<S> {
     /// Ready to run.
     #[must_use]
-    pub fn new(options: DeliveryOptions) -> Self {
+    pub fn new(options: DeliveryOptions<S>) -> Self {
         Self {
             options,
             lanes: Vec::new(),
@@ -211,6 +211,8 @@ impl Delivery {
         let stopping = self.options.stop.is_cancelled();
         while Instant::now() < until {
             tokio::select! {
+                // In one order, so that a simulated run can be repeated.
+                biased;
                 () = tokio::time::sleep_until(until) => return,
                 () = self.options.stop.cancelled(), if !stopping => return,
                 changed = ends.changed() => match changed {

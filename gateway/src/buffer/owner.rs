@@ -1,4 +1,4 @@
-//! The one thread that owns the store, and the handle that everyone else holds.
+//! The one owner of the store, on a thread of its own, and the handle that everyone else holds.
 
 use super::disk_store::DiskStore;
 use super::store::Store;
@@ -6,7 +6,9 @@ use super::{BootOffset, BufferError, Commit, Committed, Ends, Lane, LaneChange, 
 use crate::block::Block;
 use crate::clock::Clock;
 use crate::reading::{Sequence, SequenceRange, Stream, UnixMicros};
+use std::future::Future;
 use std::time::Duration;
+use tokio::sync::mpsc::error::TryRecvError;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
@@ -49,18 +51,24 @@ impl Buffer {
     /// # Errors
     /// If another process has the directory, or the disk cannot be written at all.
     pub async fn open(options: StoreOptions, clock: Clock) -> Result<(Self, Opened), BufferError> {
-        let (calls, waiting) = mpsc::channel(CALLS_MAX);
         let (opened, answer) = oneshot::channel();
-        let work = move || match DiskStore::open(options, clock) {
-            Err(error) => {
+        let work = move || {
+            // A runtime of its own gives this thread a receive with a time limit; nothing else runs on it.
+            let runtime = match tokio::runtime::Builder::new_current_thread().enable_time().build() {
+                Err(error) => {
+                    let error = BufferError::Disk(format!("cannot start the buffer's timer: {error}"));
+                    return drop(opened.send(Err(error)));
+                }
+                Ok(runtime) => runtime,
+            };
+            match DiskStore::open(options, clock) {
                 // Nobody waits any more if the caller was cancelled.
-                drop(opened.send(Err(error)));
-            }
-            Ok((mut store, report)) => {
-                let (ends, ends_seen) = watch::channel(store.ends());
-                let (usage, usage_seen) = watch::channel(store.usage());
-                if opened.send(Ok((report, ends_seen, usage_seen))).is_ok() {
-                    run(store, waiting, &ends, &usage);
+                Err(error) => drop(opened.send(Err(error))),
+                Ok((store, report)) => {
+                    let (buffer, serving) = Self::over(store);
+                    if opened.send(Ok((buffer, report))).is_ok() {
+                        runtime.block_on(serving);
+                    }
                 }
             }
         };
@@ -68,8 +76,16 @@ impl Buffer {
             .name("buffer".to_owned())
             .spawn(work)
             .map_err(|error| BufferError::Disk(format!("cannot start the buffer's thread: {error}")))?;
-        let (report, ends, usage) = answer.await.map_err(|_| BufferError::Closed)??;
-        Ok((Self { calls, ends, usage }, report))
+        answer.await.map_err(|_| BufferError::Closed)?
+    }
+
+    /// A handle on a store, and the future that serves it until the last handle is gone or someone closes. The gateway
+    /// drives it on a thread of its own, since a store blocks; a simulation drives it as one task among the others.
+    pub(crate) fn over(mut store: impl Store) -> (Self, impl Future<Output = ()>) {
+        let (calls, waiting) = mpsc::channel(CALLS_MAX);
+        let (ends, ends_seen) = watch::channel(store.ends());
+        let (usage, usage_seen) = watch::channel(store.usage());
+        (Self { calls, ends: ends_seen, usage: usage_seen }, serve(store, waiting, ends, usage))
     }
 
     /// Makes blocks durable: when this returns, they are on disk, synchronised, and readable. Each draft gets the next
@@ -180,44 +196,59 @@ impl Buffer {
     }
 }
 
-/// Answers calls until the last handle is gone or someone closes.
-fn run(
+/// Answers calls until the last handle is gone or someone closes; who closes hears of it once the store is given up.
+async fn serve(
     mut store: impl Store,
     mut waiting: mpsc::Receiver<Call>,
-    ends: &watch::Sender<Ends>,
-    usage: &watch::Sender<Usage>,
+    ends: watch::Sender<Ends>,
+    usage: watch::Sender<Usage>,
 ) {
-    // A runtime of its own gives this thread a receive with a time limit; nothing else runs on it.
-    let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_time().build() else { return };
-    let closing = runtime.block_on(async {
-        let (mut measure_at, mut maintain_at) = (Instant::now(), Instant::now() + MAINTAIN_EVERY);
-        loop {
-            let call = match tokio::time::timeout(USAGE_EVERY, waiting.recv()).await {
-                Err(_) => None,
-                Ok(None) => return None,
-                Ok(Some(Call::Close(answer))) => return Some(answer),
-                Ok(Some(call)) => Some(call),
-            };
-            if let Some(call) = call {
-                answer(&mut store, call, ends);
-            }
-            let now = Instant::now();
-            if now >= maintain_at {
-                store.maintain();
-                maintain_at = now + MAINTAIN_EVERY;
-                publish(ends, store.ends());
-            }
-            if now >= measure_at {
-                publish(usage, store.usage());
-                measure_at = now + USAGE_EVERY;
-            }
+    let (mut measure_at, mut maintain_at) = (Instant::now(), Instant::now() + MAINTAIN_EVERY);
+    let closing = loop {
+        match next_call(&mut store, &mut waiting).await {
+            Ok(Some(Call::Close(answer))) => break Some(answer),
+            Ok(Some(call)) => answer(&mut store, call, &ends),
+            Ok(None) => {}
+            Err(Ended) => break None,
         }
-    });
+        let now = Instant::now();
+        if now >= maintain_at {
+            store.maintain();
+            maintain_at = now + MAINTAIN_EVERY;
+            publish(&ends, store.ends());
+        }
+        if now >= measure_at {
+            publish(&usage, store.usage());
+            measure_at = now + USAGE_EVERY;
+        }
+    };
     drop(store);
     drop(waiting);
     if let Some(answer) = closing {
         // Whoever asked may have gone.
         answer.send(()).ok();
+    }
+}
+
+/// Nobody can call any more.
+struct Ended;
+
+/// The next call; none if time has passed without one, or a step of idle work was done instead. Idle work goes one step at
+/// a time, so that a call waits for one step at most.
+async fn next_call(store: &mut impl Store, waiting: &mut mpsc::Receiver<Call>) -> Result<Option<Call>, Ended> {
+    match waiting.try_recv() {
+        Ok(call) => return Ok(Some(call)),
+        Err(TryRecvError::Disconnected) => return Err(Ended),
+        Err(TryRecvError::Empty) => {}
+    }
+    if store.idle_step() {
+        tokio::task::yield_now().await;
+        return Ok(None);
+    }
+    match tokio::time::timeout(USAGE_EVERY, waiting.recv()).await {
+        Err(_) => Ok(None),
+        Ok(None) => Err(Ended),
+        Ok(Some(call)) => Ok(Some(call)),
     }
 }
 

@@ -8,7 +8,7 @@ use crate::reading::{Sequence, SequenceRange, Stream, UnixMicros};
 pub(super) const BLOCKS_MAX: usize = 16;
 
 /// A place for blocks and for the books about them.
-pub(super) trait Store {
+pub(crate) trait Store {
     /// Makes blocks durable and gives them their sequences, in order within each stream.
     fn commit(&mut self, commit: &Commit) -> Result<Committed, BufferError>;
 
@@ -45,4 +45,10 @@ pub(super) trait Store {
 
     /// The housekeeping of a quiet moment: retention, leftovers, ballast.
     fn maintain(&mut self);
+
+    /// One step of work that can wait for quiet, a few milliseconds at most: it is called while no call waits, again and
+    /// again until the answer is `false` (nothing to do now), and then at the next quiet moment.
+    fn idle_step(&mut self) -> bool {
+        false
+    }
 }

@@ -4,6 +4,7 @@ use super::{Delivery, Setback, run};
 use crate::block::Block;
 use crate::buffer::{Lane, Run};
 use crate::reading::{SequenceRange, Stream};
+use crate::sinks::Sink;
 use crate::sinks::encode::RENDER_VERSION;
 
 /// Blocks read at a time.
@@ -11,7 +12,7 @@ const READ_BLOCKS: usize = 16;
 /// Most blocks of a run: they are held in memory while it is offered, 6 KiB each.
 const RUN_BLOCKS_MAX: usize = 512;
 
-impl Delivery {
+impl<S: Sink> Delivery<S> {
     /// Whether a whole run waits in the lane.
     pub(super) fn is_full(&self, index: usize, lane: &Lane) -> bool {
         let Some(stream) = self.lanes.get(index).map(|work| work.stream) else { return false };

@@ -4,7 +4,7 @@ use super::{Delivery, Setback, run};
 use crate::fault;
 use crate::sinks::{Sink, SinkError};
 
-impl Delivery {
+impl<S: Sink> Delivery<S> {
     /// Takes over from an older self: what the sink says it has moves the ledger's cursors.
     pub(super) async fn recover(&mut self) -> Result<(), Setback> {
         let from_position = self.lanes.iter().filter_map(|work| work.lane.remote_position).max();

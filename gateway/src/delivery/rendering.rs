@@ -4,12 +4,12 @@ use super::{Delivery, DeliveryOptions, Setback};
 use crate::block::records::{self, DeadLetter, Gap, GapReason, RawBytes, Record, RecordBody};
 use crate::buffer::Run;
 use crate::reading::{Sequence, SequenceRange, Stream};
-use crate::sinks::Rendered;
 use crate::sinks::encode::{RenderContext, Renderer};
+use crate::sinks::{Rendered, Sink};
 use std::sync::Arc;
 use xxhash_rust::xxh3::xxh3_64;
 
-impl Delivery {
+impl<S: Sink> Delivery<S> {
     /// The records of a node: a pure function of the run and its pinned configuration.
     pub(super) async fn render(
         &mut self,

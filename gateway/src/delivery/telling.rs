@@ -4,6 +4,7 @@ use super::{Delivery, Setback, run};
 use crate::block::records::Severity;
 use crate::buffer::BufferError;
 use crate::reading::{Stream, UnixMicros};
+use crate::sinks::Sink;
 use crate::status::{HasHealth, State, Trouble};
 use std::time::Duration;
 use tokio::time::Instant;
@@ -24,7 +25,7 @@ const PROBED: &str = "Nothing is lost: it waits on the board and is tried again 
 /// Wait before the ledger is tried again after an error of the disk.
 pub(super) const LEDGER_RETRY: Duration = Duration::from_secs(1);
 
-impl Delivery {
+impl<S: Sink> Delivery<S> {
     /// The buffer failed: it is tried again after a moment.
     pub(super) fn disk(&self, error: &BufferError) -> Setback {
         tracing::error!(sink = self.options.name, %error, "the buffer failed a delivery; it is tried again");
