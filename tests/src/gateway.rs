@@ -27,6 +27,8 @@ pub struct Gateway {
     process: Option<Process>,
     binary: PathBuf,
     client: reqwest::Client,
+    /// Where it ends itself: see `forebay::fault`.
+    fault: Option<String>,
     data_dir: PathBuf,
     directory: TempDir,
 }
@@ -45,8 +47,7 @@ impl Gateway {
     /// free port of loopback.
     #[must_use]
     pub fn prepare(config: &str) -> Self {
-        let binary = std::env::var_os(BINARY_VARIABLE).map_or_else(built_binary, PathBuf::from);
-        Self::prepare_binary(binary, config)
+        Self::prepare_binary(plain_binary(), config)
     }
 
     /// Like [`Gateway::prepare`], with another program in the place of the gateway.
@@ -56,9 +57,20 @@ impl Gateway {
         rustls::crypto::ring::default_provider().install_default().ok();
         let client = reqwest::Client::builder().timeout(REQUEST_LIMIT).build().expect("an HTTP client");
         let directory = tempfile::tempdir().expect("a temporary directory");
-        let mut gateway = Self { process: None, binary, client, data_dir: PathBuf::new(), directory };
+        let mut gateway = Self { process: None, binary, client, fault: None, data_dir: PathBuf::new(), directory };
         gateway.configure(config);
         gateway
+    }
+
+    /// Like [`Gateway::prepare`], with the build that has fault points: see [`Gateway::end_at`].
+    #[must_use]
+    pub fn prepare_faulty(config: &str) -> Self {
+        Self::prepare_binary(faulty_binary(), config)
+    }
+
+    /// From its next start on it ends itself at the `pass`-th pass of a fault point; never, if there is none.
+    pub fn end_at(&mut self, point: Option<(&str, u64)>) {
+        self.fault = point.map(|(point, pass)| format!("{point}:{pass}"));
     }
 
     /// Writes another configuration, for the next start.
@@ -95,6 +107,9 @@ impl Gateway {
         fs::remove_file(self.address_path()).ok();
         let mut command = Command::new(&self.binary);
         command.arg("run").arg("--config").arg(self.config_path());
+        if let Some(fault) = &self.fault {
+            command.env("FOREBAY_FAULT", fault);
+        }
         self.process = Some(Process::start("the gateway", &command, &self.log_path()));
     }
 
@@ -211,13 +226,25 @@ impl Gateway {
     }
 }
 
-/// The binary that cargo built into the directory above that of the test executables.
-fn built_binary() -> PathBuf {
+/// The gateway as it is shipped.
+#[must_use]
+pub fn plain_binary() -> PathBuf {
+    std::env::var_os(BINARY_VARIABLE).map_or_else(|| built("forebay", "cargo build -p forebay"), PathBuf::from)
+}
+
+/// The gateway with fault points.
+#[must_use]
+pub fn faulty_binary() -> PathBuf {
+    built("forebay-faulty", "cargo build -p e2e --features fault-points --bin forebay-faulty")
+}
+
+/// A binary that cargo built beside the test's executable or into the directory above it.
+fn built(name: &str, command: &str) -> PathBuf {
     let executable = std::env::current_exe().expect("a test knows its executable");
-    let binary = executable.parent().and_then(Path::parent).map(|directory| directory.join("forebay"));
-    binary.filter(|path| path.exists()).unwrap_or_else(|| {
-        panic!("the gateway's binary is not built: run cargo build -p forebay, or name one in {BINARY_VARIABLE}")
-    })
+    let mut candidates = executable.ancestors().skip(1).take(2).map(|directory| directory.join(name));
+    candidates
+        .find(|path| path.exists())
+        .unwrap_or_else(|| panic!("{name} is not built: run {command}, or name a gateway in {BINARY_VARIABLE}"))
 }
 
 /// Sets a text where the configuration has none, and returns the one that holds.
