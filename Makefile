@@ -4,7 +4,7 @@ CARGO ?= cargo
 PEERS = $(or $(CARGO_TARGET_DIR),target)/peers
 
 .DEFAULT_GOAL := help
-.PHONY: help needs demo test lint firmware-check bench cross deny reference fuzz-check clean-peers
+.PHONY: help needs demo test lint firmware-check power-cut bench cross deny reference fuzz-check clean-peers
 
 help: ## list what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -27,6 +27,9 @@ lint: needs ## check formatting, then clippy with every warning an error
 
 firmware-check: ## prove that the wire compiles for a microcontroller without an operating system
 	.ci/firmware
+
+power-cut: needs ## cut the power under the buffer: IMAGES=1000 disks as a cut would leave them, each opened and read
+	POWER_CUT_IMAGES=$(or $(IMAGES),1000) $(CARGO) test --locked -p e2e --test power_cut -- --nocapture
 
 bench: needs ## measure speed and memory, each as a ratio
 	$(CARGO) bench --locked -p forebay -p e2e --bench '*'

@@ -12,8 +12,11 @@ use forebay::reading::{Epoch, Sequence, SequenceRange, Stream};
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::path::Path;
 
-/// How many disks are made and opened.
+/// How many disks are made and opened unless `POWER_CUT_IMAGES` says otherwise.
 const IMAGES: usize = 120;
+
+/// How many disks are made of one recording: a longer campaign records the program anew, with another seed.
+const IMAGES_PER_RECORDING: usize = 125;
 
 /// How many commits the recorded program makes: enough to fill several chunks and to reach the cap.
 const ROUNDS: u32 = 400;
@@ -56,10 +59,42 @@ impl Promised {
     }
 }
 
+/// What a campaign has seen.
+#[derive(Default)]
+struct Totals {
+    calls: usize,
+    syncs: usize,
+    images: usize,
+    set_aside: usize,
+    acknowledged: u64,
+    chunks_begun: usize,
+    chunks_dropped: usize,
+}
+
 #[tokio::test]
 async fn whatever_was_acknowledged_before_a_power_cut_is_there_after_it() {
-    let seed =
-        std::env::var("POWER_CUT_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or_else(|| fastrand::u64(..));
+    let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse().ok());
+    let seed = number("POWER_CUT_SEED").unwrap_or_else(|| fastrand::u64(..));
+    let mut left = number("POWER_CUT_IMAGES").map_or(IMAGES, |images| usize::try_from(images).unwrap());
+    let mut totals = Totals::default();
+    for seed in seed.. {
+        if left == 0 {
+            break;
+        }
+        let images = left.min(IMAGES_PER_RECORDING);
+        left -= images;
+        cut_one_recording(seed, images, &mut totals).await;
+        let Totals { calls, syncs, images, set_aside, acknowledged, chunks_begun, chunks_dropped } = totals;
+        println!(
+            "{images} images of {calls} calls ({syncs} synchronisations, {chunks_begun} chunks begun, {chunks_dropped} dropped): \
+             {acknowledged} records acknowledged before a cut, 0 lost, 0 repeated, 0 reordered; {set_aside} images with something set \
+             aside"
+        );
+    }
+}
+
+/// Records the program once and cuts it off at random moments.
+async fn cut_one_recording(seed: u64, images: usize, totals: &mut Totals) {
     println!("POWER_CUT_SEED={seed}");
     let mut random = fastrand::Rng::with_seed(seed);
     let work = tempfile::tempdir().unwrap();
@@ -69,11 +104,15 @@ async fn whatever_was_acknowledged_before_a_power_cut_is_there_after_it() {
     let calls = record(driver, work.path(), &data_dir, seed, ROUNDS);
     let syncs = calls.iter().filter(|call| matches!(call, Call::Sync(_))).count();
     assert!(syncs > 100, "{syncs} synchronisations were recorded: the recorder misses them");
+    let in_readings = |path: &Path| path.parent().is_some_and(|dir| dir.ends_with("buffer/readings"));
+    let begun = calls.iter().filter(|call| matches!(call, Call::MakeDir(path) if in_readings(path))).count();
+    let dropped = calls.iter().filter(|call| matches!(call, Call::Rename(from, _) if in_readings(from))).count();
+    assert!(begun > 2 && dropped > 0, "{begun} chunks begun, {dropped} dropped: no rotation, no eviction");
 
-    let mut cuts: Vec<usize> = (0..IMAGES).map(|_| random.usize(1..=calls.len())).collect();
+    let mut cuts: Vec<usize> = (0..images).map(|_| random.usize(1..=calls.len())).collect();
     cuts.sort_unstable();
     let (mut disk, mut promised) = (Disk::new(&data_dir), Promised::default());
-    let (mut done, mut set_aside) = (0, 0);
+    let mut done = 0;
     for (image, cut) in cuts.into_iter().enumerate() {
         for call in &calls[done..cut] {
             disk.apply(call);
@@ -85,10 +124,16 @@ async fn whatever_was_acknowledged_before_a_power_cut_is_there_after_it() {
         let target = work.path().join(format!("image-{image}"));
         disk.cut(&target, &mut random);
         let place = format!("image {image}, cut after call {cut} of {}, POWER_CUT_SEED={seed}", calls.len());
-        set_aside += check(&target, &promised, &place, &mut random).await;
+        totals.set_aside += check(&target, &promised, &place, &mut random).await;
+        totals.acknowledged +=
+            promised.acknowledged.iter().map(|((_, first), (last, _))| last - first + 1).sum::<u64>();
         std::fs::remove_dir_all(&target).unwrap();
     }
-    println!("{} calls, {syncs} synchronisations, {IMAGES} images, {set_aside} with something set aside", calls.len());
+    totals.calls += calls.len();
+    totals.syncs += syncs;
+    totals.chunks_begun += begun;
+    totals.chunks_dropped += dropped;
+    totals.images += images;
 }
 
 async fn check(image: &Path, promised: &Promised, place: &str, random: &mut fastrand::Rng) -> usize {
