@@ -6,7 +6,7 @@
 mod supervisor;
 
 use crate::block::records::Severity;
-use crate::buffer::{Buffer, BufferError, Cipher, KeyError, StoreOptions};
+use crate::buffer::{Buffer, BufferError, Cipher, KeyError, SinkLanes, StoreOptions};
 use crate::clock::Clock;
 use crate::config::{self, Config};
 use crate::delivery::{Delivery, DeliveryOptions, TagsOf};
@@ -235,7 +235,7 @@ fn store_options(config: &Config) -> Result<StoreOptions, AppError> {
         when_full: config.buffer.when_full,
         keep_delivered_us: i64::try_from(config.buffer.keep_delivered.0.as_micros()).unwrap_or(i64::MAX),
         cipher,
-        sinks: config.sink_names().map(str::to_owned).collect(),
+        sinks: config.sink_names().map(SinkLanes::from).collect(),
     })
 }
 

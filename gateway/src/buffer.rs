@@ -64,6 +64,11 @@ pub struct Cursor {
 pub struct Run {
     /// What it carries.
     pub range: SequenceRange,
+    /// The first sequence that the sink knows of once it has the run: the records from here to the range were passed over
+    /// since the run before, because they are not for this sink.
+    pub covers_from: Sequence,
+    /// It belongs to the backlog of a sink where live readings go first.
+    pub history: bool,
     /// The configuration that renders it.
     pub config_version: u32,
     /// The version of the rendering code that renders it.
@@ -75,14 +80,31 @@ pub struct Run {
     pub held: Vec<Sequence>,
 }
 
+/// Bytes sent on one day, for a link that has a budget.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SentToday {
+    /// The day, counted from 1970-01-01 in UTC.
+    pub day: u32,
+    /// Bytes sent on it for alerts, gaps, dead letters and live readings.
+    pub live_bytes: u64,
+    /// Bytes sent on it for history and replays.
+    pub history_bytes: u64,
+}
+
 /// The books and the place of one sink in one stream; saved as one value, so that they never disagree.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Lane {
+    /// The first sequence that counts for this sink: the books begin here.
+    pub since: Sequence,
     /// What is undelivered.
     pub cursor: Cursor,
+    /// Where records that are not for this sink were passed over since the last offered run: the next run covers from here.
+    pub skipped_from: Option<Sequence>,
+    /// The same for history, where live readings go first.
+    pub history_skipped_from: Option<Sequence>,
     /// The run under way, if any.
     pub run: Option<Run>,
-    /// Records delivered since the epoch began.
+    /// Records delivered.
     pub delivered: u64,
     /// Records that the sink was not to have.
     pub filtered: u64,
@@ -92,8 +114,77 @@ pub struct Lane {
     pub gaps: u64,
     /// Where the sink's own cursor record stands (the Kafka offset to read the cursor topic from).
     pub remote_position: Option<i64>,
+    /// What was sent of it today.
+    pub sent: SentToday,
     /// Counts every change, so that an owner with an old copy cannot overwrite a newer one.
     pub revision: u64,
+}
+
+impl Run {
+    /// A run that nothing was passed over for, whole and not history.
+    #[must_use]
+    pub fn new(range: SequenceRange, config_version: u32, render_version: u8) -> Self {
+        Self {
+            range,
+            covers_from: range.first,
+            history: false,
+            config_version,
+            render_version,
+            nodes: Vec::new(),
+            held: Vec::new(),
+        }
+    }
+
+    /// What it makes known to the sink: its own records and those passed over before it.
+    #[must_use]
+    pub fn covers(&self) -> SequenceRange {
+        SequenceRange { first: self.covers_from, last: self.range.last }
+    }
+}
+
+impl Lane {
+    /// Whether the books close for a stream that ends before `next`: each sequence since this sink began was delivered,
+    /// filtered, refused or lost, or is undelivered. Holds always, also after a crash at any point.
+    #[must_use]
+    pub fn closes(&self, next: Sequence) -> bool {
+        let booked = [self.delivered, self.filtered, self.refused, self.gaps, self.undelivered(next)];
+        booked.iter().try_fold(0_u64, |sum, count| sum.checked_add(*count)) == next.checked_sub(self.since)
+    }
+
+    /// Undelivered records of a stream that ends before `next`: those before the cursor that are held back count, too.
+    #[must_use]
+    pub fn undelivered(&self, next: Sequence) -> u64 {
+        let held = self.run.as_ref().map_or(0, |run| run.held.len() as u64);
+        let ranges = self.cursor.ranges.iter().map(|range| range.count()).sum::<u64>();
+        ranges.saturating_add(next.saturating_sub(self.cursor.from)).saturating_add(held)
+    }
+}
+
+/// Where a sink begins that was never seen before.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Start {
+    /// With the oldest record that the buffer still has.
+    #[default]
+    Oldest,
+    /// With the next record.
+    Now,
+}
+
+/// The lanes of a configured sink: what is undelivered in them is held for it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SinkLanes {
+    /// The sink's name.
+    pub name: String,
+    /// The streams that go to it.
+    pub streams: Vec<Stream>,
+}
+
+impl From<&str> for SinkLanes {
+    /// A sink that takes every stream there is for sinks.
+    fn from(name: &str) -> Self {
+        Self { name: name.to_owned(), streams: Stream::DELIVERED.to_vec() }
+    }
 }
 
 /// Where a stream begins and ends on disk.
@@ -242,8 +333,16 @@ pub struct StoreOptions {
     pub keep_delivered_us: i64,
     /// What encrypts and decrypts; without keys everything is stored as it is.
     pub cipher: Cipher,
-    /// The configured sinks: lanes of others hold nothing back.
-    pub sinks: Vec<String>,
+    /// The lanes of the configured sinks: other lanes hold nothing back.
+    pub sinks: Vec<SinkLanes>,
+}
+
+impl StoreOptions {
+    /// Whether a lane belongs to a configured sink that takes its stream.
+    #[must_use]
+    pub fn has_lane(&self, sink: &str, stream: Stream) -> bool {
+        self.sinks.iter().any(|lanes| lanes.name == sink && lanes.streams.contains(&stream))
+    }
 }
 
 /// What a store found when it was opened.

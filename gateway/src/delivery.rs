@@ -228,7 +228,7 @@ impl<S: Sink> Delivery<S> {
 
     /// Whether nothing is left to deliver that the sink takes now.
     fn is_done(&self) -> bool {
-        let done = |work: &LaneWork| work.trouble.is_some() || run::backlog(&work.lane, self.next(work.stream)) == 0;
+        let done = |work: &LaneWork| work.trouble.is_some() || work.lane.undelivered(self.next(work.stream)) == 0;
         !self.lanes.is_empty() && self.lanes.iter().all(done)
     }
 
@@ -446,9 +446,11 @@ impl<S: Sink> Delivery<S> {
         if lane == work.lane && records.is_empty() {
             return Ok(());
         }
-        let change = LaneChange { sink: self.options.name.clone(), stream: work.stream, lane, records };
+        let stream = work.stream;
+        let change = LaneChange { sink: self.options.name.clone(), stream, lane, records };
         match self.options.buffer.change_lane(change).await {
             Ok(saved) => {
+                debug_assert!(saved.closes(self.next(stream)), "the books of {stream} do not close: {saved:?}");
                 if let Some(work) = self.lanes.get_mut(index) {
                     work.lane = saved;
                 }

@@ -52,7 +52,7 @@ impl Plant {
             when_full: WhenFull::DropOldest,
             keep_delivered_us: 0,
             cipher: forebay::buffer::Cipher::default(),
-            sinks: vec!["cloud".to_owned()],
+            sinks: vec!["cloud".into()],
         };
         let clock = Clock::manual(7, 1_000_000, NOON_US);
         let (buffer, opened): (Buffer, Opened) = Buffer::open(options, clock.clone()).await.unwrap();

@@ -28,7 +28,7 @@ pub fn options(data_dir: &Path) -> StoreOptions {
         when_full: WhenFull::DropOldest,
         keep_delivered_us: 3_600_000_000,
         cipher: forebay::buffer::Cipher::default(),
-        sinks: vec!["cloud".to_owned()],
+        sinks: vec!["cloud".into()],
     }
 }
 

@@ -14,7 +14,9 @@ use super::family::Family;
 use super::lanes;
 use super::ledger::{Entry, Ledger};
 use super::store::{BLOCKS_MAX, Store};
-use super::{BootOffset, BufferError, Commit, Committed, Ends, Lane, LaneChange, StoreOptions, StreamEnds, Usage};
+use super::{
+    BootOffset, BufferError, Commit, Committed, Ends, Lane, LaneChange, Start, StoreOptions, StreamEnds, Usage,
+};
 use crate::block::columns::Frame;
 use crate::block::{Block, records};
 use crate::clock::Clock;
@@ -95,8 +97,8 @@ impl Store for DiskStore {
         ends
     }
 
-    fn lane(&mut self, sink: &str, stream: Stream) -> Result<Lane, BufferError> {
-        self.with_relief(|store| store.lane_once(sink, stream))
+    fn lane_from(&mut self, sink: &str, stream: Stream, start: Start) -> Result<Lane, BufferError> {
+        self.with_relief(|store| store.lane_once(sink, stream, start))
     }
 
     fn change_lane(&mut self, change: &LaneChange) -> Result<Lane, BufferError> {
@@ -130,11 +132,11 @@ impl Store for DiskStore {
 }
 
 impl DiskStore {
-    fn lane_once(&mut self, sink: &str, stream: Stream) -> Result<Lane, BufferError> {
+    fn lane_once(&mut self, sink: &str, stream: Stream, start: Start) -> Result<Lane, BufferError> {
         if let Some(lane) = self.ledger.state().lanes.get(&(sink.to_owned(), stream)) {
             return Ok(lane.clone());
         }
-        let lane = lanes::fresh(self.oldest(stream), self.holes(stream));
+        let lane = lanes::fresh(lanes::begin(self.ends()[stream.index()], start), self.holes(stream));
         self.write_ledger(vec![Entry::Lane(sink.to_owned(), stream, lane.clone())])?;
         Ok(lane)
     }
@@ -178,7 +180,7 @@ impl DiskStore {
     }
 
     fn change_lane_once(&mut self, change: &LaneChange) -> Result<Lane, BufferError> {
-        let held = self.lane_once(&change.sink, change.stream)?;
+        let held = self.lane_once(&change.sink, change.stream, Start::Oldest)?;
         if held.revision != change.lane.revision {
             return Err(BufferError::Stale { sink: change.sink.clone(), stream: change.stream });
         }

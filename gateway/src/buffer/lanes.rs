@@ -1,6 +1,6 @@
 //! What a sink still has to get, and what losing a range means for its books. Pure; the store and its model share it.
 
-use super::{CURSOR_RANGES_MAX, Cursor, Lane};
+use super::{CURSOR_RANGES_MAX, Cursor, Lane, Start, StreamEnds};
 use crate::reading::{Sequence, SequenceRange};
 
 /// What a lane lost.
@@ -12,15 +12,23 @@ pub(super) struct Loss {
     pub(super) in_flight: bool,
 }
 
-/// A lane of a sink that was never seen: everything kept is undelivered, nothing before is its loss.
-pub(super) fn fresh(oldest: Sequence, holes: &[SequenceRange]) -> Lane {
-    let mut lane = Lane { cursor: Cursor { ranges: Vec::new(), from: oldest }, ..Lane::default() };
+/// A lane of a sink that was never seen: everything from `since` on is undelivered, nothing before is its loss. What is known to be
+/// missing since then is a gap in its books.
+pub(super) fn fresh(since: Sequence, holes: &[SequenceRange]) -> Lane {
+    let mut lane = Lane { since, cursor: Cursor { ranges: Vec::new(), from: since }, ..Lane::default() };
     for hole in holes {
-        if let Some(cursor) = without(&lane.cursor, *hole) {
-            lane.cursor = cursor;
-        }
+        lose(&mut lane, *hole);
     }
+    lane.revision = 0;
     lane
+}
+
+/// Where the books of a new lane begin.
+pub(super) fn begin(ends: StreamEnds, start: Start) -> Sequence {
+    match start {
+        Start::Oldest => ends.oldest,
+        Start::Now => ends.next,
+    }
 }
 
 /// Takes a lost range out of a lane and counts it as a gap. A run that touches it is given up whole: its outcome is
@@ -39,6 +47,11 @@ pub(super) fn lose(lane: &mut Lane, lost: SequenceRange) -> Option<Loss> {
         lane.run = run.or(lane.run.take());
         return None;
     };
+    if let Some(run) = run.as_ref().filter(|run| run.covers_from < run.range.first) {
+        // What was passed over before the run is known to the sink with the next one.
+        let skipped = if run.history { &mut lane.history_skipped_from } else { &mut lane.skipped_from };
+        *skipped = Some(skipped.map_or(run.covers_from, |from| from.min(run.covers_from)));
+    }
     lane.gaps += ranges.iter().map(|range| range.count()).sum::<u64>();
     lane.cursor = cursor;
     lane.revision += 1;
@@ -121,13 +134,7 @@ mod tests {
     #[test]
     fn a_run_that_touches_the_loss_is_given_up_whole_with_what_it_held_back() {
         let mut lane = lane(30);
-        lane.run = Some(Run {
-            range: range(10, 39),
-            config_version: 1,
-            render_version: 1,
-            nodes: vec![range(30, 39)],
-            held: vec![12, 25],
-        });
+        lane.run = Some(Run { nodes: vec![range(30, 39)], held: vec![12, 25], ..Run::new(range(10, 39), 1, 1) });
         assert!(!resolved(&lane, range(20, 29)));
         assert!(resolved(&lane, range(13, 24)));
         let loss = lose(&mut lane, range(0, 19)).unwrap();
@@ -140,8 +147,7 @@ mod tests {
     fn a_loss_that_is_booked_already_leaves_a_later_run_alone() {
         let mut lane = lane(0);
         lose(&mut lane, range(10, 19)).unwrap();
-        let nodes = Vec::new();
-        lane.run = Some(Run { range: range(0, 9), config_version: 1, render_version: 1, nodes, held: Vec::new() });
+        lane.run = Some(Run::new(range(0, 9), 1, 1));
         let before = lane.clone();
         assert_eq!(lose(&mut lane, range(10, 19)), None);
         assert_eq!(lane, before);

@@ -1,7 +1,7 @@
 //! The model of a store: the same promises without a disk, as plainly as they can be written.
 
 use super::store::{BLOCKS_MAX, Store};
-use super::{BootOffset, BufferError, Commit, Committed, Ends, Lane, LaneChange, StreamEnds, Usage, lanes};
+use super::{BootOffset, BufferError, Commit, Committed, Ends, Lane, LaneChange, Start, StreamEnds, Usage, lanes};
 use crate::block::columns::Frame;
 use crate::block::{Block, records};
 use crate::clock::Clock;
@@ -89,9 +89,9 @@ impl Store for MemoryStore {
         ends
     }
 
-    fn lane(&mut self, sink: &str, stream: Stream) -> Result<Lane, BufferError> {
-        let oldest = self.ends()[stream.index()].oldest;
-        let lane = self.lanes.entry((sink.to_owned(), stream)).or_insert_with(|| lanes::fresh(oldest, &[]));
+    fn lane_from(&mut self, sink: &str, stream: Stream, start: Start) -> Result<Lane, BufferError> {
+        let since = lanes::begin(self.ends()[stream.index()], start);
+        let lane = self.lanes.entry((sink.to_owned(), stream)).or_insert_with(|| lanes::fresh(since, &[]));
         Ok(lane.clone())
     }
 

@@ -2,7 +2,7 @@
 
 use super::disk_store::DiskStore;
 use super::store::Store;
-use super::{BootOffset, BufferError, Commit, Committed, Ends, Lane, LaneChange, Opened, StoreOptions, Usage};
+use super::{BootOffset, BufferError, Commit, Committed, Ends, Lane, LaneChange, Opened, Start, StoreOptions, Usage};
 use crate::block::Block;
 use crate::clock::Clock;
 use crate::reading::{Sequence, SequenceRange, Stream, UnixMicros};
@@ -27,7 +27,7 @@ enum Call {
     Commit(Commit, Answer<Committed>),
     StretchesBetween(Stream, UnixMicros, UnixMicros, Answer<Vec<SequenceRange>>),
     Blocks(Stream, Sequence, usize, Answer<Vec<Block>>),
-    Lane(String, Stream, Answer<Lane>),
+    Lane(String, Stream, Start, Answer<Lane>),
     ChangeLane(LaneChange, Answer<Lane>),
     KeepConfig(String, Answer<u32>),
     Config(u32, Answer<Option<String>>),
@@ -117,8 +117,16 @@ impl Buffer {
     /// # Errors
     /// If the disk fails.
     pub async fn lane(&self, sink: &str, stream: Stream) -> Result<Lane, BufferError> {
+        self.lane_from(sink, stream, Start::Oldest).await
+    }
+
+    /// A sink's lane; a sink never seen starts at `start`, and what was there before is not its loss.
+    ///
+    /// # Errors
+    /// If the disk fails.
+    pub async fn lane_from(&self, sink: &str, stream: Stream, start: Start) -> Result<Lane, BufferError> {
         let sink = sink.to_owned();
-        self.call(|answer| Call::Lane(sink, stream, answer)).await
+        self.call(|answer| Call::Lane(sink, stream, start, answer)).await
     }
 
     /// Replaces a lane; when this returns, the change is on disk and its records will be appended whatever happens. The
@@ -268,7 +276,7 @@ fn answer(store: &mut impl Store, call: Call, ends: &watch::Sender<Ends>) {
         Call::StretchesBetween(stream, from_us, to_us, answer) => {
             drop(answer.send(Ok(store.stretches_between(stream, from_us, to_us))));
         }
-        Call::Lane(sink, stream, answer) => drop(answer.send(store.lane(&sink, stream))),
+        Call::Lane(sink, stream, start, answer) => drop(answer.send(store.lane_from(&sink, stream, start))),
         Call::ChangeLane(change, answer) => {
             let result = store.change_lane(&change);
             publish(ends, store.ends());

@@ -1,6 +1,6 @@
 //! What a store can do: small, synchronous, one caller at a time. The owner thread calls it, nobody else.
 
-use super::{BootOffset, BufferError, Commit, Committed, Ends, Lane, LaneChange, Usage};
+use super::{BootOffset, BufferError, Commit, Committed, Ends, Lane, LaneChange, Start, Usage};
 use crate::block::Block;
 use crate::reading::{Sequence, SequenceRange, Stream, UnixMicros};
 
@@ -22,8 +22,14 @@ pub(crate) trait Store {
     /// Where each stream begins and ends.
     fn ends(&self) -> Ends;
 
+    /// A sink's lane; a sink never seen starts where it wants to.
+    fn lane_from(&mut self, sink: &str, stream: Stream, start: Start) -> Result<Lane, BufferError>;
+
     /// A sink's lane; a sink never seen starts at the oldest record kept.
-    fn lane(&mut self, sink: &str, stream: Stream) -> Result<Lane, BufferError>;
+    #[cfg(test)]
+    fn lane(&mut self, sink: &str, stream: Stream) -> Result<Lane, BufferError> {
+        self.lane_from(sink, stream, Start::Oldest)
+    }
 
     /// Replaces a lane and appends the records that the change brings, all or nothing.
     fn change_lane(&mut self, change: &LaneChange) -> Result<Lane, BufferError>;

@@ -24,7 +24,7 @@ pub(super) fn options(dir: &Path, disk_bytes_max: u64) -> StoreOptions {
         when_full: WhenFull::DropOldest,
         keep_delivered_us: 3_600_000_000,
         cipher: Cipher::default(),
-        sinks: vec!["cloud".to_owned()],
+        sinks: vec!["cloud".into()],
     }
 }
 

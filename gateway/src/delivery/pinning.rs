@@ -53,13 +53,7 @@ impl<S: Sink> Delivery<S> {
         if range.first > stretch.first {
             self.skip_lost(stream, lane, SequenceRange { first: stretch.first, last: range.first - 1 });
         }
-        lane.run = Some(Run {
-            range,
-            config_version: self.options.config_version,
-            render_version: RENDER_VERSION,
-            nodes: Vec::new(),
-            held: Vec::new(),
-        });
+        lane.run = Some(Run::new(range, self.options.config_version, RENDER_VERSION));
         if let Some(work) = self.lanes.get_mut(index) {
             work.blocks = blocks;
             work.waiting = None;

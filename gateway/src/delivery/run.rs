@@ -30,12 +30,6 @@ pub(super) fn advance(cursor: &Cursor, last: Sequence) -> Cursor {
     Cursor { ranges, from: cursor.from.max(last + 1) }
 }
 
-/// Undelivered records of a lane whose stream ends before `next`: those before the cursor that are held back count, too.
-pub(super) fn backlog(lane: &Lane, next: Sequence) -> u64 {
-    let held = lane.run.as_ref().map_or(0, |run| run.held.len() as u64);
-    undelivered(&lane.cursor, next) + held
-}
-
 /// What a refusal asks for.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Refusal {
@@ -195,8 +189,7 @@ mod tests {
 
     fn lane(count: u64) -> Lane {
         let range = SequenceRange { first: 0, last: count - 1 };
-        let run = Run { range, config_version: 1, render_version: 1, nodes: Vec::new(), held: Vec::new() };
-        Lane { run: Some(run), ..Lane::default() }
+        Lane { run: Some(Run::new(range, 1, 1)), ..Lane::default() }
     }
 
     /// A sink that refuses every node with a bad record in it; returns lane, dead letters, and whether it gave up.
@@ -251,7 +244,7 @@ mod tests {
             let (lane, letters, gave_up) = bisect(count, &|_| true, false);
             assert!(gave_up);
             assert_eq!(letters, Vec::<Sequence>::new());
-            assert_eq!(backlog(&lane, count), count);
+            assert_eq!(lane.undelivered(count), count);
             assert!(lane.run.is_some_and(|run| run.held.is_empty()));
         }
     }
@@ -265,7 +258,7 @@ mod tests {
         assert!(delivered(&mut lane, 1).is_empty());
         assert!(has_moved(&lane));
         assert!((0..12).any(|_| refused(&mut lane, false) == Refusal::AllRefused));
-        assert_eq!((lane.delivered, lane.cursor.from, backlog(&lane, 8)), (1, 1, 7));
+        assert_eq!((lane.delivered, lane.cursor.from, lane.undelivered(8)), (1, 1, 7));
         assert_eq!(lane.run.as_ref().map(node), Some(SequenceRange { first: 1, last: 1 }));
     }
 

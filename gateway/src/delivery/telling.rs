@@ -1,6 +1,6 @@
 //! Telling: what went wrong, in words for the page, and how long to wait; the books for the metrics.
 
-use super::{Delivery, Setback, run};
+use super::{Delivery, Setback};
 use crate::block::records::Severity;
 use crate::buffer::BufferError;
 use crate::reading::{Stream, UnixMicros};
@@ -179,7 +179,7 @@ impl<S: Sink> Delivery<S> {
                 (&status.filtered, work.lane.filtered),
                 (&status.refused, work.lane.refused),
                 (&status.gaps, work.lane.gaps),
-                (&status.backlog, run::backlog(&work.lane, self.next(work.stream))),
+                (&status.backlog, work.lane.undelivered(self.next(work.stream))),
             ];
             for (gauges, value) in books {
                 if let Some(gauge) = gauges.get(stream) {

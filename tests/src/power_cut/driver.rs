@@ -89,7 +89,7 @@ async fn move_lane(buffer: &Buffer, round: u32, mark: &mut impl FnMut(Mark) -> s
     let blocks = buffer.blocks(stream, lane.cursor.from, 2).await?;
     let Some(last) = blocks.last().map(|block| block.range.last) else { return Ok(()) };
     let range = SequenceRange { first: lane.cursor.from, last };
-    lane.run = Some(Run { range, config_version: 1, render_version: 1, nodes: Vec::new(), held: Vec::new() });
+    lane.run = Some(Run::new(range, 1, 1));
     let change = |lane, records| LaneChange { sink: "cloud".to_owned(), stream, lane, records };
     let mut lane = buffer.change_lane(change(lane, Vec::new())).await?;
     mark(Mark::Pinned { stream, range })?;

@@ -133,7 +133,8 @@ impl DiskStore {
     /// Whether every configured sink is done with all of a chunk. Lanes of other sinks hold nothing back.
     fn is_resolved(&self, id: ChunkId) -> bool {
         let Some(info) = self.index.get(&id) else { return false };
-        let mut lanes = self.ledger.state().lanes.iter().filter(|((sink, _), _)| self.options.sinks.contains(sink));
+        let lanes = self.ledger.state().lanes.iter();
+        let mut lanes = lanes.filter(|((sink, stream), _)| self.options.has_lane(sink, *stream));
         lanes.all(|((_, stream), lane)| info.extent(*stream).is_none_or(|extent| lanes::resolved(lane, extent.range)))
     }
 
@@ -200,7 +201,7 @@ impl DiskStore {
                 }
                 None => lanes::undelivered(&lane.cursor, lost),
             };
-            if self.options.sinks.contains(sink) {
+            if self.options.has_lane(sink, stream) {
                 sinks.extend(ranges.into_iter().map(|range| (sink.clone(), range)));
             }
         }
