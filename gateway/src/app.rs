@@ -9,6 +9,7 @@ use crate::block::records::Severity;
 use crate::buffer::{Buffer, BufferError, Cipher, KeyError, SinkLanes, StoreOptions};
 use crate::clock::Clock;
 use crate::config::{self, Config};
+use crate::control::{self, Control};
 use crate::delivery::{Delivery, DeliveryOptions, TagsOf};
 use crate::ingest::{Ingest, IngestOptions};
 use crate::judge::{Judge, Rules};
@@ -31,6 +32,8 @@ use tokio_util::sync::CancellationToken;
 
 /// Batches of receipts that may wait for a source: as many as there can be intakes under way, so that none is dropped.
 const RECEIPTS_MAX: usize = 4 * INTAKES_MAX;
+/// How long a tool's step may take to end.
+const CONTROL_STOP: Duration = Duration::from_secs(1);
 /// How long sources may take to stop: a Modbus poll under way, a broker's goodbye.
 const SOURCES_STOP: Duration = Duration::from_secs(3);
 /// How long the last commit may take: a slow card, twice.
@@ -40,6 +43,8 @@ const DELIVERIES_STOP: Duration = Duration::from_secs(5);
 /// The file in `data_dir` that says where the page is, for those who let the system choose the port.
 const PAGE_ADDRESS_FILE: &str = "page.addr";
 
+/// The key of the trouble that the tools cannot reach the gateway.
+const CONTROL_TROUBLE: &str = "control/socket";
 /// The key of the trouble that the page cannot listen.
 const PAGE_TROUBLE: &str = "web/listen";
 /// Between two attempts to listen for the page: soon after a person has stopped what was in the way.
@@ -94,6 +99,7 @@ pub struct Running {
     ingest: Supervisor,
     deliveries: Supervisor,
     web: Supervisor,
+    control: Supervisor,
 }
 
 /// Starts the gateway; when this returns, the buffer is open and the sources are started.
@@ -173,11 +179,18 @@ pub async fn start(config: Config, config_text: String, clock: Clock) -> Result<
     let stop = web.stop_token();
     web.spawn("page", serve_page(config.web.listen.clone(), listener, data_dir, state, stop));
 
+    let mut control = Supervisor::new("control");
+    let access = Control { buffer: buffer.clone(), registry: registry.clone() };
+    control.spawn(
+        "socket",
+        serve_tools(config.gateway.data_dir.clone(), access, status.clone(), clock.clone(), control.stop_token()),
+    );
+
     let mut ingest_supervisor = Supervisor::new("ingest");
     ingest_supervisor.spawn("ingest", ingest.run(intakes_out));
     let sources = start_sources(&config, &intakes, receipts_out, &registry, &status, &clock);
     status.set_ready();
-    Ok(Running { status, page, buffer, intakes, sources, ingest: ingest_supervisor, deliveries, web })
+    Ok(Running { status, page, buffer, intakes, sources, ingest: ingest_supervisor, deliveries, web, control })
 }
 
 impl Running {
@@ -188,12 +201,14 @@ impl Running {
             part = self.ingest.ended() => part,
             part = self.deliveries.ended() => part,
             part = self.web.ended() => part,
+            part = self.control.ended() => part,
         };
         AppError::Ended(part)
     }
 
     /// Ends the gateway in order; stragglers are named in the log and left behind.
     pub async fn stop(self) {
+        self.control.stop(CONTROL_STOP).await;
         self.sources.stop(SOURCES_STOP).await;
         // With the last sender gone, ingest commits what it has and ends.
         drop(self.intakes);
@@ -305,6 +320,34 @@ async fn serve_page(
         write_page_address(&data_dir, page);
     }
     web::serve(listener, state, stop).await;
+}
+
+/// Serves the control socket until it is told to stop. Without one the gateway works, but no tool reaches it.
+async fn serve_tools(data_dir: PathBuf, access: Control, status: Arc<Status>, clock: Clock, stop: CancellationToken) {
+    match control::bind(&data_dir) {
+        Ok(listener) => {
+            control::serve(listener, access, stop).await;
+            // The next start would replace it, too; until then its absence says that nobody listens.
+            std::fs::remove_file(control::socket_path(&data_dir)).ok();
+        }
+        Err(error) => {
+            tracing::error!(%error, "the control socket cannot be made");
+            let trouble = Trouble {
+                subject: "control".to_owned(),
+                what: format!(
+                    "The tools cannot reach this gateway: {}: {error}",
+                    control::socket_path(&data_dir).display()
+                ),
+                advice:
+                    "Give the gateway's user the right to write data_dir, and keep the path of data_dir below 95 bytes"
+                        .to_owned(),
+                severity: Severity::Warning,
+                since_us: clock.tick().wall_us,
+            };
+            status.raise(CONTROL_TROUBLE, trouble);
+            stop.cancelled().await;
+        }
+    }
 }
 
 fn write_page_address(data_dir: &Path, page: SocketAddr) {

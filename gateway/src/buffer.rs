@@ -23,6 +23,7 @@ mod disk_store;
 mod encryption_tests;
 mod family;
 mod files;
+mod inspect;
 mod lanes;
 mod ledger;
 #[cfg(test)]
@@ -32,13 +33,16 @@ mod model_tests;
 mod owner;
 mod salvage;
 mod sled_store;
+mod stopped;
 mod store;
 #[cfg(test)]
 mod test_support;
 mod times;
 
 pub use cipher::{Cipher, KeyError};
+pub use inspect::{ChunkName, ChunkReport, ExtentReport, LaneReport, RawBlock, Report, SetAside};
 pub use owner::Buffer;
+pub use stopped::StoppedBuffer;
 
 use crate::block::{Draft, records::Record};
 use crate::reading::{Epoch, PointId, Sequence, SequenceRange, Stream, TimeQuality, UnixMicros};
@@ -304,6 +308,9 @@ pub enum BufferError {
     /// Another process has the data directory.
     #[error("data directory {0} is in use by another process; stop it first, or give this one its own data_dir")]
     InUse(String),
+    /// There is none.
+    #[error("there is no buffer in {0}; check gateway.data_dir, or start the gateway once")]
+    Absent(String),
     /// The owner thread is gone.
     #[error("the buffer is closed")]
     Closed,

@@ -12,6 +12,7 @@ pub mod checks;
 pub mod cli;
 pub mod clock;
 pub mod config;
+pub mod control;
 pub mod decode;
 pub mod delivery;
 #[cfg(feature = "demo")]

@@ -16,7 +16,7 @@ const FLOORS: &[&[&str]] = &[
     &["buffer"],
     &["judge", "sources", "sinks"],
     &["ingest", "delivery", "config"],
-    &["web"],
+    &["web", "control"],
     &["app"],
     // Puts a whole plant around the gateway, so it stands on all of it; only the command line starts it.
     &["demo"],

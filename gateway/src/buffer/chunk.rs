@@ -3,9 +3,9 @@
 //! Keys are `stream u8 | first sequence u64` with a block as value, and `0xFF | point id u32` with the point's names, all big
 //! endian: a chunk can be read without the ledger.
 
-use super::sled_store::{BATCH_BYTES_MAX, Database, Write};
+use super::sled_store::{BATCH_BYTES_MAX, Database, Pair, Write};
 use super::store::BLOCKS_MAX;
-use super::{BufferError, Cipher, family::Family};
+use super::{BufferError, Cipher, family::Family, inspect::RawBlock};
 use crate::block::Block;
 use crate::reading::{Epoch, PointId, Sequence, SequenceRange, Stream, UnixMicros};
 use crate::site::PointKey;
@@ -231,6 +231,23 @@ impl Chunk {
         Ok(blocks)
     }
 
+    /// The block at or before `from`, if it reaches there or makes no sense, and those after it, unchecked.
+    pub(super) fn look(&self, stream: Stream, from: Sequence) -> Result<Vec<RawBlock>, BufferError> {
+        let holding = self.database.last(&block_key(stream, 0), &block_key(stream, from))?;
+        let holding =
+            holding.filter(|(_, value)| Block::parse(value.clone()).map_or(true, |block| block.range.last >= from));
+        let after = match from.checked_add(1) {
+            Some(after) => self.database.scan(
+                &block_key(stream, after),
+                &block_key(stream, Sequence::MAX),
+                BLOCKS_MAX - usize::from(holding.is_some()),
+            )?,
+            None => Vec::new(),
+        };
+        let raw = |(key, bytes): Pair| Some(RawBlock { first: sequence_of(&key)?, bytes });
+        Ok(holding.into_iter().chain(after).filter_map(raw).collect())
+    }
+
     /// Reads through everything from `base` on and says what is there.
     ///
     /// # Errors
@@ -277,6 +294,11 @@ pub(super) fn block_key(stream: Stream, first: Sequence) -> Vec<u8> {
     let mut key = vec![stream.code()];
     key.extend_from_slice(&first.to_be_bytes());
     key
+}
+
+/// The first sequence that the key of a block names.
+fn sequence_of(key: &[u8]) -> Option<Sequence> {
+    key.get(1..9).and_then(|first| first.try_into().ok()).map(u64::from_be_bytes)
 }
 
 fn point_key(id: PointId) -> Vec<u8> {

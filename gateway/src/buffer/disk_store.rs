@@ -5,12 +5,18 @@ mod boots;
 mod configs;
 mod damage;
 mod high_water;
+mod look;
 mod opening;
 mod room;
 mod snapshot;
 
+pub(super) use high_water::promised_by_mark;
+pub(super) use look::quarantine;
+pub(super) use opening::{LEDGER, named_epoch};
+
 use super::chunk::{Chunk, ChunkId, ChunkInfo, ChunkState};
 use super::family::Family;
+use super::inspect::{ChunkName, RawBlock, Report};
 use super::lanes;
 use super::ledger::{Entry, Ledger};
 use super::store::{BLOCKS_MAX, Store};
@@ -129,6 +135,18 @@ impl Store for DiskStore {
         self.try_outbox();
         self.keep_house();
     }
+
+    fn report(&mut self) -> Result<Report, BufferError> {
+        Ok(self.make_report())
+    }
+
+    fn look(&mut self, chunk: &ChunkName, stream: Stream, from: Sequence) -> Result<Vec<RawBlock>, BufferError> {
+        self.look_into(chunk, stream, from)
+    }
+
+    fn salvage_chunk(&mut self, chunk: &ChunkName, reason: &str) -> Result<Vec<String>, BufferError> {
+        self.salvage_named(chunk, reason)
+    }
 }
 
 impl DiskStore {
@@ -237,17 +255,22 @@ impl DiskStore {
         let Some(extent) = self.index.get(&id).and_then(|info| info.extent(stream)).copied() else {
             return Ok(Vec::new());
         };
+        let (epoch, holes) = (self.epoch, self.holes(stream).to_vec());
+        self.opened(id)?.read(epoch, &extent, from, blocks_max, &holes)
+    }
+
+    /// A chunk, opened if need be.
+    fn opened(&mut self, id: ChunkId) -> Result<&Chunk, BufferError> {
         if self.active.get(&id.0).is_none_or(|(number, _)| *number != id.1) {
             self.open_sealed(id)?;
         }
-        let chunk = match self.active.get(&id.0) {
-            Some((number, chunk)) if *number == id.1 => chunk,
+        match self.active.get(&id.0) {
+            Some((number, chunk)) if *number == id.1 => Ok(chunk),
             _ => match self.open.back() {
-                Some((open, chunk)) if *open == id => chunk,
-                _ => return Err(BufferError::Closed),
+                Some((open, chunk)) if *open == id => Ok(chunk),
+                _ => Err(BufferError::Closed),
             },
-        };
-        chunk.read(self.epoch, &extent, from, blocks_max, self.holes(stream))
+        }
     }
 
     /// Sees to it that a sealed chunk is open, as the most recently read one.

@@ -127,6 +127,17 @@ impl Ledger {
         Ok(path.exists())
     }
 
+    /// Where the ledger lies, without finishing what a crash interrupted.
+    pub(super) fn lying_at(path: &Path) -> PathBuf {
+        let fresh = fresh_path(path);
+        if !path.exists() && fresh.join(WHOLE).exists() { fresh } else { path.to_owned() }
+    }
+
+    /// What it held when it was opened, as it is closed.
+    pub(super) fn into_state(self) -> State {
+        self.state
+    }
+
     /// Opens the ledger and reads all of it.
     ///
     /// # Errors

@@ -1,6 +1,7 @@
 //! The one owner of the store, on a thread of its own, and the handle that everyone else holds.
 
 use super::disk_store::DiskStore;
+use super::inspect::{ChunkName, RawBlock, Report};
 use super::store::Store;
 use super::{BootOffset, BufferError, Commit, Committed, Ends, Lane, LaneChange, Opened, Start, StoreOptions, Usage};
 use crate::block::Block;
@@ -33,6 +34,9 @@ enum Call {
     Config(u32, Answer<Option<String>>),
     BootOffset(u128, Answer<Option<BootOffset>>),
     KeepBootOffset(u128, BootOffset, Answer<BootOffset>),
+    Report(Answer<Report>),
+    Look(ChunkName, Stream, Sequence, Answer<Vec<RawBlock>>),
+    SalvageChunk(ChunkName, String, Answer<Vec<String>>),
     Close(oneshot::Sender<()>),
 }
 
@@ -172,6 +176,32 @@ impl Buffer {
         self.call(|answer| Call::KeepBootOffset(boot_id, offset, answer)).await
     }
 
+    /// What the buffer says about itself, for the tools.
+    ///
+    /// # Errors
+    /// If the buffer is closed.
+    pub async fn report(&self) -> Result<Report, BufferError> {
+        self.call(Call::Report).await
+    }
+
+    /// What lies in a chunk at and after a sequence, at most 16 blocks, unchecked and unrepaired; nothing if the chunk is gone.
+    ///
+    /// # Errors
+    /// If it cannot be read there.
+    pub async fn look(&self, chunk: &ChunkName, stream: Stream, from: Sequence) -> Result<Vec<RawBlock>, BufferError> {
+        let chunk = chunk.clone();
+        self.call(|answer| Call::Look(chunk, stream, from, answer)).await
+    }
+
+    /// Brings back what is sound of a chunk that was found damaged, and says what was set aside.
+    ///
+    /// # Errors
+    /// If the disk fails.
+    pub async fn salvage_chunk(&self, chunk: &ChunkName, reason: &str) -> Result<Vec<String>, BufferError> {
+        let (chunk, reason) = (chunk.clone(), reason.to_owned());
+        self.call(|answer| Call::SalvageChunk(chunk, reason, answer)).await
+    }
+
     /// What the disk really holds, measured at most once a second.
     #[must_use]
     pub fn usage(&self) -> watch::Receiver<Usage> {
@@ -286,6 +316,12 @@ fn answer(store: &mut impl Store, call: Call, ends: &watch::Sender<Ends>) {
         Call::Config(version, answer) => drop(answer.send(store.config(version))),
         Call::BootOffset(boot_id, answer) => drop(answer.send(Ok(store.boot_offset(boot_id)))),
         Call::KeepBootOffset(boot_id, offset, answer) => drop(answer.send(store.keep_boot_offset(boot_id, offset))),
+        Call::Report(answer) => drop(answer.send(store.report())),
+        Call::Look(chunk, stream, from, answer) => drop(answer.send(store.look(&chunk, stream, from))),
+        Call::SalvageChunk(chunk, reason, answer) => {
+            drop(answer.send(store.salvage_chunk(&chunk, &reason)));
+            publish(ends, store.ends());
+        }
         // The loop takes it before it comes here.
         Call::Close(answer) => answer.send(()).unwrap_or_default(),
     }

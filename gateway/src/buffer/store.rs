@@ -1,5 +1,6 @@
 //! What a store can do: small, synchronous, one caller at a time. The owner thread calls it, nobody else.
 
+use super::inspect::{ChunkName, RawBlock, Report};
 use super::{BootOffset, BufferError, Commit, Committed, Ends, Lane, LaneChange, Start, Usage};
 use crate::block::Block;
 use crate::reading::{Sequence, SequenceRange, Stream, UnixMicros};
@@ -48,6 +49,21 @@ pub(crate) trait Store {
 
     /// What lies on disk.
     fn usage(&mut self) -> Usage;
+
+    /// What it says about itself; only a store on disk has chunks to tell of.
+    fn report(&mut self) -> Result<Report, BufferError> {
+        Err(BufferError::Absent("memory".to_owned()))
+    }
+
+    /// What lies in a chunk at and after a sequence, unchecked; nothing if the chunk is gone.
+    fn look(&mut self, _chunk: &ChunkName, _stream: Stream, _from: Sequence) -> Result<Vec<RawBlock>, BufferError> {
+        Err(BufferError::Absent("memory".to_owned()))
+    }
+
+    /// Brings back what is sound of a chunk that was found damaged; says what was set aside.
+    fn salvage_chunk(&mut self, _chunk: &ChunkName, _reason: &str) -> Result<Vec<String>, BufferError> {
+        Err(BufferError::Absent("memory".to_owned()))
+    }
 
     /// The housekeeping of a quiet moment: retention, leftovers, ballast.
     fn maintain(&mut self);

@@ -49,6 +49,13 @@ impl HighWater {
     }
 }
 
+/// The next sequences that a mark vouches for, read without touching it.
+pub(in crate::buffer) fn promised_by_mark(root: &Path, epoch: Epoch) -> [Sequence; 6] {
+    let mut bytes = [0; MARK_BYTES];
+    let read = File::open(root.join(NAME)).and_then(|file| file.read_exact_at(&mut bytes, 0));
+    read.ok().and_then(|()| decode(&bytes, epoch)).unwrap_or_default()
+}
+
 fn encode(epoch: Epoch, next: &[Sequence; 6]) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(MARK_BYTES);
     bytes.extend_from_slice(&epoch.0.to_le_bytes());

@@ -33,7 +33,7 @@ const CHUNK_BYTES_MIN: u64 = 2 * 1024 * 1024;
 pub(super) const QUARANTINE: &str = "quarantine";
 
 /// The ledger's directory.
-const LEDGER: &str = "ledger";
+pub(in crate::buffer) const LEDGER: &str = "ledger";
 
 /// The file that names the epoch.
 const EPOCH: &str = "epoch";
@@ -229,6 +229,13 @@ impl DiskStore {
             }
         }
     }
+}
+
+/// The epoch that the store's directory names, whatever its ledger says.
+pub(in crate::buffer) fn named_epoch(root: &Path) -> Option<Epoch> {
+    let bytes = files::read_whole(&root.join(EPOCH), EPOCH_BYTES_MAX).ok()??;
+    let text = String::from_utf8(bytes).ok()?;
+    u128::from_str_radix(text.trim(), 16).ok().map(Epoch)
 }
 
 fn lock(root: &Path) -> Result<File, BufferError> {

@@ -1,0 +1,251 @@
+//! A buffer whose gateway does not run, looked at without opening it: ledger and chunks are copied and the copies opened, since
+//! opening in place would begin to repair.
+
+use super::chunk::{Chunk, ChunkId, ChunkInfo, ChunkState, Extent};
+use super::disk_store::{self, LEDGER};
+use super::family::Family;
+use super::inspect::{self, ChunkName, RawBlock, Report};
+use super::ledger::{Ledger, State};
+use super::{BufferError, Cipher, Ends, StreamEnds, files};
+use crate::reading::{Epoch, Sequence, SequenceRange, Stream};
+use crate::site::PointKey;
+use std::collections::BTreeMap;
+use std::fs::{self, File, TryLockError};
+use std::os::unix::fs::DirBuilderExt as _;
+use std::path::{Path, PathBuf};
+
+/// A stopped buffer; held under its lock, so that no gateway starts on it meanwhile.
+pub struct StoppedBuffer {
+    root: PathBuf,
+    _lock: File,
+    state: State,
+    epoch: Epoch,
+    next: [Sequence; 6],
+    index: BTreeMap<ChunkId, ChunkInfo>,
+    problems: Vec<String>,
+    cipher: Cipher,
+    /// The copy that is open. Before the directory it lies in, so that it is closed first.
+    open: Option<(ChunkId, Chunk)>,
+    scratch: Scratch,
+}
+
+impl std::fmt::Debug for StoppedBuffer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("StoppedBuffer").field("root", &self.root).finish_non_exhaustive()
+    }
+}
+
+impl StoppedBuffer {
+    /// Takes the lock of `data_dir/buffer` and reads a copy of its ledger. Copies of one chunk at a time, about 16 MB, lie in the
+    /// system's directory for temporary files.
+    ///
+    /// # Errors
+    /// If there is no buffer, a gateway has it, or copies cannot be made.
+    pub fn open(data_dir: &Path, cipher: &Cipher) -> Result<Self, BufferError> {
+        let root = data_dir.join("buffer");
+        let lock = lock(&root)?;
+        let scratch = Scratch::make()?;
+        let mut problems = Vec::new();
+        let state = match copied_ledger(&root, &scratch.0, cipher) {
+            Ok(state) => state,
+            Err(error @ BufferError::Locked(_)) => return Err(error),
+            Err(error) => {
+                problems.push(format!("the ledger cannot be read: {error}"));
+                State::default()
+            }
+        };
+        let mut index = state.chunks.clone();
+        for id in chunks_on_disk(&root)? {
+            if let std::collections::btree_map::Entry::Vacant(place) = index.entry(id) {
+                if state.epoch.is_some() {
+                    problems.push(format!("the ledger does not know chunk {}", ChunkName::of(id)));
+                }
+                place.insert(ChunkInfo::begun([0; 6]));
+            }
+        }
+        let epoch = state.epoch.or_else(|| disk_store::named_epoch(&root)).unwrap_or(Epoch(0));
+        let mut next = state.next;
+        for (next, found) in next.iter_mut().zip(disk_store::promised_by_mark(&root, epoch)) {
+            *next = (*next).max(found);
+        }
+        let mut buffer = Self {
+            root,
+            _lock: lock,
+            epoch,
+            next,
+            index,
+            problems,
+            cipher: cipher.clone(),
+            open: None,
+            scratch,
+            state,
+        };
+        buffer.survey_active();
+        Ok(buffer)
+    }
+
+    /// What it says about itself.
+    #[must_use]
+    pub fn report(&self) -> Report {
+        Report {
+            epoch: self.epoch,
+            ends: self.ends(),
+            chunks: inspect::chunk_reports(&self.index, |id| files::occupied_bytes(&self.path(id))),
+            lanes: inspect::lane_reports(&self.state.lanes),
+            holes: inspect::hole_reports(&self.state.holes),
+            promised_blocks: self.state.outbox.len() as u64,
+            points: self.state.points.len() as u64,
+            disk_bytes: files::occupied_bytes(&self.root),
+            free_bytes: files::free_bytes(&self.root).unwrap_or(0),
+            quarantine: disk_store::quarantine(&self.root),
+            problems: self.problems.clone(),
+        }
+    }
+
+    /// Its points, by number.
+    #[must_use]
+    pub fn points(&self) -> &[PointKey] {
+        &self.state.points
+    }
+
+    /// What lies in a chunk at and after a sequence, unchecked.
+    ///
+    /// # Errors
+    /// If the chunk is gone or cannot be read there.
+    pub fn look(&mut self, name: &ChunkName, stream: Stream, from: Sequence) -> Result<Vec<RawBlock>, BufferError> {
+        let family = Family::ALL.into_iter().find(|family| family.name() == name.family);
+        let id = family.map(|family| (family, name.number)).filter(|id| self.index.contains_key(id));
+        let id = id.ok_or_else(|| BufferError::Damaged(format!("there is no chunk {name}")))?;
+        self.chunk(id)?.look(stream, from)
+    }
+
+    /// A copy of a chunk, open; the copy before it goes.
+    fn chunk(&mut self, id: ChunkId) -> Result<&Chunk, BufferError> {
+        if self.open.as_ref().is_none_or(|(open, _)| *open != id) {
+            self.open = None;
+            let path = self.path(id);
+            if !path.is_dir() {
+                return Err(BufferError::Damaged(format!("{} is gone", path.display())));
+            }
+            let copy = self.scratch.0.join("chunk");
+            files::remove_dir(&copy)?;
+            files::copy_files(&path, &copy, |_| true)?;
+            self.open = Some((id, Chunk::open(&copy, &self.cipher)?));
+        }
+        self.open.as_ref().map(|(_, chunk)| chunk).ok_or(BufferError::Closed)
+    }
+
+    /// The ledger does not say what the chunks hold that blocks were last added to: they are read through.
+    fn survey_active(&mut self) {
+        let active: Vec<(ChunkId, ChunkInfo)> = self
+            .index
+            .iter()
+            .filter(|(_, info)| info.state == ChunkState::Active)
+            .map(|(id, info)| (*id, info.clone()))
+            .collect();
+        for (id, mut info) in active {
+            if !self.path(id).is_dir() && id.0.streams().all(|stream| self.next_of(stream) <= base(&info, stream)) {
+                // Its place in the index was written, its directory not yet.
+                continue;
+            }
+            let epoch = self.epoch;
+            let surveyed = self.chunk(id).and_then(|chunk| chunk.survey(epoch, id.0, &info.base));
+            info.extents = surveyed.unwrap_or_else(|_| self.promised_extents(id, &info));
+            for extent in &info.extents {
+                if let Some(next) = self.next.get_mut(extent.stream.index()) {
+                    *next = (*next).max(extent.range.last.saturating_add(1));
+                }
+            }
+            self.index.insert(id, info);
+        }
+    }
+
+    /// What a chunk that cannot be surveyed must hold by what the ledger promises: looking at it tells what is wrong.
+    fn promised_extents(&self, id: ChunkId, info: &ChunkInfo) -> Vec<Extent> {
+        let extent = |stream: Stream| {
+            let (first, next) = (base(info, stream), self.next_of(stream));
+            let range = SequenceRange { first, last: next.checked_sub(1)? };
+            (first < next).then_some(Extent { stream, range, first_time_us: 0, last_time_us: 0 })
+        };
+        id.0.streams().filter_map(extent).collect()
+    }
+
+    fn ends(&self) -> Ends {
+        let mut ends = Ends::default();
+        for (stream, ends) in Stream::ALL.into_iter().zip(&mut ends) {
+            let next = self.next_of(stream);
+            let held = self.index.values().filter_map(|info| info.extent(stream)).map(|extent| extent.range.first);
+            *ends = StreamEnds { oldest: held.min().unwrap_or(next), next };
+        }
+        ends
+    }
+
+    fn next_of(&self, stream: Stream) -> Sequence {
+        self.next.get(stream.index()).copied().unwrap_or(0)
+    }
+
+    fn path(&self, (family, number): ChunkId) -> PathBuf {
+        self.root.join(family.name()).join(format!("{number:08}"))
+    }
+}
+
+fn base(info: &ChunkInfo, stream: Stream) -> Sequence {
+    info.base.get(stream.index()).copied().unwrap_or(0)
+}
+
+/// Takes the lock without making its file: a directory that never held a buffer stays as it is.
+fn lock(root: &Path) -> Result<File, BufferError> {
+    let path = root.join("lock");
+    let file = match File::open(&path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            return Err(BufferError::Absent(root.display().to_string()));
+        }
+        Err(error) => return Err(files::error("open", &path, &error)),
+    };
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(BufferError::InUse(root.display().to_string())),
+        Err(TryLockError::Error(error)) => Err(files::error("lock", &path, &error)),
+    }
+}
+
+fn copied_ledger(root: &Path, scratch: &Path, cipher: &Cipher) -> Result<State, BufferError> {
+    let path = Ledger::lying_at(&root.join(LEDGER));
+    let copy = scratch.join(LEDGER);
+    files::copy_files(&path, &copy, |_| true)?;
+    Ledger::open(&copy, cipher).map(Ledger::into_state)
+}
+
+/// Chunks by the names of their directories.
+fn chunks_on_disk(root: &Path) -> Result<Vec<ChunkId>, BufferError> {
+    let mut chunks = Vec::new();
+    for family in Family::ALL {
+        let dir = root.join(family.name());
+        let names = if dir.is_dir() { files::names(&dir)? } else { Vec::new() };
+        chunks.extend(names.iter().filter_map(|name| Some((family, name.parse().ok()?))));
+    }
+    Ok(chunks)
+}
+
+/// A directory of our own for copies; removed when dropped.
+#[derive(Debug)]
+struct Scratch(PathBuf);
+
+impl Scratch {
+    fn make() -> Result<Self, BufferError> {
+        let mut random = [0; 8];
+        getrandom::fill(&mut random).map_err(|error| BufferError::Disk(format!("no random numbers: {error}")))?;
+        let path = std::env::temp_dir().join(format!("forebay-{}", hex::encode(random)));
+        fs::DirBuilder::new().mode(0o700).create(&path).map_err(|error| files::error("make", &path, &error))?;
+        Ok(Self(path))
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        if let Err(error) = fs::remove_dir_all(&self.0) {
+            tracing::warn!(%error, path = %self.0.display(), "copies are left behind");
+        }
+    }
+}
