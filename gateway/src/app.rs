@@ -239,7 +239,11 @@ pub async fn run(config: Config, config_text: String) -> Result<(), AppError> {
     ended
 }
 
-fn store_options(config: &Config) -> Result<StoreOptions, AppError> {
+/// What the buffer needs of the configuration, also where a tool opens it.
+///
+/// # Errors
+/// If the key of the encryption cannot be read.
+pub fn store_options(config: &Config) -> Result<StoreOptions, AppError> {
     let cipher = match &config.buffer.encryption {
         Some(encryption) => Cipher::from_key_file(&encryption.key_file.read()?)?,
         None => Cipher::default(),
