@@ -76,6 +76,8 @@ pub struct DeliveryOptions<S: Sink = AnySink> {
 pub struct Delivery<S: Sink = AnySink> {
     options: DeliveryOptions<S>,
     lanes: Vec<LaneWork>,
+    /// The ledger agrees with what the sink itself remembers. Nothing is offered before: it could be there already.
+    agreed: bool,
     /// The lane that was served last: the others have their turn before it.
     turn: usize,
     renderers: HashMap<u32, Renderer>,
@@ -166,6 +168,7 @@ impl<S: Sink> Delivery<S> {
         Self {
             options,
             lanes: Vec::new(),
+            agreed: false,
             turn: 0,
             renderers: HashMap::new(),
             record_bytes: RECORD_BYTES_GUESS,
@@ -185,7 +188,7 @@ impl<S: Sink> Delivery<S> {
                 self.load_lanes().await
             } else if let Some(index) = self.robbed_lane() {
                 Err(Setback::Reload(index))
-            } else if self.options.sink.must_recover() {
+            } else if !self.agreed || self.options.sink.must_recover() {
                 self.recover().await
             } else {
                 match self.next_lane() {

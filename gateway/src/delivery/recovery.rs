@@ -7,6 +7,7 @@ use crate::sinks::{Sink, SinkError};
 impl<S: Sink> Delivery<S> {
     /// Takes over from an older self: what the sink says it has moves the ledger's cursors.
     pub(super) async fn recover(&mut self) -> Result<(), Setback> {
+        self.agreed = false;
         let from_position = self.lanes.iter().filter_map(|work| work.lane.remote_position).max();
         let remote = match self.options.sink.recover(from_position).await {
             Ok(remote) => remote,
@@ -41,6 +42,7 @@ impl<S: Sink> Delivery<S> {
             self.save(index, lane, records).await?;
             fault::point("delivery.after_catch_up_saved");
         }
+        self.agreed = true;
         self.sink_recovered();
         Ok(())
     }
