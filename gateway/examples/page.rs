@@ -5,7 +5,7 @@ use forebay::buffer::{Ends, Usage};
 use forebay::clock::Clock;
 use forebay::reading::{AnomalyScore, Flags, NoData, Quality, Stream, Value};
 use forebay::site::Registry;
-use forebay::status::{HasHealth, PointLive, SinkStatus, SourceStatus, State, Status, Trouble};
+use forebay::status::{HasHealth, LaneBooks, PointLive, SinkStatus, SourceBooks, SourceStatus, State, Status, Trouble};
 use forebay::web::{WebState, serve};
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -60,8 +60,8 @@ async fn main() -> anyhow::Result<()> {
     "plant-7-line-2".clone_into(&mut status.gateway);
     status.started_us = now_us - 5 * 24 * 60 * MINUTE_US;
     if !empty {
-        status.sources = sources(trouble, now_us);
-        status.sinks = sinks(trouble, now_us);
+        status.set_sources(sources(trouble, now_us));
+        status.set_sinks(sinks(trouble, now_us));
     }
     let status = Arc::new(status);
     if mood != "starting" {
@@ -120,13 +120,13 @@ fn port() -> u16 {
 }
 
 fn sources(trouble: bool, now_us: i64) -> Vec<Arc<SourceStatus>> {
-    let source = |name: &str, kind, address: &str, accepted: u64, missed: u64| {
+    let source = |name: &str, kind, address: &str, accepted: u64, missed: u64, duplicate: u64| {
         let mut source = SourceStatus::default();
         name.clone_into(&mut source.name);
         address.clone_into(&mut source.address);
         source.kind = kind;
-        source.received.add(accepted);
-        source.accepted.add(accepted);
+        let received = accepted + duplicate;
+        source.set_books(SourceBooks { received, accepted, duplicate, rejected: 0, missed: 0 });
         source.missed.add(missed);
         source.set_state(State::Live, now_us - 300 * MINUTE_US);
         Arc::new(source)
@@ -137,6 +137,7 @@ fn sources(trouble: bool, now_us: i64) -> Vec<Arc<SourceStatus>> {
         "rtu:///dev/serial/by-id/usb-FTDI_USB-RS485_Cable",
         9_100_000,
         if trouble { 360 } else { 0 },
+        0,
     );
     if trouble {
         bus.set_error(
@@ -145,20 +146,23 @@ fn sources(trouble: bool, now_us: i64) -> Vec<Arc<SourceStatus>> {
             now_us - 6 * MINUTE_US,
         );
     }
-    let broker = source("plant-broker", "mqtt", "mqtt://127.0.0.1:1883", 26_400_000, 0);
-    broker.duplicate.add(if trouble { 12 } else { 0 });
-    vec![broker, bus, source("probe", "serial", "/dev/ttyUSB0 · firmware 1.4", 120_000, 0)]
+    let broker = source("plant-broker", "mqtt", "mqtt://127.0.0.1:1883", 26_400_000, 0, if trouble { 12 } else { 0 });
+    vec![broker, bus, source("probe", "serial", "/dev/ttyUSB0 · firmware 1.4", 120_000, 0, 0)]
 }
 
 fn sinks(trouble: bool, now_us: i64) -> Vec<Arc<SinkStatus>> {
-    let readings = Stream::Readings.index();
     let sink = |name: &str, kind, address: &str, waiting: u64| {
         let mut sink = SinkStatus::default();
         name.clone_into(&mut sink.name);
         address.clone_into(&mut sink.address);
         sink.kind = kind;
-        sink.delivered[readings].set(35_600_000 - waiting);
-        sink.backlog[readings].set(waiting);
+        let books = LaneBooks {
+            accepted: 35_600_000,
+            delivered: 35_600_000 - waiting,
+            undelivered: waiting,
+            ..LaneBooks::default()
+        };
+        sink.set_lane(Stream::Readings, books);
         sink.set_state(State::Live, now_us - 300 * MINUTE_US);
         Arc::new(sink)
     };
@@ -168,7 +172,7 @@ fn sinks(trouble: bool, now_us: i64) -> Vec<Arc<SinkStatus>> {
         cloud.set_error(State::Degraded, "catching up after 503 service unavailable", now_us - 3 * MINUTE_US);
         let audit = sink("audit", "http", "https://audit.example.com/readings", 0);
         audit.set_error(State::Paused, "401 unauthorized: check token_file", now_us - 90 * MINUTE_US);
-        audit.refused[readings].set(2);
+        audit.set_lane(Stream::Readings, LaneBooks { refused: 2, ..audit.lane(Stream::Readings) });
         all.push(audit);
     }
     all
@@ -271,20 +275,22 @@ fn wave(middle: f32, swing: f32, step: f32) -> f32 {
 
 /// Half a second of the plant's life.
 fn live(status: &Status, ends: &watch::Sender<Ends>, trouble: bool) {
-    let readings = Stream::Readings.index();
-    for (source, half_a_second) in status.sources.iter().zip([155, 48, 3]) {
-        source.received.add(half_a_second);
-        source.accepted.add(half_a_second);
+    for (source, half_a_second) in status.sources().iter().zip([155, 48, 3]) {
+        let books = source.books();
+        let (received, accepted) = (books.received + half_a_second, books.accepted + half_a_second);
+        source.set_books(SourceBooks { received, accepted, ..books });
     }
-    ends.send_modify(|ends| ends[readings].next += 206);
-    for (index, sink) in status.sinks.iter().enumerate() {
+    ends.send_modify(|ends| ends[Stream::Readings.index()].next += 206);
+    for (index, sink) in status.sinks().iter().enumerate() {
         if sink.health().state == State::Paused {
             continue;
         }
-        let waiting = sink.backlog[readings].get();
-        let taken = if index == 1 && trouble { 15_500.min(waiting) } else { 206 };
-        sink.delivered[readings].set(sink.delivered[readings].get() + taken);
-        sink.backlog[readings].set(waiting + 206 - taken.min(waiting + 206));
+        let mut books = sink.lane(Stream::Readings);
+        let taken = if index == 1 && trouble { 15_500.min(books.undelivered) } else { 206 };
+        books.delivered += taken;
+        books.undelivered += 206;
+        books.undelivered -= taken.min(books.undelivered);
+        sink.set_lane(Stream::Readings, books);
     }
     status.flagged.add(u64::from(trouble));
     status.ingest_turns.add(1);

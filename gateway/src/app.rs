@@ -11,7 +11,7 @@ use crate::clock::Clock;
 use crate::config::{self, Config};
 use crate::control::{self, Control};
 use crate::delivery::{Delivery, DeliveryOptions, TagsOf};
-use crate::ingest::{Ingest, IngestOptions};
+use crate::ingest::{Change, Feed, Ingest, IngestOptions};
 use crate::judge::{Judge, Rules};
 use crate::reading::Epoch;
 use crate::secret::SecretError;
@@ -20,6 +20,7 @@ use crate::site::{DeviceTags, Registry};
 use crate::sources::{INTAKES_MAX, Intake, Receipt, SourceContext, SourceOptions};
 use crate::status::{SinkStatus, SourceStatus, Status, Trouble};
 use crate::web::{self, WebState};
+use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -34,6 +35,8 @@ use tokio_util::sync::CancellationToken;
 const RECEIPTS_MAX: usize = 4 * INTAKES_MAX;
 /// How long a tool's step may take to end.
 const CONTROL_STOP: Duration = Duration::from_secs(1);
+/// Changes of the configuration that wait for ingest: they are made one at a time.
+const CHANGES_MAX: usize = 1;
 /// How long sources may take to stop: a Modbus poll under way, a broker's goodbye.
 const SOURCES_STOP: Duration = Duration::from_secs(3);
 /// How long the last commit may take: a slow card, twice.
@@ -95,6 +98,7 @@ pub struct Running {
     buffer: Buffer,
     /// Ingest goes on while this is held, also without any source: troubles become alerts.
     intakes: mpsc::Sender<Intake>,
+    changes: mpsc::Sender<Change>,
     sources: Supervisor,
     ingest: Supervisor,
     deliveries: Supervisor,
@@ -122,8 +126,12 @@ pub async fn start(config: Config, config_text: String, clock: Clock) -> Result<
     }
 
     let (intakes, intakes_out) = mpsc::channel::<Intake>(INTAKES_MAX);
+    let (changes, changes_out) = mpsc::channel::<Change>(CHANGES_MAX);
     let (receipts, receipts_out): (Vec<_>, Vec<_>) =
         config.source.iter().map(|_| mpsc::channel::<Vec<Receipt>>(RECEIPTS_MAX)).unzip();
+    let all = status.sources();
+    let feeds = (0u16..).zip(all.iter()).zip(receipts);
+    let feeds = feeds.map(|((slot, status), receipts)| Feed { slot, start: 0, status: status.clone(), receipts });
     let rules = Rules { checks: config.check.clone(), anomalies: config.anomaly.clone(), config_version };
     let ingest = Ingest::open(
         IngestOptions {
@@ -132,7 +140,8 @@ pub async fn start(config: Config, config_text: String, clock: Clock) -> Result<
             status: status.clone(),
             clock: clock.clone(),
             judge: Judge::new(rules, clock.boot_id),
-            receipts,
+            feeds: feeds.collect(),
+            books: BTreeMap::new(),
             commit_interval: Duration::from_millis(config.buffer.commit_interval_ms),
             config_version,
         },
@@ -142,7 +151,7 @@ pub async fn start(config: Config, config_text: String, clock: Clock) -> Result<
 
     let mut deliveries = Supervisor::new("delivery");
     let tags = Arc::new(config.device_tags());
-    for (options, sink_status) in config.sink.iter().zip(&status.sinks) {
+    for (options, sink_status) in config.sink.iter().zip(status.sinks().iter()) {
         let name = options.name().to_owned();
         let sink = AnySink::build(&config.gateway.id, options)
             .map_err(|error| AppError::Sink { name: name.clone(), error })?;
@@ -187,10 +196,10 @@ pub async fn start(config: Config, config_text: String, clock: Clock) -> Result<
     );
 
     let mut ingest_supervisor = Supervisor::new("ingest");
-    ingest_supervisor.spawn("ingest", ingest.run(intakes_out));
+    ingest_supervisor.spawn("ingest", ingest.run(intakes_out, changes_out));
     let sources = start_sources(&config, &intakes, receipts_out, &registry, &status, &clock);
     status.set_ready();
-    Ok(Running { status, page, buffer, intakes, sources, ingest: ingest_supervisor, deliveries, web, control })
+    Ok(Running { status, page, buffer, intakes, changes, sources, ingest: ingest_supervisor, deliveries, web, control })
 }
 
 impl Running {
@@ -374,10 +383,13 @@ fn start_sources(
 ) -> Supervisor {
     let mut sources = Supervisor::new("source");
     let gateway: Arc<str> = config.gateway.id.as_str().into();
-    let places = config.source.iter().zip(receipts).zip(&status.sources).zip(0u16..);
-    for (((options, receipts), source_status), index) in places {
+    let all = status.sources();
+    let places = config.source.iter().zip(receipts).zip(all.iter()).zip(0u16..);
+
+    for (((options, receipts), source_status), slot) in places {
         let context = SourceContext {
-            index,
+            slot,
+            start: 0,
             registry: registry.clone(),
             intakes: intakes.clone(),
             receipts,

@@ -161,7 +161,7 @@ impl Page {
 }
 
 async fn wait_until_subscribed(status: &Status) -> Result<(), DemoError> {
-    let Some(source) = status.sources.first() else { return Ok(()) };
+    let Some(source) = status.sources().first().cloned() else { return Ok(()) };
     let deadline = Instant::now() + SUBSCRIBE_LIMIT;
     while source.health().state != State::Live {
         if Instant::now() >= deadline {

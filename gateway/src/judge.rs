@@ -60,7 +60,7 @@ struct Point {
     state: PointState,
 }
 
-#[derive(Debug)]
+#[derive(Debug, PartialEq)]
 struct RangeRule {
     range: RangeOptions,
     severity: CheckSeverity,
@@ -118,20 +118,29 @@ impl Judge {
     /// Makes it know further points, in order of their ids, and finds the rules of each.
     pub fn learn_points(&mut self, keys: impl IntoIterator<Item = Arc<PointKey>>) {
         for key in keys {
-            let named = |pattern: &str| {
-                PointPattern::parse(pattern).is_some_and(|pattern| pattern.matches(&key.device, &key.point))
-            };
-            let checks = self.rules.checks.iter().filter(|check| named(&check.points));
-            let ranges = checks
-                .filter_map(|check| {
-                    let range = check.range.clone()?;
-                    Some(RangeRule { range, severity: check.severity, action: check.action })
-                })
-                .collect();
-            let watched = self.rules.anomalies.iter().find(|anomaly| named(&anomaly.points));
-            let false_alarms_per_month = watched.map(|anomaly| anomaly.false_alarms_per_month);
+            let (ranges, false_alarms_per_month) = self.rules.of(&key);
             self.points.push(Point { ranges, false_alarms_per_month, state: PointState::default(), key });
         }
+    }
+
+    /// Goes on by other rules. What is remembered of a point stays, but for what a changed rule no longer means: its alarm is
+    /// over, which the alerts that come back say, and a detector that watches no more forgets.
+    pub fn set_rules(&mut self, rules: Rules, tick: &Tick) -> Vec<Record> {
+        self.rules = rules;
+        let mut ended = Vec::new();
+        for point in &mut self.points {
+            let (ranges, false_alarms_per_month) = self.rules.of(&point.key);
+            if point.ranges != ranges {
+                point.ranges = ranges;
+                ended.extend(point.end_alarm("range", tick));
+            }
+            if point.false_alarms_per_month.is_some() && false_alarms_per_month.is_none() {
+                ended.extend(point.end_alarm("anomaly", tick));
+                point.state.residual = ResidualState::default();
+            }
+            point.false_alarms_per_month = false_alarms_per_month;
+        }
+        ended
     }
 
     /// Judges samples in order and appends what comes of them. Samples of points that it was not told of are left out:
@@ -195,7 +204,48 @@ struct Context<'a> {
     config_version: u32,
 }
 
+impl Rules {
+    /// What is asked of a point: its ranges, and how sensitively it is watched, if it is.
+    fn of(&self, key: &PointKey) -> (Vec<RangeRule>, Option<f64>) {
+        let named = |pattern: &str| {
+            PointPattern::parse(pattern).is_some_and(|pattern| pattern.matches(&key.device, &key.point))
+        };
+        let checks = self.checks.iter().filter(|check| named(&check.points));
+        let ranges = checks
+            .filter_map(|check| {
+                let range = check.range.clone()?;
+                Some(RangeRule { range, severity: check.severity, action: check.action })
+            })
+            .collect();
+        let watched = self.anomalies.iter().find(|anomaly| named(&anomaly.points));
+        (ranges, watched.map(|anomaly| anomaly.false_alarms_per_month))
+    }
+}
+
 impl Point {
+    /// Ends an alarm whose rule is not what it was; the alert that says so, if it was raised.
+    fn end_alarm(&mut self, rule: &str, tick: &Tick) -> Option<Record> {
+        let alarm = if rule == "range" { &mut self.state.range_alarm } else { &mut self.state.anomaly_alarm };
+        if !std::mem::take(alarm).raised {
+            return None;
+        }
+        let alert = Alert {
+            rule: rule.to_owned(),
+            severity: Severity::Info,
+            subject: self.subject(),
+            message: "the rule was changed".to_owned(),
+            value: None,
+            raised: false,
+        };
+        let id = xxh3_64(format!("{}/{rule}/changed/{}", alert.subject, tick.mono_us).as_bytes());
+        Some(Record { id, time_us: tick.wall_us, body: RecordBody::Alert(alert) })
+    }
+
+    /// How alerts and dead letters name it.
+    fn subject(&self) -> String {
+        format!("{}/{}", self.key.device, self.key.point)
+    }
+
     /// Judges one reading in place; `false` if it becomes a dead letter.
     fn judge(&mut self, reading: &mut JudgedReading, context: &Context<'_>, records: &mut Vec<Record>) -> bool {
         let ahead_us = reading.observed_at_us.map_or(0, |time_us| time_us.saturating_sub(context.tick.wall_us));
@@ -283,7 +333,7 @@ impl Point {
         let alert = Alert {
             rule: rule.to_owned(),
             severity,
-            subject: format!("{}/{}", self.key.device, self.key.point),
+            subject: self.subject(),
             message: words,
             value: Some(value),
             raised,
@@ -310,7 +360,7 @@ impl Point {
         });
         let letter = DeadLetter {
             source: self.key.source.to_string(),
-            position: format!("{}/{}", self.key.device, self.key.point),
+            position: self.subject(),
             error: format!("{}: not possible", range_note(violation).words(Some(value), &self.key.unit)),
             rule: "range".to_owned(),
             config_version: context.config_version,

@@ -39,8 +39,10 @@ pub const INTAKE_RAW_BYTES_MAX: usize = 256 * 1024;
 /// What a source hands to ingest: one or more messages in the order of their arrival.
 #[derive(Debug, Default)]
 pub struct Intake {
-    /// The source's position in the configuration.
+    /// The source's slot.
     pub source: u16,
+    /// Which start of the source it is from: only that one gets its receipts.
+    pub start: u32,
     /// The messages.
     pub messages: Vec<Message>,
     /// The samples of all messages, in order; each message says how many are its own.
@@ -117,8 +119,10 @@ pub struct Receipt {
 /// What a source is given to work with.
 #[derive(Debug)]
 pub struct SourceContext {
-    /// The source's position in the configuration.
-    pub index: u16,
+    /// The source's slot: its name has the same one for as long as the process runs.
+    pub slot: u16,
+    /// Which start of the source this is.
+    pub start: u32,
     /// Names to point ids; look a name up once and remember the id.
     pub registry: Arc<Registry>,
     /// Where intakes go; when it is full, the source waits.
@@ -141,7 +145,7 @@ impl SourceContext {
     /// An empty intake of this source.
     #[must_use]
     pub fn intake(&self) -> Intake {
-        Intake { source: self.index, ..Intake::default() }
+        Intake { source: self.slot, start: self.start, ..Intake::default() }
     }
 
     /// Says how the source is.

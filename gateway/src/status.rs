@@ -3,6 +3,7 @@
 
 use crate::block::records::Severity;
 use crate::reading::{AnomalyScore, Flags, Outcome, PointId, Quality, Stream, UnixMicros};
+use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
@@ -93,6 +94,54 @@ pub struct Health {
     pub last_error_us: UnixMicros,
 }
 
+/// The books of a source: what it brought since the data directory began, and what became of it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SourceBooks {
+    /// Samples and rejects received: the sum of the next three.
+    pub received: u64,
+    /// Samples accepted into the buffer.
+    pub accepted: u64,
+    /// Samples and rejects recognised as taken in before.
+    pub duplicate: u64,
+    /// Messages, frames, registers or samples that became dead letters instead of readings.
+    pub rejected: u64,
+    /// Polls, frames or bytes that never came in; received counts none of them.
+    pub missed: u64,
+}
+
+impl SourceBooks {
+    /// Whether everything received is accounted for.
+    #[must_use]
+    pub fn closes(&self) -> bool {
+        self.received == self.accepted + self.duplicate + self.rejected
+    }
+}
+
+/// The books of a sink in one stream.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LaneBooks {
+    /// Records accepted since the sink began: the sum of the other five.
+    pub accepted: u64,
+    /// Records delivered.
+    pub delivered: u64,
+    /// Records that the sink was not to have.
+    pub filtered: u64,
+    /// Records that the sink refused.
+    pub refused: u64,
+    /// Records lost before delivery.
+    pub gaps: u64,
+    /// Records undelivered.
+    pub undelivered: u64,
+}
+
+impl LaneBooks {
+    /// Whether everything accepted is accounted for.
+    #[must_use]
+    pub fn closes(&self) -> bool {
+        self.accepted == self.delivered + self.filtered + self.refused + self.gaps + self.undelivered
+    }
+}
+
 /// A source's counters and health.
 #[derive(Debug, Default)]
 pub struct SourceStatus {
@@ -102,20 +151,14 @@ pub struct SourceStatus {
     pub kind: &'static str,
     /// Where it reads from, without secrets.
     pub address: String,
-    /// Samples received, duplicates and rejects included.
-    pub received: Counter,
-    /// Samples accepted into the buffer.
-    pub accepted: Counter,
-    /// Samples recognised as delivered before.
-    pub duplicate: Counter,
-    /// Messages, frames or registers that became dead letters instead of samples.
-    pub rejected: Counter,
     /// Polls, frames or bytes that never came in.
     pub missed: Counter,
     /// Transport errors.
     pub errors: Counter,
     /// Connections made after the first.
     pub reconnects: Counter,
+    /// The books as of the last commit: read and written as one, so that whoever looks finds them closed.
+    books: Mutex<SourceBooks>,
     /// State and last error.
     health: Mutex<Health>,
 }
@@ -129,22 +172,14 @@ pub struct SinkStatus {
     pub kind: &'static str,
     /// Where it delivers to, without secrets.
     pub address: String,
-    /// Records delivered, by stream.
-    pub delivered: [Gauge; 6],
-    /// Records filtered, by stream.
-    pub filtered: [Gauge; 6],
-    /// Records refused, by stream.
-    pub refused: [Gauge; 6],
-    /// Records lost before delivery, by stream.
-    pub gaps: [Gauge; 6],
-    /// Records undelivered, by stream.
-    pub backlog: [Gauge; 6],
     /// Attempts made.
     pub attempts: Counter,
     /// Attempts that must be made again.
     pub retries: Counter,
     /// Duration of the last attempt, in microseconds.
     pub last_attempt_us: Gauge,
+    /// The books by stream, each read and written as one.
+    lanes: Mutex<[LaneBooks; 6]>,
     /// State and last error.
     health: Mutex<Health>,
 }
@@ -155,6 +190,17 @@ impl SourceStatus {
     pub fn new(name: &str, kind: &'static str, address: &str) -> Self {
         Self { name: name.to_owned(), kind, address: address.to_owned(), ..Self::default() }
     }
+
+    /// The books as of the last commit; what never came in is counted at once.
+    #[must_use]
+    pub fn books(&self) -> SourceBooks {
+        SourceBooks { missed: self.missed.get(), ..*lock(&self.books) }
+    }
+
+    /// Puts the books of a commit in place; what never came in is counted by the source itself.
+    pub fn set_books(&self, books: SourceBooks) {
+        *lock(&self.books) = books;
+    }
 }
 
 impl SinkStatus {
@@ -162,6 +208,19 @@ impl SinkStatus {
     #[must_use]
     pub fn new(name: &str, kind: &'static str, address: &str) -> Self {
         Self { name: name.to_owned(), kind, address: address.to_owned(), ..Self::default() }
+    }
+
+    /// The books of a stream.
+    #[must_use]
+    pub fn lane(&self, stream: Stream) -> LaneBooks {
+        lock(&self.lanes).get(stream.index()).copied().unwrap_or_default()
+    }
+
+    /// Puts the books of a stream in place.
+    pub fn set_lane(&self, stream: Stream, books: LaneBooks) {
+        if let Some(lane) = lock(&self.lanes).get_mut(stream.index()) {
+            *lane = books;
+        }
     }
 }
 
@@ -257,10 +316,6 @@ pub struct Status {
     pub gateway: String,
     /// When it started.
     pub started_us: UnixMicros,
-    /// The sources, in the order of the configuration.
-    pub sources: Vec<Arc<SourceStatus>>,
-    /// The sinks, in the order of the configuration.
-    pub sinks: Vec<Arc<SinkStatus>>,
     /// Turns of the ingest loop: the watchdog's proof of life.
     pub ingest_turns: Counter,
     /// Commits made.
@@ -271,6 +326,8 @@ pub struct Status {
     pub flagged: Counter,
     /// Whether the buffer is open and the sources are started.
     ready: std::sync::atomic::AtomicBool,
+    sources: RwLock<Arc<[Arc<SourceStatus>]>>,
+    sinks: RwLock<Arc<[Arc<SinkStatus>]>>,
     points: RwLock<Vec<Option<PointLive>>>,
     troubles: Mutex<BTreeMap<String, Trouble>>,
     events: Mutex<VecDeque<HealthEvent>>,
@@ -285,7 +342,30 @@ impl Status {
         sources: Vec<Arc<SourceStatus>>,
         sinks: Vec<Arc<SinkStatus>>,
     ) -> Self {
+        let (sources, sinks) = (RwLock::new(sources.into()), RwLock::new(sinks.into()));
         Self { gateway: gateway.to_owned(), started_us, sources, sinks, ..Self::default() }
+    }
+
+    /// The sources, in the order of the configuration.
+    #[must_use]
+    pub fn sources(&self) -> Arc<[Arc<SourceStatus>]> {
+        self.sources.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The sinks, in the order of the configuration.
+    #[must_use]
+    pub fn sinks(&self) -> Arc<[Arc<SinkStatus>]> {
+        self.sinks.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Puts the sources of another configuration in place.
+    pub fn set_sources(&self, sources: Vec<Arc<SourceStatus>>) {
+        *self.sources.write().unwrap_or_else(PoisonError::into_inner) = sources.into();
+    }
+
+    /// Puts the sinks of another configuration in place.
+    pub fn set_sinks(&self, sinks: Vec<Arc<SinkStatus>>) {
+        *self.sinks.write().unwrap_or_else(PoisonError::into_inner) = sinks.into();
     }
 
     /// Says that the buffer is open and the sources are started.
@@ -369,7 +449,7 @@ impl Status {
     /// Undelivered records of the sink that is furthest behind, in one stream.
     #[must_use]
     pub fn backlog(&self, stream: Stream) -> u64 {
-        self.sinks.iter().filter_map(|sink| sink.backlog.get(stream.index())).map(Gauge::get).max().unwrap_or(0)
+        self.sinks().iter().map(|sink| sink.lane(stream).undelivered).max().unwrap_or(0)
     }
 }
 

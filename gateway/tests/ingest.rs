@@ -8,12 +8,13 @@ use forebay::buffer::{Buffer, Opened, StoreOptions, WhenFull};
 use forebay::checks::range::RangeOptions;
 use forebay::checks::{Action, CheckOptions, CheckSeverity};
 use forebay::clock::Clock;
-use forebay::ingest::{Ingest, IngestOptions, WINDOW_PAIRS};
+use forebay::ingest::{Feed, Ingest, IngestOptions, WINDOW_PAIRS};
 use forebay::judge::{Judge, Rules};
 use forebay::reading::{Flags, NO_HASH, Quality, Sample, Stream, Value};
 use forebay::site::Registry;
 use forebay::sources::{Intake, Message, Receipt, Reject};
-use forebay::status::{SourceStatus, Status};
+use forebay::status::{SourceBooks, SourceStatus, Status};
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -69,18 +70,24 @@ impl Plant {
         let rules = Rules { checks: vec![check], anomalies: Vec::new(), config_version: 1 };
         let (to_source, receipts) = mpsc::channel(receipts_max);
         let (intakes, intakes_out) = mpsc::channel(64);
+        let senders = [to_source, mpsc::channel(RECEIPTS_MAX).0];
+        let all = status.sources();
+        let feeds = (0..).zip(all.iter()).zip(senders);
+        let feeds =
+            feeds.map(|((slot, status), receipts)| Feed { slot, start: 0, status: status.clone(), receipts }).collect();
         let options = IngestOptions {
             buffer: buffer.clone(),
             registry: registry.clone(),
             status: status.clone(),
             clock: clock.clone(),
             judge: Judge::new(rules, clock.boot_id),
-            receipts: vec![to_source, mpsc::channel(RECEIPTS_MAX).0],
+            feeds,
+            books: BTreeMap::new(),
             commit_interval,
             config_version: 1,
         };
         let ingest = Ingest::open(options, opened.snapshot).await.unwrap();
-        let task = tokio::spawn(ingest.run(intakes_out));
+        let task = tokio::spawn(ingest.run(intakes_out, mpsc::channel(1).1));
         Self { buffer, registry, status, clock, intakes, receipts, task }
     }
 
@@ -153,7 +160,7 @@ impl Plant {
 
     /// How many samples and messages of a source were recognised so far.
     fn duplicates(&self, source: usize) -> u64 {
-        self.status.sources[source].duplicate.get()
+        self.status.sources()[source].books().duplicate
     }
 
     fn next(&self, stream: Stream) -> u64 {
@@ -222,9 +229,8 @@ async fn a_redelivery_is_recognised_and_acknowledged_also_after_a_restart() {
     plant.send(vec![plant.sample(21.0, 78)], Some(5), true).await;
     assert_eq!(plant.acknowledged().await, [5]);
     assert_eq!((plant.next(Stream::Readings), plant.next(Stream::DeadLetters)), (2, 1));
-    let source = plant.close().await.sources[0].clone();
-    let books = [&source.received, &source.accepted, &source.duplicate, &source.rejected];
-    assert_eq!(books.map(forebay::status::Counter::get), [3, 1, 2, 0]);
+    let books = plant.close().await.sources()[0].books();
+    assert_eq!(books, SourceBooks { received: 3, accepted: 1, duplicate: 2, rejected: 0, missed: 0 });
 }
 
 #[tokio::test]
@@ -340,8 +346,8 @@ async fn what_cannot_be_becomes_a_dead_letter_with_its_reason_and_the_rest_goes_
     let letters = plant.buffer.blocks(Stream::DeadLetters, 0, 16).await.unwrap();
     let letter = format!("{:?}", letters[0].records().unwrap()[0].record.body);
     assert!(letter.contains("350 °C above the limit of 150 °C: not possible"), "{letter}");
-    let source = plant.close().await.sources[0].clone();
-    assert_eq!((source.received.get(), source.accepted.get(), source.rejected.get()), (3, 2, 1));
+    let books = plant.close().await.sources()[0].books();
+    assert_eq!(books, SourceBooks { received: 3, accepted: 2, duplicate: 0, rejected: 1, missed: 0 });
 }
 
 #[tokio::test]

@@ -5,7 +5,7 @@ use crate::block::records::Severity;
 use crate::buffer::BufferError;
 use crate::reading::{Stream, UnixMicros};
 use crate::sinks::Sink;
-use crate::status::{HasHealth, State, Trouble};
+use crate::status::{HasHealth, LaneBooks, State, Trouble};
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -173,19 +173,16 @@ impl<S: Sink> Delivery<S> {
     pub(super) fn report(&self) {
         let status = &self.options.status;
         for work in &self.lanes {
-            let stream = work.stream.index();
-            let books = [
-                (&status.delivered, work.lane.delivered),
-                (&status.filtered, work.lane.filtered),
-                (&status.refused, work.lane.refused),
-                (&status.gaps, work.lane.gaps),
-                (&status.backlog, work.lane.undelivered(self.next(work.stream))),
-            ];
-            for (gauges, value) in books {
-                if let Some(gauge) = gauges.get(stream) {
-                    gauge.set(value);
-                }
-            }
+            let next = self.next(work.stream);
+            let books = LaneBooks {
+                accepted: next.saturating_sub(work.lane.since),
+                delivered: work.lane.delivered,
+                filtered: work.lane.filtered,
+                refused: work.lane.refused,
+                gaps: work.lane.gaps,
+                undelivered: work.lane.undelivered(next),
+            };
+            status.set_lane(work.stream, books);
         }
     }
 }

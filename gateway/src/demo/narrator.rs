@@ -50,7 +50,7 @@ fn remark(now: &Now<'_>, waiting: u64) -> String {
     if !now.is_there {
         return "endpoint down, the buffer holds".to_owned();
     }
-    let is_down = now.status.sinks.first().is_some_and(|sink| sink.health().state == State::Down);
+    let is_down = now.status.sinks().first().is_some_and(|sink| sink.health().state == State::Down);
     if is_down {
         return "the gateway tries again with growing pauses".to_owned();
     }

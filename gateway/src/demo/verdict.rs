@@ -3,7 +3,7 @@
 use super::books::{Books, OfSource, OfStream};
 use super::tally::{SOURCES, Tally};
 use crate::reading::Stream;
-use crate::status::{Counter, Gauge, SinkStatus, Status};
+use crate::status::{SinkStatus, Status};
 use std::fmt;
 
 /// The books of all three sides.
@@ -62,12 +62,12 @@ impl Verdict {
         let sources = SOURCES.iter().zip(tally.sent()).enumerate().map(|(position, (name, sent))| SourceBooks {
             name,
             sent,
-            accepted: status.sources.get(position).map_or(0, |source| source.accepted.get()),
+            accepted: status.sources().get(position).map_or(0, |source| source.books().accepted),
             received: books.source(name),
         });
         let streams = Stream::DELIVERED.iter().map(|stream| StreamBooks {
             stream: *stream,
-            accepted: status.sinks.first().map_or(0, |sink| accepted(sink, *stream)),
+            accepted: status.sinks().first().map_or(0, |sink| accepted(sink, *stream)),
             received: books.stream(stream.name()),
         });
         let mut streams: Vec<_> = streams.collect();
@@ -108,18 +108,17 @@ impl Verdict {
 
 /// Records that the sink's stream has had on disk, by the way each went (ARCHITECTURE.md, invariant 2).
 pub(super) fn accepted(sink: &SinkStatus, stream: Stream) -> u64 {
-    let ways = [&sink.delivered, &sink.filtered, &sink.refused, &sink.gaps, &sink.backlog];
-    ways.iter().filter_map(|way| way.get(stream.index())).map(Gauge::get).sum()
+    sink.lane(stream).accepted
 }
 
 /// Readings on disk, over all sources.
 pub(super) fn on_disk(status: &Status) -> u64 {
-    status.sources.iter().map(|source| source.accepted.get()).sum()
+    status.sources().iter().map(|source| source.books().accepted).sum()
 }
 
 /// Dead letters made, over all sources.
 pub(super) fn dead_letters(status: &Status) -> u64 {
-    status.sources.iter().map(|source| &source.rejected).map(Counter::get).sum()
+    status.sources().iter().map(|source| source.books().rejected).sum()
 }
 
 impl fmt::Display for Verdict {

@@ -7,6 +7,8 @@ use crate::clock::Tick;
 use crate::judge::Judged;
 use crate::reading::MonoMicros;
 use crate::sources::Receipt;
+use crate::status::SourceBooks;
+use std::collections::BTreeMap;
 
 /// Most readings that wait for the disk: about 256 KiB of blocks, the size of a commit. Then sources wait.
 pub const PENDING_READINGS_MAX: usize = 20_000;
@@ -26,19 +28,13 @@ pub(super) struct Pending {
     ticks: Vec<(usize, MonoMicros)>,
     /// Where in the readings each frame begins.
     frames: Vec<(usize, Frame)>,
-    /// What to hand back once it is on disk, by source.
-    pub(super) receipts: Vec<(u16, Vec<Receipt>)>,
-    /// Samples that will have been accepted, by source.
-    pub(super) accepted: Vec<u64>,
+    /// What to hand back once it is on disk: a source's slot, which start of it, and the receipts.
+    pub(super) receipts: Vec<(u16, u32, Vec<Receipt>)>,
+    /// The books as they stand once it is on disk, by source; filled in when it departs.
+    pub(super) books: BTreeMap<String, SourceBooks>,
 }
 
 impl Pending {
-    /// Nothing waits, of so many sources.
-    #[must_use]
-    pub(super) fn new(sources: usize) -> Self {
-        Self { accepted: vec![0; sources], ..Self::default() }
-    }
-
     /// Whether nothing waits for the disk and nobody for a receipt.
     #[must_use]
     pub(super) fn is_empty(&self) -> bool {
@@ -59,13 +55,14 @@ impl Pending {
             || self.receipts.len() >= PENDING_RECEIPTS_MAX
     }
 
-    /// Notes a tick before the readings that follow; the clock was set or its quality changed: a new frame begins.
+    /// Notes a tick before the readings that follow; the clock was set, its quality or the
+    /// configuration changed: a new frame begins.
     pub(super) fn tick(&mut self, tick: Tick, boot_id: u128, config_version: u32) {
         let position = self.judged.readings.len();
         self.ticks.push((position, tick.mono_us));
         let same = self.frames.last().is_some_and(|(_, frame)| {
             let moved_us = frame.base.wall_of(tick.mono_us).abs_diff(tick.wall_us);
-            frame.base.quality == tick.quality && moved_us <= CLOCK_STEP_US
+            frame.base.quality == tick.quality && frame.config_version == config_version && moved_us <= CLOCK_STEP_US
         });
         if !same {
             self.frames.push((position, Frame { boot_id, base: tick, config_version }));

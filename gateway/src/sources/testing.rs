@@ -38,7 +38,7 @@ pub(super) fn context(clock: Clock, intakes_max: usize) -> (SourceContext, FarEn
         registry: Arc::clone(&registry),
     };
     let gateway = "gateway".into();
-    (SourceContext { index: 0, registry, intakes, receipts, status, all, clock, stop, gateway }, far)
+    (SourceContext { slot: 0, start: 0, registry, intakes, receipts, status, all, clock, stop, gateway }, far)
 }
 
 /// Starts a source on the system's clock.

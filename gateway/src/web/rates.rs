@@ -73,9 +73,10 @@ impl Meter {
 mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
     use super::*;
+    use std::collections::HashMap;
 
     fn books(next: u64) -> Books {
-        Books { next, accepted: vec![next], ..Books::default() }
+        Books { next, accepted: HashMap::from([("bus".to_owned(), next)]), ..Books::default() }
     }
 
     #[test]
@@ -86,7 +87,7 @@ mod tests {
             let next = if second < 9 { 0 } else { (second - 9) * 50 };
             meter.look(second * 1_000_000, books(next));
         }
-        let rate = meter.per_second(|books| books.accepted.first().copied()).unwrap();
+        let rate = meter.per_second(|books| books.accepted.get("bus").copied()).unwrap();
         assert!((rate - 50.0).abs() < 1e-9, "{rate}");
     }
 

@@ -6,9 +6,9 @@ use crate::block::records::Severity;
 use crate::buffer::Usage;
 use crate::clock::Tick;
 use crate::reading::{Stream, UnixMicros};
-use crate::status::{Gauge, HasHealth, Health, SinkStatus, SourceStatus, Trouble};
+use crate::status::{HasHealth, Health, LaneBooks, SinkStatus, SourceBooks, SourceStatus, Trouble};
 use serde::Serialize;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 /// The trouble of a buffer that takes nothing.
 const NOT_STORED: &str = "buffer/commit";
@@ -19,25 +19,19 @@ pub(super) struct Books {
     /// Readings accepted by the buffer since the epoch began.
     pub(super) next: u64,
     /// Samples accepted, by source.
-    pub(super) accepted: Vec<u64>,
-    /// Readings delivered, by sink.
-    pub(super) delivered: Vec<u64>,
-    /// Readings waiting, by sink.
-    pub(super) backlog: Vec<u64>,
-    /// Readings lost before delivery, by sink.
-    pub(super) lost: Vec<u64>,
+    pub(super) accepted: HashMap<String, u64>,
+    /// The books of the readings, by sink.
+    pub(super) sinks: HashMap<String, LaneBooks>,
 }
 
 impl Books {
     /// The counters as they stand.
     pub(super) fn read(state: &WebState) -> Self {
-        let sinks = &state.status.sinks;
+        let (sources, sinks) = (state.status.sources(), state.status.sinks());
         Self {
             next: state.ends.borrow()[Stream::Readings.index()].next,
-            accepted: state.status.sources.iter().map(|source| source.accepted.get()).collect(),
-            delivered: sinks.iter().map(|sink| sink.delivered[Stream::Readings.index()].get()).collect(),
-            backlog: sinks.iter().map(|sink| sink.backlog[Stream::Readings.index()].get()).collect(),
-            lost: sinks.iter().map(|sink| sink.gaps[Stream::Readings.index()].get()).collect(),
+            accepted: sources.iter().map(|source| (source.name.clone(), source.books().accepted)).collect(),
+            sinks: sinks.iter().map(|sink| (sink.name.clone(), sink.lane(Stream::Readings))).collect(),
         }
     }
 }
@@ -231,14 +225,9 @@ impl Snapshot {
             time_quality: tick.quality.name(),
             started_us: status.started_us,
             troubles: status.troubles().into_iter().map(TroubleView::from).collect(),
-            sources: status
-                .sources
-                .iter()
-                .enumerate()
-                .map(|(index, source)| source_view(source, index, meter))
-                .collect(),
+            sources: status.sources().iter().map(|source| source_view(source, meter)).collect(),
             buffer: buffer_view(state, meter, &tick),
-            sinks: status.sinks.iter().enumerate().map(|(index, sink)| sink_view(sink, index, meter)).collect(),
+            sinks: status.sinks().iter().map(|sink| sink_view(sink, meter)).collect(),
             flagged: status.flagged.get(),
             points: state.registry.len() as u64,
             ingest_turns: status.ingest_turns.get(),
@@ -280,40 +269,38 @@ impl From<Health> for HealthView {
     }
 }
 
-fn source_view(source: &SourceStatus, index: usize, meter: &Meter) -> SourceView {
+fn source_view(source: &SourceStatus, meter: &Meter) -> SourceView {
+    let SourceBooks { received, accepted, duplicate, rejected, missed } = source.books();
     SourceView {
         name: source.name.clone(),
         kind: source.kind,
         address: source.address.clone(),
         health: source.health().into(),
-        accepted_per_second: meter.per_second(|books| books.accepted.get(index).copied()),
-        received: source.received.get(),
-        accepted: source.accepted.get(),
-        duplicate: source.duplicate.get(),
-        rejected: source.rejected.get(),
-        missed: source.missed.get(),
+        accepted_per_second: meter.per_second(|books| books.accepted.get(&source.name).copied()),
+        received,
+        accepted,
+        duplicate,
+        rejected,
+        missed,
         errors: source.errors.get(),
         reconnects: source.reconnects.get(),
     }
 }
 
-fn sink_view(sink: &SinkStatus, index: usize, meter: &Meter) -> SinkView {
-    let of = |gauges: &[Gauge; 6], stream: Stream| gauges[stream.index()].get();
-    let lane = |stream: Stream| LaneView {
-        delivered: of(&sink.delivered, stream),
-        filtered: of(&sink.filtered, stream),
-        undelivered: of(&sink.backlog, stream),
-        refused: of(&sink.refused, stream),
-        gaps: of(&sink.gaps, stream),
+fn sink_view(sink: &SinkStatus, meter: &Meter) -> SinkView {
+    let lane = |stream: Stream| {
+        let LaneBooks { delivered, filtered, refused, gaps, undelivered } = sink.lane(stream);
+        LaneView { delivered, filtered, undelivered, refused, gaps }
     };
+    let per_second = |pick: fn(&LaneBooks) -> u64| meter.per_second(|books| books.sinks.get(&sink.name).map(pick));
     SinkView {
         name: sink.name.clone(),
         kind: sink.kind,
         address: sink.address.clone(),
         health: sink.health().into(),
-        delivered_per_second: meter.per_second(|books| books.delivered.get(index).copied()),
-        backlog_growth_per_second: meter.per_second(|books| books.backlog.get(index).copied()),
-        lost_per_second: meter.per_second(|books| books.lost.get(index).copied()),
+        delivered_per_second: per_second(|lane| lane.delivered),
+        backlog_growth_per_second: per_second(|lane| lane.undelivered),
+        lost_per_second: per_second(|lane| lane.gaps),
         attempts: sink.attempts.get(),
         retries: sink.retries.get(),
         last_attempt_us: sink.last_attempt_us.get(),

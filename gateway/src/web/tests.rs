@@ -5,7 +5,7 @@
 use super::*;
 use crate::block::records::Severity;
 use crate::reading::{AnomalyScore, Flags, PointId, Quality, Stream, Value};
-use crate::status::{HasHealth, PointLive, SinkStatus, SourceStatus, State as Health, Trouble};
+use crate::status::{HasHealth, LaneBooks, PointLive, SinkStatus, SourceBooks, SourceStatus, State as Health, Trouble};
 use reqwest::{Client, Response};
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -46,19 +46,18 @@ impl Served {
         let mut source = SourceStatus::default();
         "boiler-bus".clone_into(&mut source.name);
         source.kind = "modbus";
-        source.received.add(12);
-        source.accepted.add(9);
-        source.duplicate.add(2);
-        source.rejected.add(1);
+        source.set_books(SourceBooks { received: 12, accepted: 9, duplicate: 2, rejected: 1, missed: 0 });
         source.set_state(Health::Live, NOW_US);
         let mut sink = SinkStatus::default();
         "cloud".clone_into(&mut sink.name);
         sink.kind = "http";
-        sink.delivered[Stream::Readings.index()].set(5);
-        sink.backlog[Stream::Readings.index()].set(4);
+        sink.set_lane(
+            Stream::Readings,
+            LaneBooks { accepted: 9, delivered: 5, undelivered: 4, ..LaneBooks::default() },
+        );
         sink.set_state(Health::Live, NOW_US);
-        status.sources = vec![Arc::new(source)];
-        status.sinks = vec![Arc::new(sink)];
+        status.set_sources(vec![Arc::new(source)]);
+        status.set_sinks(vec![Arc::new(sink)]);
         status.set_ready();
         let (status, registry) = (Arc::new(status), Arc::new(Registry::default()));
         let (usage_in, usage) =
@@ -178,8 +177,8 @@ async fn names_and_notes_from_outside_are_shown_as_text_never_as_markup() {
     HOSTILE.clone_into(&mut live.note);
     served.point(HOSTILE, HOSTILE, live);
     served.trouble(HOSTILE, Severity::Error);
-    served.status.sources[0].set_error(Health::Down, HOSTILE, NOW_US);
-    served.status.sinks[0].set_error(Health::Paused, HOSTILE, NOW_US);
+    served.status.sources()[0].set_error(Health::Down, HOSTILE, NOW_US);
+    served.status.sinks()[0].set_error(Health::Paused, HOSTILE, NOW_US);
     for path in ["/", "/points", "/points?filter=%3Cscript%3E%22", "/configuration", "/%3Cscript%3E"] {
         let page = served.get(path).await.text().await.unwrap();
         assert!(!page.contains("<script>"), "{path}");
@@ -223,16 +222,19 @@ async fn nothing_is_said_to_be_on_disk_while_the_buffer_takes_nothing() {
 #[tokio::test]
 async fn a_sink_that_stands_still_is_not_said_to_empty_the_board() {
     let served = Served::start().await;
-    let backlog = &served.status.sinks[0].backlog[Stream::Readings.index()];
-    backlog.set(1_000);
+    let wait = |undelivered| {
+        let books = LaneBooks { undelivered, ..LaneBooks::default() };
+        served.status.sinks()[0].set_lane(Stream::Readings, books);
+    };
+    wait(1_000);
     let mut events = served.get("/events").await;
     // Two looks make a rate.
     event_with(&mut events, &["event: board", "1\u{202f}000"]).await;
     served.clock.set(61_000_000, NOW_US + 1_000_000);
-    backlog.set(900);
+    wait(900);
     event_with(&mut events, &["event: board", "900", "empty in about"]).await;
     for (state, word) in [(Health::Down, "not delivering"), (Health::Paused, "paused")] {
-        served.status.sinks[0].set_error(state, "the endpoint answers 500", NOW_US);
+        served.status.sinks()[0].set_error(state, "the endpoint answers 500", NOW_US);
         let page = served.text("/").await;
         assert!(page.contains(word) && !page.contains("not reached") && !page.contains("empty in"), "{page}");
     }
