@@ -10,7 +10,7 @@ use crate::buffer::{Buffer, BufferError, Cipher, KeyError, SinkLanes, StoreOptio
 use crate::clock::Clock;
 use crate::config::{self, Config};
 use crate::control::{self, Control};
-use crate::delivery::{Delivery, DeliveryOptions, TagsOf};
+use crate::delivery::{Delivery, DeliveryOptions, Rendering, TagsOf};
 use crate::ingest::{Change, Feed, Ingest, IngestOptions};
 use crate::judge::{Judge, Rules};
 use crate::reading::Epoch;
@@ -28,7 +28,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use supervisor::Supervisor;
 use tokio::net::TcpListener;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 /// Batches of receipts that may wait for a source: as many as there can be intakes under way, so that none is dropped.
@@ -150,7 +150,7 @@ pub async fn start(config: Config, config_text: String, clock: Clock) -> Result<
     .await?;
 
     let mut deliveries = Supervisor::new("delivery");
-    let tags = Arc::new(config.device_tags());
+    let (_, rendering) = watch::channel(Rendering { config_version, tags: Arc::new(config.device_tags()) });
     for (options, sink_status) in config.sink.iter().zip(status.sinks().iter()) {
         let name = options.name().to_owned();
         let sink = AnySink::build(&config.gateway.id, options)
@@ -165,8 +165,7 @@ pub async fn start(config: Config, config_text: String, clock: Clock) -> Result<
             clock: clock.clone(),
             gateway: config.gateway.id.clone(),
             epoch,
-            config_version,
-            tags: tags.clone(),
+            rendering: rendering.clone(),
             tags_of: tags_of_text(),
             linger: options.linger(),
             run_bytes_max: options.run_bytes_max(),

@@ -38,6 +38,15 @@ const REFUSAL_WINDOW: f64 = 10_000.0;
 /// Reads a configuration that a pinned run needs; `None` if it cannot be read.
 pub type TagsOf = Arc<dyn Fn(&str) -> Option<DeviceTags> + Send + Sync>;
 
+/// The configuration's share in rendering.
+#[derive(Clone, Debug)]
+pub struct Rendering {
+    /// The version of the configuration.
+    pub config_version: u32,
+    /// Its tags.
+    pub tags: Arc<DeviceTags>,
+}
+
 /// What delivery to one sink works with. Tests and benchmarks bring sinks of their own.
 pub struct DeliveryOptions<S: Sink = AnySink> {
     /// The sink's name.
@@ -58,10 +67,8 @@ pub struct DeliveryOptions<S: Sink = AnySink> {
     pub gateway: String,
     /// The data directory's epoch.
     pub epoch: Epoch,
-    /// Version of the configuration that renders new runs.
-    pub config_version: u32,
-    /// Its tags.
-    pub tags: Arc<DeviceTags>,
+    /// What renders new runs; another configuration may take its place at any time.
+    pub rendering: watch::Receiver<Rendering>,
     /// Reads the tags of an older configuration.
     pub tags_of: TagsOf,
     /// How long a run may wait to fill.
@@ -233,6 +240,11 @@ impl<S: Sink> Delivery<S> {
     fn is_done(&self) -> bool {
         let done = |work: &LaneWork| work.trouble.is_some() || work.lane.undelivered(self.next(work.stream)) == 0;
         !self.lanes.is_empty() && self.lanes.iter().all(done)
+    }
+
+    /// The version of the configuration that renders new runs.
+    fn config_version(&self) -> u32 {
+        self.options.rendering.borrow().config_version
     }
 
     /// The sequence that the next record of a stream will get.

@@ -53,7 +53,7 @@ impl<S: Sink> Delivery<S> {
         if range.first > stretch.first {
             self.skip_lost(stream, lane, SequenceRange { first: stretch.first, last: range.first - 1 });
         }
-        lane.run = Some(Run::new(range, self.options.config_version, RENDER_VERSION));
+        lane.run = Some(Run::new(range, self.config_version(), RENDER_VERSION));
         if let Some(work) = self.lanes.get_mut(index) {
             work.blocks = blocks;
             work.waiting = None;

@@ -1,6 +1,6 @@
 //! Rendering: what a node of a run looks like upstream, and what a refused record becomes.
 
-use super::{Delivery, DeliveryOptions, Setback};
+use super::{Delivery, DeliveryOptions, Rendering, Setback};
 use crate::block::records::{self, DeadLetter, Gap, GapReason, RawBytes, Record, RecordBody};
 use crate::buffer::Run;
 use crate::reading::{Sequence, SequenceRange, Stream};
@@ -19,7 +19,8 @@ impl<S: Sink> Delivery<S> {
     ) -> Result<Vec<Rendered>, Setback> {
         if !self.renderers.contains_key(&run.config_version) {
             let renderer = self.renderer(index, run).await?;
-            self.renderers.retain(|version, _| *version == self.options.config_version);
+            let present = self.config_version();
+            self.renderers.retain(|version, _| *version == present);
             self.renderers.insert(run.config_version, renderer);
         }
         let blocks = self.lanes.get(index).map(|work| work.blocks.as_slice()).unwrap_or_default();
@@ -37,8 +38,8 @@ impl<S: Sink> Delivery<S> {
     }
 
     async fn renderer(&mut self, index: usize, run: &Run) -> Result<Renderer, Setback> {
-        let mut tags = self.options.tags.clone();
-        if run.config_version != self.options.config_version {
+        let Rendering { config_version, mut tags } = self.options.rendering.borrow().clone();
+        if run.config_version != config_version {
             let text = self.options.buffer.config(run.config_version).await.map_err(|error| self.disk(&error))?;
             if let Some(older) = text.as_deref().and_then(|text| (self.options.tags_of)(text)) {
                 tags = Arc::new(older);
@@ -83,7 +84,7 @@ impl<S: Sink> Delivery<S> {
                 position: format!("{stream}/{sequence}"),
                 error: reason.to_owned(),
                 rule: "sink".to_owned(),
-                config_version: self.options.config_version,
+                config_version: self.config_version(),
                 raw: Vec::new(),
                 part: 0,
                 parts: 1,

@@ -289,7 +289,7 @@ fn source_view(source: &SourceStatus, meter: &Meter) -> SourceView {
 
 fn sink_view(sink: &SinkStatus, meter: &Meter) -> SinkView {
     let lane = |stream: Stream| {
-        let LaneBooks { delivered, filtered, refused, gaps, undelivered } = sink.lane(stream);
+        let LaneBooks { delivered, filtered, refused, gaps, undelivered, .. } = sink.lane(stream);
         LaneView { delivered, filtered, undelivered, refused, gaps }
     };
     let per_second = |pick: fn(&LaneBooks) -> u64| meter.per_second(|books| books.sinks.get(&sink.name).map(pick));
