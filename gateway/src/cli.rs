@@ -1,6 +1,8 @@
 //! The command line: what can be asked of the binary, and what it answers with.
 
+mod buffer;
 mod log;
+mod when;
 
 use crate::app;
 use crate::config::{self, ConfigErrors, Loaded};
@@ -23,6 +25,9 @@ const CONFIG_FILE: &str = "/etc/forebay/forebay.toml";
 
 /// What is logged unless `FOREBAY_LOG` says otherwise.
 const LOG_FILTER: &str = "info";
+
+/// The same for the tools, which say themselves what they find.
+const TOOL_LOG_FILTER: &str = "off";
 
 /// The same for the demo, which tells what happens itself; its broker logs every goodbye as an error.
 #[cfg(feature = "demo")]
@@ -51,6 +56,9 @@ enum Command {
     Check(ConfigArgument),
     /// Prints the reference of the configuration, as Markdown.
     Reference,
+    /// Looks into the buffer of a running or stopped gateway: what it holds, whether it is sound, what is in it.
+    #[command(subcommand)]
+    Buffer(buffer::BufferCommand),
     /// Shows a simulated plant, a gateway and an ingest endpoint on this machine, with faults and an outage; the exit status
     /// is 0 if every reading arrived exactly once.
     #[cfg(feature = "demo")]
@@ -112,6 +120,10 @@ fn execute(arguments: Arguments) -> Result<()> {
         }
         Command::Check(argument) => check(&argument.path()),
         Command::Reference => Ok(write!(std::io::stdout().lock(), "{}", config::reference())?),
+        Command::Buffer(command) => {
+            log::start(arguments.log_format, TOOL_LOG_FILTER)?;
+            buffer::execute(command)
+        }
         #[cfg(feature = "demo")]
         Command::Demo(demo) => {
             log::start(arguments.log_format, DEMO_LOG_FILTER)?;
