@@ -6,7 +6,7 @@ use forebay::block::records::{Alert, Record, RecordBody, Severity};
 use forebay::block::{Draft, records};
 use forebay::buffer::{Buffer, Cipher, Commit, Cursor, StoreOptions, WhenFull};
 use forebay::clock::{Clock, Tick};
-use forebay::delivery::{Delivery, DeliveryOptions};
+use forebay::delivery::{Delivery, DeliveryOptions, Rendering};
 use forebay::reading::{Epoch, Stream, TimeQuality};
 use forebay::sinks::{Offer, Outcome, RemoteCursor, Sink, SinkError};
 use forebay::site::Registry;
@@ -14,6 +14,7 @@ use forebay::status::{HasHealth as _, SinkStatus, State, Status};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 const NOON_US: i64 = 1_790_000_000_000_000;
@@ -91,8 +92,7 @@ async fn ten_alerts_and(remote: impl FnOnce(Epoch) -> RemoteCursor) -> (tempfile
         clock,
         gateway: "plant-7".to_owned(),
         epoch,
-        config_version: 1,
-        tags: Arc::default(),
+        rendering: watch::channel(Rendering { config_version: 1, tags: Arc::default() }).1,
         tags_of: Arc::new(|_| None),
         linger: Duration::ZERO,
         run_bytes_max: 1 << 20,
