@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a benchmark prints, and stops at the first failure")]
 
 use forebay::block::{BlockFlags, Draft, Layout, Meta};
-use forebay::buffer::{Buffer, Commit, StoreOptions, WhenFull};
+use forebay::buffer::{Buffer, Commit, StoreOptions};
 use forebay::clock::Clock;
 use forebay::reading::{Epoch, Stream, TimeQuality};
 use std::io::Write;
@@ -65,14 +65,8 @@ fn main() {
 
 async fn buffer_append(dir: &std::path::Path, per_commit: usize) -> (Duration, u64) {
     let data_dir = dir.join(format!("buffer-{per_commit}"));
-    let options = StoreOptions {
-        data_dir,
-        disk_bytes_max: 1024 * 1024 * 1024,
-        when_full: WhenFull::DropOldest,
-        keep_delivered_us: i64::MAX,
-        cipher: forebay::buffer::Cipher::default(),
-        sinks: Vec::new(),
-    };
+    let options =
+        StoreOptions { disk_bytes_max: 1024 * 1024 * 1024, keep_delivered_us: i64::MAX, ..StoreOptions::new(data_dir) };
     let (buffer, _) = Buffer::open(options, Clock::system()).await.unwrap();
     let mut usage = buffer.usage();
     let before = usage.borrow().disk_bytes;

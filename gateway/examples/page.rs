@@ -80,6 +80,7 @@ async fn main() -> anyhow::Result<()> {
         chunks: 52,
         free_bytes: 12 << 30,
         oldest_time_us: Some(now_us - 52 * MINUTE_US),
+        ..Usage::default()
     };
     let (_usage, usage) = watch::channel(usage);
     let mut first = Ends::default();

@@ -256,11 +256,14 @@ pub fn store_options(config: &Config) -> Result<StoreOptions, AppError> {
         Some(encryption) => Cipher::from_key_file(&encryption.key_file.read()?)?,
         None => Cipher::default(),
     };
+    let buffer = &config.buffer;
     Ok(StoreOptions {
         data_dir: config.gateway.data_dir.clone(),
-        disk_bytes_max: config.buffer.disk_max.0,
-        when_full: config.buffer.when_full,
-        keep_delivered_us: i64::try_from(config.buffer.keep_delivered.0.as_micros()).unwrap_or(i64::MAX),
+        disk_bytes_max: buffer.disk_max.0,
+        limits: buffer.limits.limits(),
+        free_bytes_min: buffer.free_min.map(|size| size.0),
+        when_full: buffer.when_full,
+        keep_delivered_us: i64::try_from(buffer.keep_delivered.0.as_micros()).unwrap_or(i64::MAX),
         cipher,
         sinks: config.sink_names().map(SinkLanes::from).collect(),
     })

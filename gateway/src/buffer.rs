@@ -27,6 +27,8 @@ mod inspect;
 mod lanes;
 mod ledger;
 #[cfg(test)]
+mod limits_tests;
+#[cfg(test)]
 mod memory_store;
 #[cfg(test)]
 mod model_tests;
@@ -214,10 +216,25 @@ pub struct Usage {
     pub quarantine_bytes: u64,
     /// Chunks on disk.
     pub chunks: u64,
+    /// What each family occupies.
+    pub families: [FamilyUsage; 4],
     /// Bytes free on the file system.
     pub free_bytes: u64,
+    /// Bytes of it that stay free for other programs.
+    pub free_bytes_min: u64,
     /// Time of the oldest record held, if any.
     pub oldest_time_us: Option<UnixMicros>,
+}
+
+/// What a family of streams occupies.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct FamilyUsage {
+    /// Its name: vital (alerts, gaps), letters (dead letters), readings, raw.
+    pub name: &'static str,
+    /// Bytes that it occupies.
+    pub disk_bytes: u64,
+    /// Bytes that it may occupy.
+    pub disk_bytes_max: u64,
 }
 
 /// How far the wall clock was ahead of a boot's monotonic clock, as it was decided once for that boot.
@@ -265,9 +282,11 @@ pub struct LaneChange {
 pub enum BufferError {
     /// There is no room and the policy is to wait.
     #[error(
-        "the buffer is full ({used_bytes} of {max_bytes} bytes) and `when_full = \"block\"`: sources wait until a sink has taken something"
+        "{what} is full ({used_bytes} of {max_bytes} bytes) and `when_full = \"block\"`: sources wait until a sink has taken something"
     )]
     Full {
+        /// What is full: the buffer, or a family's part of it.
+        what: &'static str,
         /// What is used.
         used_bytes: u64,
         /// What may be used.
@@ -286,6 +305,11 @@ pub enum BufferError {
         "the buffer's file system is read-only: {0}; mount it writable; a card that turned read-only by itself is failing (dmesg): replace it"
     )]
     ReadOnly(String),
+    /// The path no longer leads to the file system that held the buffer.
+    #[error(
+        "the buffer is not where it was: {0}; mount its file system again, or restart forebay to begin a new buffer here"
+    )]
+    Elsewhere(String),
     /// The disk failed.
     #[error("the buffer's disk failed: {0}; check the card and the file system (dmesg)")]
     Disk(String),
@@ -327,6 +351,30 @@ pub enum WhenFull {
     DropOldest,
 }
 
+/// What a family of streams may take; where nothing is said, a default holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Limit {
+    /// Most bytes that it may occupy: an eighth of the cap for alerts and for dead letters, all of it for the others.
+    pub disk_bytes_max: Option<u64>,
+    /// How old a record may become undelivered, in microseconds; then it is dropped with a gap. For ever if not said.
+    pub age_max_us: Option<i64>,
+    /// What to do when it is full; as for the whole buffer if not said.
+    pub when_full: Option<WhenFull>,
+}
+
+/// The limits of each family.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct FamilyLimits {
+    /// Alerts, gaps, missed.
+    pub alerts: Limit,
+    /// Dead letters.
+    pub dead_letters: Limit,
+    /// Readings and aggregates.
+    pub readings: Limit,
+    /// Raw payloads.
+    pub raw: Limit,
+}
+
 /// What a store must know to be opened.
 #[derive(Clone, Debug)]
 pub struct StoreOptions {
@@ -334,7 +382,11 @@ pub struct StoreOptions {
     pub data_dir: std::path::PathBuf,
     /// Most bytes that it may occupy.
     pub disk_bytes_max: u64,
-    /// What to do then.
+    /// What each family may take of it.
+    pub limits: FamilyLimits,
+    /// Bytes of the file system that stay free for other programs: 5 % if not said, 16 to 512 MiB.
+    pub free_bytes_min: Option<u64>,
+    /// What to do when it is full.
     pub when_full: WhenFull,
     /// How long delivered blocks are kept, in microseconds.
     pub keep_delivered_us: i64,
@@ -345,6 +397,21 @@ pub struct StoreOptions {
 }
 
 impl StoreOptions {
+    /// The defaults: 2 GiB, the oldest gives way, what is delivered is kept for 7 days, nothing is encrypted, there is no sink.
+    #[must_use]
+    pub fn new(data_dir: std::path::PathBuf) -> Self {
+        Self {
+            data_dir,
+            disk_bytes_max: 2 << 30,
+            limits: FamilyLimits::default(),
+            free_bytes_min: None,
+            when_full: WhenFull::default(),
+            keep_delivered_us: 7 * 24 * 3_600 * 1_000_000,
+            cipher: Cipher::default(),
+            sinks: Vec::new(),
+        }
+    }
+
     /// Whether a lane belongs to a configured sink that takes its stream.
     #[must_use]
     pub fn has_lane(&self, sink: &str, stream: Stream) -> bool {

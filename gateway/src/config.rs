@@ -19,7 +19,7 @@ pub use redact::redacted_toml;
 pub use reference::reference;
 
 use crate::anomaly::AnomalyOptions;
-use crate::buffer::WhenFull;
+use crate::buffer::{FamilyLimits, Limit, WhenFull};
 use crate::checks::CheckOptions;
 use crate::secret::SecretFile;
 use crate::sinks::SinkOptions;
@@ -102,6 +102,47 @@ pub struct BufferOptions {
     /// How long delivered readings are kept for charts and replay, as far as there is room.
     #[serde(default = "keep_delivered")]
     pub keep_delivered: HumanDuration,
+    /// Space on the file system that stays free for other programs; without it 5 %, at least 16 MiB and at most 512 MiB.
+    #[serde(default)]
+    pub free_min: Option<ByteSize>,
+    /// What alerts, dead letters, readings and raw payloads may take of it, each for itself.
+    #[serde(default)]
+    pub limits: LimitsOptions,
+}
+
+/// What each part of the buffer may take. Where room is short, raw payloads go first, then dead letters, then readings; alerts
+/// and the records of gaps go last.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct LimitsOptions {
+    /// Alerts and the records of gaps.
+    #[serde(default)]
+    pub alerts: LimitOptions,
+    /// Dead letters.
+    #[serde(default)]
+    pub dead_letters: LimitOptions,
+    /// Readings.
+    #[serde(default)]
+    pub readings: LimitOptions,
+    /// Raw payloads.
+    #[serde(default)]
+    pub raw: LimitOptions,
+}
+
+/// What one part of the buffer may take.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct LimitOptions {
+    /// Most space on disk, at least 8 MiB; without it an eighth of `buffer.disk_max` for alerts and for dead letters, and all of
+    /// it for readings and raw payloads.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disk_max: Option<ByteSize>,
+    /// What is older is dropped even if no sink has it, and told as a gap; without it nothing is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub age_max: Option<HumanDuration>,
+    /// What happens when it is full; without it what `buffer.when_full` says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub when_full: Option<WhenFull>,
 }
 
 /// Encryption at rest.
@@ -143,6 +184,36 @@ impl Config {
     }
 }
 
+impl LimitOptions {
+    fn limit(&self) -> Limit {
+        Limit {
+            disk_bytes_max: self.disk_max.map(|size| size.0),
+            age_max_us: self.age_max.map(|age| i64::try_from(age.0.as_micros()).unwrap_or(i64::MAX)),
+            when_full: self.when_full,
+        }
+    }
+}
+
+impl LimitsOptions {
+    /// As the buffer takes them.
+    #[must_use]
+    pub fn limits(&self) -> FamilyLimits {
+        FamilyLimits {
+            alerts: self.alerts.limit(),
+            dead_letters: self.dead_letters.limit(),
+            readings: self.readings.limit(),
+            raw: self.raw.limit(),
+        }
+    }
+
+    /// Each with its key.
+    #[must_use]
+    pub fn each(&self) -> [(&'static str, &LimitOptions); 4] {
+        let Self { alerts, dead_letters, readings, raw } = self;
+        [("alerts", alerts), ("dead_letters", dead_letters), ("readings", readings), ("raw", raw)]
+    }
+}
+
 impl Default for WebOptions {
     fn default() -> Self {
         Self { listen: listen() }
@@ -157,6 +228,8 @@ impl Default for BufferOptions {
             when_full: WhenFull::default(),
             encryption: None,
             keep_delivered: keep_delivered(),
+            free_min: None,
+            limits: LimitsOptions::default(),
         }
     }
 }

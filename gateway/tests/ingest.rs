@@ -4,7 +4,7 @@
 
 use forebay::block::columns::ReadingRow;
 use forebay::block::records::RawBytes;
-use forebay::buffer::{Buffer, Opened, StoreOptions, WhenFull};
+use forebay::buffer::{Buffer, Opened, StoreOptions};
 use forebay::checks::range::RangeOptions;
 use forebay::checks::{Action, CheckOptions, CheckSeverity};
 use forebay::clock::Clock;
@@ -48,12 +48,10 @@ impl Plant {
 
     async fn open_with(dir: &Path, commit_interval: Duration, receipts_max: usize) -> Self {
         let options = StoreOptions {
-            data_dir: dir.to_owned(),
             disk_bytes_max: 64 << 20,
-            when_full: WhenFull::DropOldest,
             keep_delivered_us: 0,
-            cipher: forebay::buffer::Cipher::default(),
             sinks: vec!["cloud".into()],
+            ..StoreOptions::new(dir.to_owned())
         };
         let clock = Clock::manual(7, 1_000_000, NOON_US);
         let (buffer, opened): (Buffer, Opened) = Buffer::open(options, clock.clone()).await.unwrap();

@@ -9,7 +9,7 @@ pub mod marks;
 pub mod recording;
 
 use forebay::block::{BlockFlags, Draft, Layout, Meta};
-use forebay::buffer::{StoreOptions, WhenFull};
+use forebay::buffer::StoreOptions;
 use forebay::reading::{Stream, TimeQuality, UnixMicros};
 use std::path::Path;
 
@@ -23,12 +23,10 @@ pub const RECORD_TIME_US: UnixMicros = 4_000_000_000_000_000;
 #[must_use]
 pub fn options(data_dir: &Path) -> StoreOptions {
     StoreOptions {
-        data_dir: data_dir.to_owned(),
         disk_bytes_max: DISK_BYTES_MAX,
-        when_full: WhenFull::DropOldest,
         keep_delivered_us: 3_600_000_000,
-        cipher: forebay::buffer::Cipher::default(),
         sinks: vec!["cloud".into()],
+        ..StoreOptions::new(data_dir.to_owned())
     }
 }
 

@@ -5,6 +5,7 @@ mod boots;
 mod configs;
 mod damage;
 mod high_water;
+mod limits;
 mod look;
 mod opening;
 mod room;
@@ -28,6 +29,7 @@ use crate::block::{Block, records};
 use crate::clock::Clock;
 use crate::reading::{Epoch, Sequence, SequenceRange, Stream, UnixMicros};
 use high_water::HighWater;
+use limits::Limits;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fs::File;
 use std::path::PathBuf;
@@ -57,8 +59,12 @@ pub(super) struct DiskStore {
     next: [Sequence; 6],
     /// How far the streams had come when the store was left.
     high_water: HighWater,
-    /// Where a chunk is full.
-    chunk_bytes_max: u64,
+    /// Size of the file system; without bound if it cannot be asked.
+    file_system_bytes: u64,
+    /// What the store occupied when other programs' files had reached what stays free; until they go it grows no more.
+    grows_to_bytes: Option<u64>,
+    /// Chunks that were given up since something was last written: room that others took at once.
+    given_up_in_vain: u32,
     /// Bytes in `quarantine`.
     quarantine_bytes: u64,
     /// What was set aside since the start, for a person.
@@ -74,9 +80,11 @@ impl Store for DiskStore {
             }
             other => other?,
         };
+        self.given_up_in_vain = 0;
         if let Some(state) = &commit.snapshot {
             // The blocks are durable: a snapshot that cannot be kept costs a longer replay at the next start, no more.
-            if let Err(error) = self.keep_snapshot(state) {
+            let kept = self.make_room(state.len() as u64, true).and_then(|()| self.keep_snapshot(state));
+            if let Err(error) = kept {
                 tracing::warn!(%error, "the judge's snapshot could not be kept");
             }
         }
@@ -129,6 +137,17 @@ impl Store for DiskStore {
 
     fn usage(&mut self) -> Usage {
         self.measure()
+    }
+
+    fn reconfigure(&mut self, options: StoreOptions) -> Result<(), BufferError> {
+        if options.data_dir != self.options.data_dir {
+            let what = "data_dir is another; a store stays where it was opened, restart forebay for that";
+            return Err(BufferError::Elsewhere(what.to_owned()));
+        }
+        self.options = options;
+        self.keep_limits(usize::MAX);
+        self.trim_quarantine();
+        Ok(())
     }
 
     fn maintain(&mut self) {
@@ -190,8 +209,7 @@ impl DiskStore {
     }
 
     fn commit_once(&mut self, commit: &Commit) -> Result<Committed, BufferError> {
-        let bytes: usize = commit.drafts.iter().map(|draft| draft.body.len()).sum();
-        self.make_room(bytes as u64)?;
+        self.make_room_for(&commit.drafts)?;
         self.keep_own_offset()?;
         self.keep_points(&commit.points)?;
         self.append_drafts(&commit.drafts)
@@ -213,6 +231,11 @@ impl DiskStore {
         self.write_ledger(entries)?;
         self.try_outbox();
         Ok(lane)
+    }
+
+    /// The limits in force.
+    fn limits(&self) -> Limits<'_> {
+        Limits { options: &self.options, file_system_bytes: self.file_system_bytes }
     }
 
     /// The next sequences that ledger and high-water mark vouch for: all below were durable once.

@@ -48,6 +48,16 @@ impl Family {
         }
     }
 
+    /// Its part of the buffer, as an error names it.
+    pub(super) fn part(self) -> &'static str {
+        match self {
+            Self::Vital => "the buffer's part for alerts",
+            Self::Letters => "the buffer's part for dead letters",
+            Self::Readings => "the buffer's part for readings",
+            Self::Raw => "the buffer's part for raw payloads",
+        }
+    }
+
     /// Its number in keys.
     pub(super) fn code(self) -> u8 {
         self as u8

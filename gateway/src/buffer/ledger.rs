@@ -178,6 +178,11 @@ impl Ledger {
         &self.state
     }
 
+    /// Its size when it was opened or made: about what it takes to write it anew.
+    pub(super) fn fresh_bytes(&self) -> u64 {
+        self.fresh_bytes
+    }
+
     /// Writes entries, all or nothing; they are on disk when this returns. At most a few dozen KiB at once.
     pub(super) fn write(&mut self, entries: Vec<Entry>) -> Result<(), BufferError> {
         let written = match &self.database {

@@ -1,7 +1,9 @@
 //! The model of a store: the same promises without a disk, as plainly as they can be written.
 
 use super::store::{BLOCKS_MAX, Store};
-use super::{BootOffset, BufferError, Commit, Committed, Ends, Lane, LaneChange, Start, StreamEnds, Usage, lanes};
+use super::{
+    BootOffset, BufferError, Commit, Committed, Ends, Lane, LaneChange, Start, StoreOptions, StreamEnds, Usage, lanes,
+};
 use crate::block::columns::Frame;
 use crate::block::{Block, records};
 use crate::clock::Clock;
@@ -131,6 +133,10 @@ impl Store for MemoryStore {
 
     fn usage(&mut self) -> Usage {
         Usage::default()
+    }
+
+    fn reconfigure(&mut self, _: StoreOptions) -> Result<(), BufferError> {
+        Ok(())
     }
 
     fn maintain(&mut self) {}

@@ -37,6 +37,7 @@ enum Call {
     Report(Answer<Report>),
     Look(ChunkName, Stream, Sequence, Answer<Vec<RawBlock>>),
     SalvageChunk(ChunkName, String, Answer<Vec<String>>),
+    Reconfigure(StoreOptions, Answer<()>),
     Close(oneshot::Sender<()>),
 }
 
@@ -202,6 +203,14 @@ impl Buffer {
         self.call(|answer| Call::SalvageChunk(chunk, reason, answer)).await
     }
 
+    /// Takes other limits, retention and sinks; what no longer fits goes at once, as the new limits say.
+    ///
+    /// # Errors
+    /// [`BufferError::Elsewhere`] if the data directory is another.
+    pub async fn reconfigure(&self, options: StoreOptions) -> Result<(), BufferError> {
+        self.call(|answer| Call::Reconfigure(options, answer)).await
+    }
+
     /// What the disk really holds, measured at most once a second.
     #[must_use]
     pub fn usage(&self) -> watch::Receiver<Usage> {
@@ -321,6 +330,11 @@ fn answer(store: &mut impl Store, call: Call, ends: &watch::Sender<Ends>) {
         Call::SalvageChunk(chunk, reason, answer) => {
             drop(answer.send(store.salvage_chunk(&chunk, &reason)));
             publish(ends, store.ends());
+        }
+        Call::Reconfigure(options, answer) => {
+            let result = store.reconfigure(options);
+            publish(ends, store.ends());
+            drop(answer.send(result));
         }
         // The loop takes it before it comes here.
         Call::Close(answer) => answer.send(()).unwrap_or_default(),

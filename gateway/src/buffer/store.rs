@@ -1,7 +1,7 @@
 //! What a store can do: small, synchronous, one caller at a time. The owner thread calls it, nobody else.
 
 use super::inspect::{ChunkName, RawBlock, Report};
-use super::{BootOffset, BufferError, Commit, Committed, Ends, Lane, LaneChange, Start, Usage};
+use super::{BootOffset, BufferError, Commit, Committed, Ends, Lane, LaneChange, Start, StoreOptions, Usage};
 use crate::block::Block;
 use crate::reading::{Sequence, SequenceRange, Stream, UnixMicros};
 
@@ -64,6 +64,9 @@ pub(crate) trait Store {
     fn salvage_chunk(&mut self, _chunk: &ChunkName, _reason: &str) -> Result<Vec<String>, BufferError> {
         Err(BufferError::Absent("memory".to_owned()))
     }
+
+    /// Takes other limits, retention and sinks; what no longer fits goes at once, as the new limits say.
+    fn reconfigure(&mut self, options: StoreOptions) -> Result<(), BufferError>;
 
     /// The housekeeping of a quiet moment: retention, leftovers, ballast.
     fn maintain(&mut self);

@@ -3,7 +3,7 @@
 
 use super::disk_store::DiskStore;
 use super::store::Store;
-use super::{Cipher, Commit, Opened, StoreOptions, WhenFull};
+use super::{Commit, Opened, StoreOptions};
 use crate::block::records::{Alert, Record, RecordBody, Severity};
 use crate::block::{Block, BlockFlags, Draft, Layout, Meta};
 use crate::clock::Clock;
@@ -19,12 +19,10 @@ pub(super) fn clock() -> Clock {
 
 pub(super) fn options(dir: &Path, disk_bytes_max: u64) -> StoreOptions {
     StoreOptions {
-        data_dir: dir.to_owned(),
         disk_bytes_max,
-        when_full: WhenFull::DropOldest,
         keep_delivered_us: 3_600_000_000,
-        cipher: Cipher::default(),
         sinks: vec!["cloud".into()],
+        ..StoreOptions::new(dir.to_owned())
     }
 }
 

@@ -1,11 +1,13 @@
 //! Checks what a well-formed file says: names, limits, and how its parts go together.
 
-use super::Config;
+use super::{BufferOptions, Config};
 use crate::sinks::SinkOptions;
 use crate::site::{NAME_BYTES_MAX, PointPattern};
 use crate::sources::SourceOptions;
+use crate::units::ByteSize;
 use std::collections::HashMap;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 /// Most sources: each has its own task, connection and counters on the page.
 const SOURCES_MAX: usize = 64;
@@ -27,6 +29,12 @@ const ID_BYTES_MAX: usize = 64;
 
 /// Least disk space: one open and one sealed chunk of each family, the ledger and the ballast fit.
 const DISK_BYTES_MIN: u64 = 64 << 20;
+
+/// Least space for a part of the buffer with a limit of its own: four of the smallest chunks, so that dropping one does not empty it.
+const FAMILY_BYTES_MIN: u64 = 8 << 20;
+
+/// Shortest age at which undelivered records are dropped: well above how often that is looked at.
+const AGE_MIN: Duration = Duration::from_mins(1);
 
 /// What was found: pairs of path and message.
 #[derive(Debug, Default)]
@@ -99,6 +107,31 @@ impl Meaning {
         }
         if config.buffer.disk_max.0 < DISK_BYTES_MIN {
             self.error("buffer.disk_max", "the buffer needs at least 64 MiB");
+        }
+        self.limits(&config.buffer);
+    }
+
+    fn limits(&mut self, buffer: &BufferOptions) {
+        let ByteSize(all) = buffer.disk_max;
+        let mut sum = 0_u64;
+        for (key, limit) in buffer.limits.each() {
+            let path = format!("buffer.limits.{key}");
+            if let Some(ByteSize(bytes)) = limit.disk_max {
+                if bytes < FAMILY_BYTES_MIN {
+                    self.error(format!("{path}.disk_max"), "a part of the buffer needs at least 8 MiB");
+                }
+                sum = sum.saturating_add(bytes);
+            }
+            if limit.age_max.is_some_and(|age| age.0 < AGE_MIN) {
+                self.error(format!("{path}.age_max"), "the shortest age is 1 min, and it is looked at every 10 s");
+            }
+        }
+        if sum > all {
+            let sum = ByteSize(sum);
+            let message = format!(
+                "the limits of the parts add up to {sum}, more than buffer.disk_max; lower one, or raise buffer.disk_max"
+            );
+            self.error("buffer.limits", message);
         }
     }
 

@@ -71,6 +71,7 @@ fn keys(text: &mut String, path: &str, table: &Table) -> fmt::Result {
     for key in &table.keys {
         let default = match &key.default {
             _ if key.required => "**required**".to_owned(),
+            Some(_) if matches!(key.shape, Shape::Table(_)) => "see below".to_owned(),
             Some(default) => format!("`{}`", cell(&default.to_string())),
             None => "none".to_owned(),
         };

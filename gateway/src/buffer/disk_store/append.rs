@@ -105,7 +105,7 @@ impl DiskStore {
     fn ready(&mut self, family: Family) -> Result<(), BufferError> {
         if let Some((number, _)) = self.active.get(&family) {
             let id = (family, *number);
-            if files::occupied_bytes(&self.path(id)) < self.chunk_bytes_max {
+            if files::occupied_bytes(&self.path(id)) < self.limits().chunk_bytes_max(family) {
                 return Ok(());
             }
             self.retire(family);

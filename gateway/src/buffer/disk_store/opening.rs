@@ -20,15 +20,6 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
 
-/// Where a chunk is full.
-const CHUNK_BYTES_MAX: u64 = 16 * 1024 * 1024;
-
-/// A small cap or file system has smaller chunks, so that dropping one does not empty the buffer.
-const CHUNK_CAP_SHARE: u64 = 16;
-
-/// Below this a chunk would be little more than the segment that sled begins with.
-const CHUNK_BYTES_MIN: u64 = 2 * 1024 * 1024;
-
 /// Where damaged things go.
 pub(super) const QUARANTINE: &str = "quarantine";
 
@@ -80,9 +71,7 @@ impl DiskStore {
         if files::read_whole(&root.join(EPOCH), EPOCH_BYTES_MAX)?.as_ref() != Some(&named) {
             files::write_whole(&root.join(EPOCH), &named)?;
         }
-        let disk_bytes = files::total_bytes(&root).unwrap_or(u64::MAX);
-        let chunk_bytes_max =
-            (options.disk_bytes_max.min(disk_bytes) / CHUNK_CAP_SHARE).clamp(CHUNK_BYTES_MIN, CHUNK_BYTES_MAX);
+        let file_system_bytes = files::total_bytes(&root).unwrap_or(u64::MAX);
         let mut store = Self {
             index: state.chunks.clone(),
             next: state.next,
@@ -96,7 +85,9 @@ impl DiskStore {
             unsaved: BTreeSet::new(),
             active: BTreeMap::new(),
             open: VecDeque::new(),
-            chunk_bytes_max,
+            file_system_bytes,
+            grows_to_bytes: None,
+            given_up_in_vain: 0,
             quarantine_bytes: 0,
             quarantined: std::mem::take(&mut opened.quarantined),
         };
@@ -105,6 +96,7 @@ impl DiskStore {
         store.restore_ballast();
         store.try_outbox();
         store.keep_house();
+        store.keep_limits(usize::MAX);
         store.measure();
         opened.snapshot = store.open_snapshot();
         let (configs, damaged) = store.all_configs();

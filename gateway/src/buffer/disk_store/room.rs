@@ -8,16 +8,17 @@ use super::super::chunk::{ChunkId, ChunkState};
 use super::super::family::Family;
 use super::super::ledger::Entry;
 use super::super::sled_store::SEGMENT_BYTES;
-use super::super::{BufferError, Lane, Usage, WhenFull, files, lanes};
+use super::super::{BufferError, FamilyUsage, Lane, Usage, WhenFull, files, lanes};
 use super::DiskStore;
 use super::opening::QUARANTINE;
+use crate::block::Draft;
 use crate::block::records::{Gap, GapReason, Record, RecordBody};
 use crate::reading::{SequenceRange, Stream, TimeQuality};
 use std::collections::BTreeMap;
 use std::path::Path;
 
-/// Room that a commit needs beside its own bytes: a segment in the chunk and one in the ledger, which grow by segments.
-const HEADROOM_BYTES: u64 = 2 * SEGMENT_BYTES as u64;
+/// Chunks and ledger grow by segments.
+const GROWTH_BYTES: u64 = SEGMENT_BYTES as u64;
 
 /// How many bytes on disk a byte of blocks takes at most (measured: 2.1, and the last segment is not full).
 const AMPLIFICATION: u64 = 3;
@@ -44,41 +45,103 @@ const QUARANTINE_CAP_SHARE: u64 = 4;
 /// Most chunks that one look at retention drops, so that readers do not wait for long; the next look goes on.
 const DROPPED_PER_LOOK: usize = 8;
 
+/// Chunks given up in a row without anything written since: then other programs take the room as fast as it is made, and giving up
+/// more helps only them.
+const IN_VAIN_MAX: u32 = 2;
+
+/// A record that may wait for so long is in a chunk that is begun anew this many times within that, so that what is dropped for
+/// its age is hardly older.
+const CHUNKS_PER_AGE: i64 = 8;
+
 /// Lanes by sink and stream.
 pub(super) type Lanes = BTreeMap<(String, Stream), Lane>;
 
 impl DiskStore {
-    /// Sees to it that a commit of so many bytes stays below the cap.
+    /// Sees to it that blocks fit: each family below its own limit, all of them below the cap, and what other programs need left
+    /// free.
     ///
     /// # Errors
     /// [`BufferError::Full`] or [`BufferError::DiskFull`] if nothing may go.
-    pub(super) fn make_room(&mut self, bytes: u64) -> Result<(), BufferError> {
-        let needed = HEADROOM_BYTES + bytes.saturating_mul(AMPLIFICATION);
+    pub(super) fn make_room_for(&mut self, drafts: &[Draft]) -> Result<(), BufferError> {
+        let mut families: BTreeMap<Family, u64> = BTreeMap::new();
+        for draft in drafts {
+            *families.entry(Family::of(draft.meta.stream)).or_default() += draft.body.len() as u64;
+        }
+        let mut all = 0;
+        for (family, bytes) in &families {
+            let needed = GROWTH_BYTES + bytes.saturating_mul(AMPLIFICATION);
+            self.make_room_in(*family, needed)?;
+            all += needed;
+        }
+        // What explains a loss may take what else stays free.
+        let spares_others = families.keys().any(|family| *family != Family::Vital);
+        self.make_room(all, spares_others)
+    }
+
+    /// Sees to it that a family stays below its own limit.
+    fn make_room_in(&mut self, family: Family, needed: u64) -> Result<(), BufferError> {
+        // Each round drops a chunk or ends.
+        loop {
+            let (used_bytes, max_bytes) = (self.family_bytes(family), self.limits().bytes_max(family));
+            if used_bytes.saturating_add(needed) <= max_bytes {
+                return Ok(());
+            }
+            let Some(id) = self.expendable(family) else {
+                return Err(BufferError::Full { what: family.part(), used_bytes, max_bytes });
+            };
+            self.give_up(id)?;
+        }
+    }
+
+    /// Sees to it that so many bytes more stay below the cap, and off what other programs need if `spares_others`.
+    pub(super) fn make_room(&mut self, bytes: u64, spares_others: bool) -> Result<(), BufferError> {
+        // The ledger grows with it, and may have to be written anew beside the old one.
+        let needed = bytes.saturating_add(GROWTH_BYTES).saturating_add(self.ledger.fresh_bytes());
         // Each round drops a chunk or ends.
         loop {
             let used_bytes = self.used_bytes();
             let max_bytes = self.options.disk_bytes_max;
-            // Readings never take the last of the file system: deliveries and the next start must be able to write the ledger.
-            let free_bytes = files::free_bytes(&self.root).unwrap_or(u64::MAX);
             let is_below_cap = used_bytes.saturating_add(needed) <= max_bytes;
-            if is_below_cap && needed <= free_bytes {
+            let fits = self.fits_file_system(used_bytes, needed, spares_others);
+            if is_below_cap && fits.is_ok() {
                 return Ok(());
             }
-            if !self.drop_one()? {
-                return Err(if is_below_cap {
-                    BufferError::DiskFull(format!("{free_bytes} bytes are free, {needed} are needed"))
-                } else {
-                    BufferError::Full { used_bytes, max_bytes }
+            let is_in_vain = is_below_cap && self.given_up_in_vain >= IN_VAIN_MAX;
+            if is_in_vain || !self.drop_one()? {
+                return Err(match fits {
+                    Err(error) if is_below_cap => error,
+                    _ => BufferError::Full { what: "the buffer", used_bytes, max_bytes },
                 });
             }
         }
+    }
+
+    /// Whether so many bytes more leave free what other programs need. Where those have taken of it, the buffer stays as large as it is:
+    /// the oldest gives way to the newest, but nothing is given up for their files.
+    fn fits_file_system(&mut self, used_bytes: u64, needed: u64, spares_others: bool) -> Result<(), BufferError> {
+        let free_bytes = files::free_bytes(&self.root).unwrap_or(u64::MAX);
+        let free_bytes_min = self.limits().free_bytes_min();
+        if needed.saturating_add(free_bytes_min) <= free_bytes {
+            self.grows_to_bytes = None;
+            return Ok(());
+        }
+        let grows_to_bytes = *self.grows_to_bytes.get_or_insert(used_bytes);
+        let stays = used_bytes.saturating_add(needed) <= grows_to_bytes;
+        if needed <= free_bytes && (stays || !spares_others) {
+            return Ok(());
+        }
+        Err(BufferError::DiskFull(format!(
+            "{free_bytes} bytes are free, {needed} are needed, and {free_bytes_min} are left to other programs"
+        )))
     }
 
     /// Drops a chunk on a full disk, with the ballast's room to write the books in. What cannot be done shows at the next
     /// write. The ballast is back afterwards if it fits: readings never fill its place.
     pub(super) fn relieve(&mut self) {
         release_ballast(&self.root);
-        if let Err(error) = self.drop_one() {
+        if self.given_up_in_vain < IN_VAIN_MAX
+            && let Err(error) = self.drop_one()
+        {
             tracing::warn!(%error, "the disk is full and no chunk could be dropped");
         }
         self.sweep_dropped();
@@ -99,6 +162,9 @@ impl DiskStore {
             self.relieve();
             result = work(self);
         }
+        if result.is_ok() {
+            self.given_up_in_vain = 0;
+        }
         result
     }
 
@@ -108,20 +174,25 @@ impl DiskStore {
         if self.drop_quarantined() {
             return Ok(true);
         }
-        for family in Family::LEAST_WORTHY_FIRST {
-            if let Some(id) = self.oldest_chunk(family).filter(|id| self.is_resolved(*id)) {
-                return self.drop_chunk(id, GapReason::Cap).map(|()| true);
-            }
+        let mut families = Family::LEAST_WORTHY_FIRST.into_iter();
+        let done = families.find_map(|family| self.oldest_chunk(family).filter(|id| self.is_resolved(*id)));
+        let mut families = Family::LEAST_WORTHY_FIRST.into_iter();
+        let id = done.or_else(|| families.find_map(|family| self.expendable(family)));
+        id.map_or(Ok(false), |id| self.give_up(id).map(|()| true))
+    }
+
+    /// The oldest chunk of a family, if every sink is done with it or the policy says that it gives way.
+    fn expendable(&self, family: Family) -> Option<ChunkId> {
+        let gives_way = self.limits().when_full(family) == WhenFull::DropOldest;
+        self.oldest_chunk(family).filter(|id| gives_way || self.is_resolved(*id))
+    }
+
+    fn give_up(&mut self, id: ChunkId) -> Result<(), BufferError> {
+        if !self.is_resolved(id) {
+            tracing::warn!(family = id.0.name(), chunk = id.1, "the buffer is full: giving up its oldest");
+            self.given_up_in_vain = self.given_up_in_vain.saturating_add(1);
         }
-        if self.options.when_full == WhenFull::DropOldest {
-            for family in Family::LEAST_WORTHY_FIRST {
-                if let Some(id) = self.oldest_chunk(family) {
-                    tracing::warn!(family = id.0.name(), chunk = id.1, "the buffer is full: giving up its oldest");
-                    return self.drop_chunk(id, GapReason::Cap).map(|()| true);
-                }
-            }
-        }
-        Ok(false)
+        self.drop_chunk(id, GapReason::Cap)
     }
 
     /// The oldest chunk of a family that holds anything. Chunks go in order, so that a stream's losses are at its old end.
@@ -240,13 +311,17 @@ impl DiskStore {
     /// Retention, ballast, quarantine, the ledger's size.
     pub(super) fn keep_house(&mut self) {
         self.sweep_dropped();
+        for family in Family::ALL {
+            self.retire_aged(family);
+        }
         for _ in 0..DROPPED_PER_LOOK {
             let Some(id) = Family::ALL.into_iter().find_map(|family| self.outlived(family)) else { break };
             if let Err(error) = self.drop_chunk(id, GapReason::Age) {
-                tracing::warn!(%error, "a delivered chunk cannot be dropped yet");
+                tracing::warn!(%error, "a chunk whose time has passed cannot be dropped yet");
                 break;
             }
         }
+        self.keep_limits(DROPPED_PER_LOOK);
         if let Err(error) = self.ledger.compact() {
             tracing::warn!(%error, "the ledger could not be made anew");
         }
@@ -263,7 +338,53 @@ impl DiskStore {
         }
     }
 
-    /// The oldest chunk of a family, if every sink is done with it and its retention has passed.
+    /// Brings the store below its limits where it is above, since they were lowered or other programs need room: at most so many
+    /// chunks. What may not be given up stays, and then nothing is added.
+    pub(super) fn keep_limits(&mut self, chunks_max: usize) {
+        for _ in 0..chunks_max {
+            let Some(id) = self.superfluous() else { break };
+            if let Err(error) = self.give_up(id) {
+                tracing::warn!(%error, "a chunk cannot be dropped yet");
+                break;
+            }
+        }
+        self.given_up_in_vain = 0;
+    }
+
+    /// A chunk that is too much: of a family above its limit, of all above the cap, or one that every sink is done with, while less
+    /// is free than other programs need.
+    fn superfluous(&self) -> Option<ChunkId> {
+        let limits = self.limits();
+        let families = || Family::LEAST_WORTHY_FIRST.into_iter();
+        let done = |family| self.oldest_chunk(family).filter(|id| self.is_resolved(*id));
+        let above = families().filter(|family| self.family_bytes(*family) > limits.bytes_max(*family));
+        let mut chunks = above.filter_map(|family| self.expendable(family));
+        if let Some(id) = chunks.next() {
+            return Some(id);
+        }
+        let is_above_cap = self.used_bytes() > self.options.disk_bytes_max;
+        let is_short = files::free_bytes(&self.root).is_some_and(|free| free < limits.free_bytes_min());
+        if !is_above_cap && !is_short {
+            return None;
+        }
+        let superfluous = families().find_map(done);
+        superfluous.or_else(|| families().find_map(|family| self.expendable(family)).filter(|_| is_above_cap))
+    }
+
+    /// Begins a fresh chunk in good time where a family's records may only wait for so long: chunks go whole.
+    fn retire_aged(&mut self, family: Family) {
+        let Some(age_max_us) = self.limits().age_max_us(family) else { return };
+        let Some((number, _)) = self.active.get(&family) else { return };
+        let now = self.clock.tick();
+        let Some(info) = self.index.get(&(family, *number)) else { return };
+        let first_time_us = info.extents.iter().map(|extent| extent.first_time_us).min();
+        let is_aged = |first: i64| first.saturating_add(age_max_us / CHUNKS_PER_AGE) < now.wall_us;
+        if now.quality != TimeQuality::Unset && first_time_us.is_some_and(is_aged) {
+            self.retire(family);
+        }
+    }
+
+    /// The oldest chunk of a family, if its time has passed: as undelivered, or as delivered to every sink.
     fn outlived(&self, family: Family) -> Option<ChunkId> {
         let now = self.clock.tick();
         if now.quality == TimeQuality::Unset {
@@ -271,19 +392,26 @@ impl DiskStore {
         }
         let id = self.oldest_chunk(family)?;
         let last_time_us = self.index.get(&id)?.extents.iter().map(|extent| extent.last_time_us).max()?;
-        let passed = last_time_us.saturating_add(self.options.keep_delivered_us) < now.wall_us;
-        (passed && self.is_resolved(id)).then_some(id)
+        let is_past = |age_us: i64| last_time_us.saturating_add(age_us) < now.wall_us;
+        let undelivered_is_past = self.limits().age_max_us(family).is_some_and(is_past);
+        let delivered_is_past = is_past(self.options.keep_delivered_us) && self.is_resolved(id);
+        (undelivered_is_past || delivered_is_past).then_some(id)
+    }
+
+    /// Bytes that a family's chunks occupy.
+    fn family_bytes(&self, family: Family) -> u64 {
+        let chunks = self.index.range((family, 0)..=(family, u32::MAX));
+        let sealed: u64 = chunks.filter(|(_, info)| info.state != ChunkState::Active).map(|(_, info)| info.bytes).sum();
+        let active = self.active.get(&family);
+        sealed + active.map_or(0, |(number, _)| files::occupied_bytes(&self.path((family, *number))))
     }
 
     /// Bytes that the store's files occupy. Sealed chunks were measured when they were sealed; the rest is measured now.
     fn used_bytes(&self) -> u64 {
-        let sealed: u64 =
-            self.index.values().filter(|info| info.state != ChunkState::Active).map(|info| info.bytes).sum();
-        let active: u64 =
-            self.active.iter().map(|(family, (number, _))| files::occupied_bytes(&self.path((*family, *number)))).sum();
+        let chunks: u64 = Family::ALL.into_iter().map(|family| self.family_bytes(family)).sum();
         let rest = ["ledger", "configs", super::snapshot::NAME, BALLAST];
         let rest: u64 = rest.iter().map(|name| files::occupied_bytes(&self.root.join(name))).sum();
-        sealed + active + rest + self.quarantine_bytes
+        chunks + rest + self.quarantine_bytes
     }
 
     /// Measures everything.
@@ -303,7 +431,13 @@ impl DiskStore {
             disk_bytes_max: self.options.disk_bytes_max,
             quarantine_bytes: self.quarantine_bytes,
             chunks: self.index.values().filter(|info| info.state != ChunkState::Dropped).count() as u64,
+            families: Family::ALL.map(|family| FamilyUsage {
+                name: family.name(),
+                disk_bytes: self.family_bytes(family),
+                disk_bytes_max: self.limits().bytes_max(family),
+            }),
             free_bytes: files::free_bytes(&self.root).unwrap_or(0),
+            free_bytes_min: self.limits().free_bytes_min(),
             oldest_time_us: extents.map(|extent| extent.first_time_us).min(),
         }
     }
