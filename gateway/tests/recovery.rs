@@ -4,7 +4,7 @@
 use forebay::block::columns::Frame;
 use forebay::block::records::{Alert, Record, RecordBody, Severity};
 use forebay::block::{Draft, records};
-use forebay::buffer::{Buffer, Cipher, Commit, Cursor, StoreOptions, WhenFull};
+use forebay::buffer::{Buffer, Commit, Cursor, StoreOptions};
 use forebay::clock::{Clock, Tick};
 use forebay::delivery::{Delivery, DeliveryOptions, Rendering};
 use forebay::reading::{Epoch, Stream, TimeQuality};
@@ -68,12 +68,10 @@ async fn ten_alerts_and(remote: impl FnOnce(Epoch) -> RemoteCursor) -> (tempfile
     let dir = tempfile::tempdir().unwrap();
     let clock = Clock::manual(7, 1_000_000, NOON_US);
     let options = StoreOptions {
-        data_dir: dir.path().to_owned(),
         disk_bytes_max: 64 << 20,
-        when_full: WhenFull::DropOldest,
         keep_delivered_us: 0,
-        cipher: Cipher::default(),
         sinks: vec!["cloud".into()],
+        ..StoreOptions::new(dir.path().to_owned())
     };
     let (buffer, opened) = Buffer::open(options, clock.clone()).await.unwrap();
     for number in 0..10 {
