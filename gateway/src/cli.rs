@@ -3,6 +3,7 @@
 mod buffer;
 mod log;
 mod when;
+mod selftest;
 
 use crate::app;
 use crate::config::{self, ConfigErrors, Loaded};
@@ -59,6 +60,9 @@ enum Command {
     /// Looks into the buffer of a running or stopped gateway: what it holds, whether it is sound, what is in it.
     #[command(subcommand)]
     Buffer(buffer::BufferCommand),
+    /// Tries on this very board and card whether what is acknowledged survives its end.
+    #[command(subcommand)]
+    Selftest(selftest::SelfTest),
     /// Shows a simulated plant, a gateway and an ingest endpoint on this machine, with faults and an outage; the exit status
     /// is 0 if every reading arrived exactly once.
     #[cfg(feature = "demo")]
@@ -119,6 +123,7 @@ fn execute(arguments: Arguments) -> Result<()> {
             run(loaded)
         }
         Command::Check(argument) => check(&argument.path()),
+        Command::Selftest(test) => selftest::run(test),
         Command::Reference => Ok(write!(std::io::stdout().lock(), "{}", config::reference())?),
         Command::Buffer(command) => {
             log::start(arguments.log_format, TOOL_LOG_FILTER)?;

@@ -22,6 +22,7 @@ pub mod ingest;
 pub mod judge;
 pub mod reading;
 pub mod secret;
+pub mod selftest;
 pub mod sinks;
 pub mod site;
 pub mod sources;

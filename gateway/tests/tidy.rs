@@ -19,7 +19,7 @@ const FLOORS: &[&[&str]] = &[
     &["web", "control"],
     &["app"],
     // Puts a whole plant around the gateway, so it stands on all of it; only the command line starts it.
-    &["demo"],
+    &["demo", "selftest"],
     &["cli"],
     &["main"],
 ];
