@@ -44,8 +44,8 @@ mod times;
 pub use cipher::{Cipher, KeyError};
 pub use inspect::{ChunkName, ChunkReport, ExtentReport, LaneReport, RawBlock, Report, SetAside};
 pub use owner::Buffer;
-pub use stopped::StoppedBuffer;
 pub use sled_store::WRITES_TARGET;
+pub use stopped::StoppedBuffer;
 
 use crate::block::{Draft, records::Record};
 use crate::reading::{Epoch, PointId, Sequence, SequenceRange, Stream, TimeQuality, UnixMicros};

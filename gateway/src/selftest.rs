@@ -34,6 +34,9 @@ const STEPS_MAX: usize = 12;
 /// The file of a database that is written to and synchronised.
 const LOG: &str = "db";
 
+/// Writes of a step: the commit and the lane; a step that begins a chunk has more.
+const WRITES_MAX: usize = 2;
+
 /// Longest wait for a word of the writer: the slowest card, and an opening with repairs.
 const WORD: Duration = Duration::from_mins(1);
 
@@ -279,7 +282,7 @@ impl Writer {
         let word = word.map_err(|_| SelfTestError::Writer(format!("it said nothing for {WORD:?}")))?;
         let word = word.map_err(|error| SelfTestError::Writer(error.to_string()))?;
         match word.as_deref().and_then(|word| word.split_once(' ')) {
-            Some(("writing", path)) => self.unsure.push(Path::new(path).join(LOG)),
+            Some(("written", path)) => self.unsure.push(Path::new(path).join(LOG)),
             Some(("synchronised", path)) => {
                 let path = Path::new(path).join(LOG);
                 self.unsure.retain(|unsure| *unsure != path);
@@ -290,8 +293,10 @@ impl Writer {
         Ok(word)
     }
 
-    async fn step(&mut self) -> Result<(), SelfTestError> {
-        self.steps.write_all(b"\n").await.map_err(|error| SelfTestError::Writer(error.to_string()))
+    /// Asks for a step; `ends_at`: the writer is to end itself between its so-manieth write and its synchronisation.
+    async fn step(&mut self, ends_at: Option<usize>) -> Result<(), SelfTestError> {
+        let line = format!("{}\n", ends_at.unwrap_or_default());
+        self.steps.write_all(line.as_bytes()).await.map_err(|error| SelfTestError::Writer(error.to_string()))
     }
 
     /// Kills it at a random moment of a few steps.
@@ -303,7 +308,7 @@ impl Writer {
         random: &mut fastrand::Rng,
     ) -> Result<(), SelfTestError> {
         for _ in 0..steps {
-            self.step().await?;
+            self.step(None).await?;
         }
         let mut left = random.usize(0..steps);
         while left > 0 {
@@ -323,7 +328,7 @@ impl Writer {
         verdict: &mut Verdict,
     ) -> Result<Before, SelfTestError> {
         for _ in 0..steps {
-            self.step().await?;
+            self.step(None).await?;
             while let Some(word) = self.word().await? {
                 if book.hear(&word, verdict) {
                     break;
@@ -334,28 +339,22 @@ impl Writer {
         Before::copy(&scratch.data_dir(), &scratch.path.join("before")).map_err(|error| scratch.error(error))
     }
 
-    /// Kills it in the middle of one step; the files that it had written to and not synchronised at all since the step began.
+    /// Ends it in the middle of one step; the files that it had written to and not synchronised at all since the step began.
     async fn kill_in_a_step(
         mut self,
         book: &mut Book,
         verdict: &mut Verdict,
         random: &mut fastrand::Rng,
     ) -> Result<Vec<PathBuf>, SelfTestError> {
-        self.step().await?;
-        let words = random.usize(1..=4);
-        for _ in 0..words {
-            let Some(word) = self.word().await? else { break };
+        self.step(Some(random.usize(1..=WRITES_MAX))).await?;
+        while let Some(word) = self.word().await? {
             if book.hear(&word, verdict) {
                 break;
             }
         }
-        self.child.start_kill().map_err(|error| SelfTestError::Writer(error.to_string()))?;
-        while let Some(word) = self.word().await? {
-            book.hear(&word, verdict);
-        }
-        self.child.wait().await.map_err(|error| SelfTestError::Writer(error.to_string()))?;
-        let Self { unsure, sure, .. } = self;
-        Ok(unsure.into_iter().filter(|path| !sure.contains(path)).collect())
+        let unsure = self.unsure.iter().filter(|path| !self.sure.contains(path)).cloned().collect();
+        self.kill(book, verdict).await?;
+        Ok(unsure)
     }
 
     async fn kill(mut self, book: &mut Book, verdict: &mut Verdict) -> Result<(), SelfTestError> {

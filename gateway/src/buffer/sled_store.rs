@@ -31,7 +31,7 @@ pub(super) const LOG: &str = "db";
 const LOCK_TRIES: u32 = 100;
 const LOCK_PAUSE: Duration = Duration::from_millis(10);
 
-/// Target of the trace of writes: `writing` and `synchronised`, each with the path of its database.
+/// Target of the trace of writes: `written` and then `synchronised`, each with the path of its database.
 pub const WRITES_TARGET: &str = "forebay::buffer::writes";
 
 /// A key and its value.
@@ -94,11 +94,11 @@ impl Database {
                 None => batch.remove(key),
             }
         }
-        tracing::trace!(target: WRITES_TARGET, path = %self.path.display(), "writing");
         self.with(move |sled| {
             sled.apply_batch(batch)?;
             sled.flush().map(drop)
         })?;
+        tracing::trace!(target: WRITES_TARGET, path = %self.path.display(), "written");
         self.log.sync_data().map_err(|e| files::error("synchronise", &self.path, &e))?;
         tracing::trace!(target: WRITES_TARGET, path = %self.path.display(), "synchronised");
         Ok(())

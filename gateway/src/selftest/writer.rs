@@ -1,7 +1,8 @@
-//! The second process: commits numbered readings, a step for each line that it is sent, and says what it did.
+//! The second process: commits numbered readings, a step for each line that it is sent, and says what it did. A line's number asks it to end
+//! itself between that write of the step and its synchronisation.
 //!
 //! Its words, a line each: `open`; then for each step `tried <first> <last>`, `acknowledged <first> <last> <microseconds>`,
-//! `delivered <total>`; in between, `writing <path>` and `synchronised <path>` of the databases below.
+//! `delivered <total>`; in between, `written <path>` and `synchronised <path>` of the databases below.
 
 use super::store_options;
 use crate::block::columns::{Encoder, Frame, JudgedReading};
@@ -9,9 +10,11 @@ use crate::buffer::{Buffer, BufferError, Commit, LaneChange};
 use crate::clock::Clock;
 use crate::reading::{AnomalyScore, Flags, NO_HASH, Outcome, PointId, Quality, Stream, Value};
 use crate::site::PointKey;
+use rustix::process::{Signal, getpid, kill_process};
 use std::io::{BufRead as _, Write as _};
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio::time::Instant;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
@@ -30,7 +33,8 @@ const NOISE_CHARS: usize = 64;
 /// # Errors
 /// If the buffer does not take a commit.
 pub async fn write(data_dir: &Path, next_number: u64, seed: u64) -> Result<(), BufferError> {
-    tracing_subscriber::registry().with(Words).init();
+    let writes_left = Arc::new(AtomicUsize::new(0));
+    tracing_subscriber::registry().with(Words { writes_left: writes_left.clone() }).init();
     let mut random = fastrand::Rng::with_seed(seed);
     let clock = Clock::system();
     let (buffer, opened) = Buffer::open(store_options(data_dir), clock.clone()).await?;
@@ -40,7 +44,8 @@ pub async fn write(data_dir: &Path, next_number: u64, seed: u64) -> Result<(), B
     let points = if opened.points.is_empty() { vec![(PointId(0), Arc::new(point))] } else { Vec::new() };
     let mut number = next_number;
     say("open");
-    for _ in std::io::stdin().lock().lines() {
+    for line in std::io::stdin().lock().lines() {
+        writes_left.store(line.ok().and_then(|line| line.parse().ok()).unwrap_or_default(), Ordering::SeqCst);
         let (first, last) = (number, number + random.u64(0..READINGS_MAX));
         number = last + 1;
         say(&format!("tried {first} {last}"));
@@ -97,8 +102,11 @@ fn say(word: &str) {
     out.write_all(format!("{word}\n").as_bytes()).and_then(|()| out.flush()).ok();
 }
 
-/// Passes on what the databases say of their writes.
-struct Words;
+/// Passes on what the databases say of their writes, and ends the process after one of them.
+struct Words {
+    /// Writes until the end; 0 for no end.
+    writes_left: Arc<AtomicUsize>,
+}
 
 impl<S: tracing::Subscriber> tracing_subscriber::Layer<S> for Words {
     fn enabled(&self, metadata: &tracing::Metadata<'_>, _: tracing_subscriber::layer::Context<'_, S>) -> bool {
@@ -109,6 +117,13 @@ impl<S: tracing::Subscriber> tracing_subscriber::Layer<S> for Words {
         let mut line = Line::default();
         event.record(&mut line);
         say(&format!("{} {}", line.what, line.path));
+        if line.what == "written"
+            && self.writes_left.load(Ordering::SeqCst) > 0
+            && self.writes_left.fetch_sub(1, Ordering::SeqCst) == 1
+        {
+            // An error cannot be: every process may signal itself.
+            kill_process(getpid(), Signal::KILL).ok();
+        }
     }
 }
 
