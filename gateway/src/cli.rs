@@ -2,8 +2,8 @@
 
 mod buffer;
 mod log;
-mod when;
 mod selftest;
+mod when;
 
 use crate::app;
 use crate::config::{self, ConfigErrors, Loaded};

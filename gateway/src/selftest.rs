@@ -121,7 +121,7 @@ pub async fn power_cut(options: &PowerCutOptions, mut tell: impl FnMut(&str)) ->
             verdict.torn_pages += pages;
         }
         let findings = holdings::look(store_options(&scratch.data_dir()), &mut book).await?;
-        verdict.count(findings);
+        verdict.count(&findings);
         if told.elapsed() >= TOLD_EVERY {
             told = Instant::now();
             tell(&format!(
@@ -146,7 +146,7 @@ fn store_options(data_dir: &Path) -> StoreOptions {
 }
 
 impl Verdict {
-    fn count(&mut self, findings: Findings) {
+    fn count(&mut self, findings: &Findings) {
         self.trials += 1;
         self.lost += findings.lost;
         self.repeated += findings.repeated;

@@ -15,10 +15,10 @@ pub(super) enum SelfTest {
     /// Kills a writing process again and again and tears what it had not synchronised; the exit status is 0 if nothing that was
     /// acknowledged is lost, repeated or out of order. Needs some 50 MB in a scratch directory; nothing else is touched.
     Powercut {
-        /// Where the scratch directory is made [default: data_dir of the configuration].
+        /// Where the scratch directory is made [default: the `data_dir` of the configuration].
         #[arg(long, value_name = "DIR")]
         dir: Option<PathBuf>,
-        /// The configuration that names data_dir [default: /etc/forebay/forebay.toml].
+        /// The configuration that names `data_dir` [default: /etc/forebay/forebay.toml].
         #[arg(long, value_name = "FILE")]
         config: Option<PathBuf>,
         /// How many trials.
