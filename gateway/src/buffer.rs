@@ -16,6 +16,7 @@
 
 mod chunk;
 mod cipher;
+mod copies;
 #[cfg(test)]
 mod damage_tests;
 mod disk_store;
@@ -42,6 +43,7 @@ mod test_support;
 mod times;
 
 pub use cipher::{Cipher, KeyError};
+pub use copies::ChunkCopies;
 pub use inspect::{ChunkName, ChunkReport, ExtentReport, LaneReport, RawBlock, Report, SetAside};
 pub use owner::Buffer;
 pub use sled_store::WRITES_TARGET;

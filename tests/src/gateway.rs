@@ -15,10 +15,32 @@ use crate::wait;
 const READY_LIMIT: Duration = Duration::from_mins(1);
 /// Longer than the gateway's own deadline for ending in order.
 const EXIT_LIMIT: Duration = Duration::from_mins(1);
+/// A tool on a small buffer, on a busy machine.
+const TOOL_LIMIT: Duration = Duration::from_mins(2);
 /// One request to the page.
 const REQUEST_LIMIT: Duration = Duration::from_secs(5);
 /// Names another binary to test than the one that was built beside the tests.
 const BINARY_VARIABLE: &str = "FOREBAY_BIN";
+
+/// What a tool said, and its exit status.
+#[derive(Debug)]
+pub struct ToolOutput {
+    /// The exit status; none if a signal ended it.
+    pub code: Option<i32>,
+    /// Standard output.
+    pub out: String,
+    /// Standard error.
+    pub err: String,
+}
+
+impl ToolOutput {
+    /// Standard output of a tool that must have succeeded.
+    #[must_use]
+    pub fn success(self) -> String {
+        assert_eq!(self.code, Some(0), "{self:#?}");
+        self.out
+    }
+}
 
 /// A gateway and its data directory. Dropping it kills it and removes everything.
 #[derive(Debug)]
@@ -148,6 +170,23 @@ impl Gateway {
     pub async fn kill_and_start_again(&mut self) {
         self.kill();
         self.start_again().await;
+    }
+
+    /// Runs one of the binary's tools on this gateway's configuration (`["buffer", "stats"]`), and returns how it ended.
+    ///
+    /// # Panics
+    ///
+    /// If the tool cannot be started.
+    pub async fn tool(&self, arguments: &[&str]) -> ToolOutput {
+        let mut command = tokio::process::Command::new(&self.binary);
+        command.args(arguments).arg("--config").arg(self.config_path()).kill_on_drop(true);
+        let output = tokio::time::timeout(TOOL_LIMIT, command.output()).await;
+        let output = output.expect("a tool ends within its time").expect("the tool is started");
+        ToolOutput {
+            code: output.status.code(),
+            out: String::from_utf8_lossy(&output.stdout).into_owned(),
+            err: String::from_utf8_lossy(&output.stderr).into_owned(),
+        }
     }
 
     /// Its process id.

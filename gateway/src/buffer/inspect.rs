@@ -78,7 +78,8 @@ pub struct SetAside {
 /// What a buffer says about itself.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Report {
-    /// Its epoch.
+    /// Its epoch, in JSON as 32 digits: JSON values hold no numbers of 128 bits.
+    #[serde(with = "epoch_digits")]
     pub epoch: Epoch,
     /// Where each stream begins and ends.
     pub ends: Ends,
@@ -109,6 +110,23 @@ pub struct RawBlock {
     pub first: Sequence,
     /// What lies there.
     pub bytes: Bytes,
+}
+
+mod epoch_digits {
+    //! An epoch as text.
+
+    use crate::reading::Epoch;
+    use serde::de::Error as _;
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(epoch: &Epoch, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(epoch)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Epoch, D::Error> {
+        let digits = String::deserialize(deserializer)?;
+        u128::from_str_radix(&digits, 16).map(Epoch).map_err(D::Error::custom)
+    }
 }
 
 /// The chunks of an index that hold anything.

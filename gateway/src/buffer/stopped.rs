@@ -1,7 +1,8 @@
-//! A buffer whose gateway does not run, looked at without opening it: ledger and chunks are copied and the copies opened, since
-//! opening in place would begin to repair.
+//! A buffer whose gateway does not run, looked at without opening it: its ledger is copied and the copy opened, since opening in
+//! place would begin to repair.
 
-use super::chunk::{Chunk, ChunkId, ChunkInfo, ChunkState, Extent};
+use super::chunk::{ChunkId, ChunkInfo, ChunkState, Extent};
+use super::copies::ChunkCopies;
 use super::disk_store::{self, LEDGER};
 use super::family::Family;
 use super::inspect::{self, ChunkName, RawBlock, Report};
@@ -10,8 +11,7 @@ use super::{BufferError, Cipher, Ends, StreamEnds, files};
 use crate::reading::{Epoch, Sequence, SequenceRange, Stream};
 use crate::site::PointKey;
 use std::collections::BTreeMap;
-use std::fs::{self, File, TryLockError};
-use std::os::unix::fs::DirBuilderExt as _;
+use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
 
 /// A stopped buffer; held under its lock, so that no gateway starts on it meanwhile.
@@ -23,10 +23,7 @@ pub struct StoppedBuffer {
     next: [Sequence; 6],
     index: BTreeMap<ChunkId, ChunkInfo>,
     problems: Vec<String>,
-    cipher: Cipher,
-    /// The copy that is open. Before the directory it lies in, so that it is closed first.
-    open: Option<(ChunkId, Chunk)>,
-    scratch: Scratch,
+    copies: ChunkCopies,
 }
 
 impl std::fmt::Debug for StoppedBuffer {
@@ -44,9 +41,9 @@ impl StoppedBuffer {
     pub fn open(data_dir: &Path, cipher: &Cipher) -> Result<Self, BufferError> {
         let root = data_dir.join("buffer");
         let lock = lock(&root)?;
-        let scratch = Scratch::make()?;
+        let copies = ChunkCopies::make(data_dir, cipher)?;
         let mut problems = Vec::new();
-        let state = match copied_ledger(&root, &scratch.0, cipher) {
+        let state = match copied_ledger(&root, copies.scratch(), cipher) {
             Ok(state) => state,
             Err(error @ BufferError::Locked(_)) => return Err(error),
             Err(error) => {
@@ -68,18 +65,7 @@ impl StoppedBuffer {
         for (next, found) in next.iter_mut().zip(disk_store::promised_by_mark(&root, epoch)) {
             *next = (*next).max(found);
         }
-        let mut buffer = Self {
-            root,
-            _lock: lock,
-            epoch,
-            next,
-            index,
-            problems,
-            cipher: cipher.clone(),
-            open: None,
-            scratch,
-            state,
-        };
+        let mut buffer = Self { root, _lock: lock, epoch, next, index, problems, copies, state };
         buffer.survey_active();
         Ok(buffer)
     }
@@ -113,26 +99,7 @@ impl StoppedBuffer {
     /// # Errors
     /// If the chunk is gone or cannot be read there.
     pub fn look(&mut self, name: &ChunkName, stream: Stream, from: Sequence) -> Result<Vec<RawBlock>, BufferError> {
-        let family = Family::ALL.into_iter().find(|family| family.name() == name.family);
-        let id = family.map(|family| (family, name.number)).filter(|id| self.index.contains_key(id));
-        let id = id.ok_or_else(|| BufferError::Damaged(format!("there is no chunk {name}")))?;
-        self.chunk(id)?.look(stream, from)
-    }
-
-    /// A copy of a chunk, open; the copy before it goes.
-    fn chunk(&mut self, id: ChunkId) -> Result<&Chunk, BufferError> {
-        if self.open.as_ref().is_none_or(|(open, _)| *open != id) {
-            self.open = None;
-            let path = self.path(id);
-            if !path.is_dir() {
-                return Err(BufferError::Damaged(format!("{} is gone", path.display())));
-            }
-            let copy = self.scratch.0.join("chunk");
-            files::remove_dir(&copy)?;
-            files::copy_files(&path, &copy, |_| true)?;
-            self.open = Some((id, Chunk::open(&copy, &self.cipher)?));
-        }
-        self.open.as_ref().map(|(_, chunk)| chunk).ok_or(BufferError::Closed)
+        self.copies.look(name, stream, from)
     }
 
     /// The ledger does not say what the chunks hold that blocks were last added to: they are read through.
@@ -149,7 +116,7 @@ impl StoppedBuffer {
                 continue;
             }
             let epoch = self.epoch;
-            let surveyed = self.chunk(id).and_then(|chunk| chunk.survey(epoch, id.0, &info.base));
+            let surveyed = self.copies.chunk(id).and_then(|chunk| chunk.survey(epoch, id.0, &info.base));
             info.extents = surveyed.unwrap_or_else(|_| self.promised_extents(id, &info));
             for extent in &info.extents {
                 if let Some(next) = self.next.get_mut(extent.stream.index()) {
@@ -226,26 +193,4 @@ fn chunks_on_disk(root: &Path) -> Result<Vec<ChunkId>, BufferError> {
         chunks.extend(names.iter().filter_map(|name| Some((family, name.parse().ok()?))));
     }
     Ok(chunks)
-}
-
-/// A directory of our own for copies; removed when dropped.
-#[derive(Debug)]
-struct Scratch(PathBuf);
-
-impl Scratch {
-    fn make() -> Result<Self, BufferError> {
-        let mut random = [0; 8];
-        getrandom::fill(&mut random).map_err(|error| BufferError::Disk(format!("no random numbers: {error}")))?;
-        let path = std::env::temp_dir().join(format!("forebay-{}", hex::encode(random)));
-        fs::DirBuilder::new().mode(0o700).create(&path).map_err(|error| files::error("make", &path, &error))?;
-        Ok(Self(path))
-    }
-}
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        if let Err(error) = fs::remove_dir_all(&self.0) {
-            tracing::warn!(%error, path = %self.0.display(), "copies are left behind");
-        }
-    }
 }

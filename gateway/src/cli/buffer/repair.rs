@@ -32,7 +32,7 @@ pub(super) async fn run(arguments: RepairArguments) -> Result<()> {
         return Ok(());
     }
     let aside = match shelf {
-        Shelf::Live(data_dir) => repair_live(&data_dir, &found.damaged).await?,
+        Shelf::Live(live) => repair_live(live.data_dir(), &found.damaged).await?,
         Shelf::Stopped(stopped) => {
             // Its lock must be free for who opens the buffer in earnest.
             drop(stopped);

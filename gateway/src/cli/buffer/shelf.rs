@@ -1,21 +1,30 @@
 //! Where the tools read from: a running gateway over its socket, or copies of a stopped one's files.
 
 use crate::app;
-use crate::buffer::{BufferError, ChunkName, RawBlock, Report, StoppedBuffer};
+use crate::buffer::{BufferError, ChunkCopies, ChunkName, RawBlock, Report, StoppedBuffer};
 use crate::config::Config;
 use crate::control::{self, ControlError, Request, WireBlock};
 use crate::reading::{Sequence, Stream};
 use crate::site::PointKey;
 use anyhow::{Result, anyhow};
 use serde::de::DeserializeOwned;
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 /// A buffer to read from.
 pub(super) enum Shelf {
-    /// The gateway runs and has this data directory.
-    Live(PathBuf),
+    /// The gateway runs.
+    Live(LiveShelf),
     /// It does not run.
     Stopped(Box<StoppedBuffer>),
+}
+
+/// A running gateway: sealed chunks are copied, so that nobody waits and the disk is read, not the gateway's memory; the rest goes
+/// over the socket.
+pub(super) struct LiveShelf {
+    data_dir: PathBuf,
+    sealed: BTreeSet<ChunkName>,
+    copies: ChunkCopies,
 }
 
 impl Shelf {
@@ -26,7 +35,15 @@ impl Shelf {
     pub(super) async fn open(config: &Config) -> Result<Self> {
         let data_dir = &config.gateway.data_dir;
         match control::ask::<Report>(data_dir, &Request::Report, |_| {}).await {
-            Ok(_) => return Ok(Self::Live(data_dir.clone())),
+            Ok(report) => {
+                let cipher = app::store_options(config)?.cipher;
+                let sealed = report.chunks.into_iter().filter(|chunk| chunk.is_sealed).map(|chunk| chunk.name);
+                return Ok(Self::Live(LiveShelf {
+                    data_dir: data_dir.clone(),
+                    sealed: sealed.collect(),
+                    copies: ChunkCopies::make(data_dir, &cipher)?,
+                }));
+            }
             Err(ControlError::NotRunning(_)) => {}
             Err(error) => return Err(error.into()),
         }
@@ -45,7 +62,7 @@ impl Shelf {
     /// What the buffer says about itself.
     pub(super) async fn report(&self) -> Result<Report> {
         match self {
-            Self::Live(data_dir) => ask(data_dir, &Request::Report).await,
+            Self::Live(live) => ask(&live.data_dir, &Request::Report).await,
             Self::Stopped(buffer) => Ok(buffer.report()),
         }
     }
@@ -54,7 +71,7 @@ impl Shelf {
     pub(super) async fn points(&self) -> Result<Vec<PointKey>> {
         match self {
             Self::Stopped(buffer) => Ok(buffer.points().to_vec()),
-            Self::Live(data_dir) => {
+            Self::Live(LiveShelf { data_dir, .. }) => {
                 let mut points: Vec<PointKey> = Vec::new();
                 loop {
                     let more: Vec<PointKey> = ask(data_dir, &Request::Points { from: points.len() }).await?;
@@ -79,18 +96,35 @@ impl Shelf {
                 let found = buffer.look(chunk, stream, from);
                 found.map(Some).map_err(|error| ControlError::Failed(error.to_string()))
             }
-            Self::Live(data_dir) => {
-                let request = Request::Look { chunk: chunk.clone(), stream, from };
-                let found: Vec<WireBlock> = control::ask(data_dir, &request, |_| {}).await?;
-                if found.is_empty() {
-                    let report: Report = control::ask(data_dir, &Request::Report, |_| {}).await?;
-                    if !report.chunks.iter().any(|held| held.name == *chunk) {
-                        return Ok(None);
-                    }
-                }
-                Ok(Some(found.into_iter().filter_map(WireBlock::into_raw).collect()))
-            }
+            Self::Live(live) => live.look(chunk, stream, from).await,
         }
+    }
+}
+
+impl LiveShelf {
+    /// Where its socket is.
+    pub(super) fn data_dir(&self) -> &Path {
+        &self.data_dir
+    }
+
+    async fn look(
+        &mut self,
+        chunk: &ChunkName,
+        stream: Stream,
+        from: Sequence,
+    ) -> Result<Option<Vec<RawBlock>>, ControlError> {
+        let found = if self.sealed.contains(chunk) {
+            self.copies.look(chunk, stream, from).map_err(|error| ControlError::Failed(error.to_string()))
+        } else {
+            let request = Request::Look { chunk: chunk.clone(), stream, from };
+            let found = control::ask::<Vec<WireBlock>>(&self.data_dir, &request, |_| {}).await;
+            found.map(|found| found.into_iter().filter_map(WireBlock::into_raw).collect())
+        };
+        if found.as_ref().is_ok_and(|found| !found.is_empty()) {
+            return found.map(Some);
+        }
+        let report: Report = control::ask(&self.data_dir, &Request::Report, |_| {}).await?;
+        if report.chunks.iter().any(|held| held.name == *chunk) { found.map(Some) } else { Ok(None) }
     }
 }
 

@@ -1,0 +1,251 @@
+//! The buffer tools, as a person uses them: on a running and on a stopped gateway, on a sound and on a damaged buffer.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use e2e::chance;
+use e2e::gateway::Gateway;
+use e2e::mosquitto::Publisher;
+use e2e::plant::Plant;
+use e2e::wait;
+use serde_json::Value;
+
+/// Longer than anything in these tests takes on a busy machine.
+const LIMIT: Duration = Duration::from_mins(2);
+/// The readings of a plant in these tests.
+const READINGS: i64 = 3_000;
+
+/// A plant whose readings are all delivered.
+async fn delivered_plant() -> Plant {
+    let mut plant = Plant::start("linger_ms = 50", "").await;
+    plant.publish(READINGS).await;
+    plant.all_delivered().await;
+    plant
+}
+
+async fn stats(gateway: &Gateway) -> Value {
+    serde_json::from_str(&gateway.tool(&["buffer", "stats", "--json"]).await.success()).unwrap()
+}
+
+/// Every file below a directory with its bytes, but for what a look may touch nowhere.
+fn contents(directory: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+    let mut found = BTreeMap::new();
+    for entry in fs::read_dir(directory).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            found.extend(contents(&path));
+        } else if path.is_file() {
+            found.insert(path.clone(), fs::read(&path).unwrap());
+        }
+    }
+    found
+}
+
+/// The log of the one chunk of readings.
+fn log_of_readings(plant: &Plant) -> PathBuf {
+    plant.gateway.data_dir().join("buffer/readings/00000001/db")
+}
+
+/// Breaks all blocks but the first few, where each begins, as a failing card does.
+fn break_blocks(log: &Path) -> usize {
+    let mut bytes = fs::read(log).unwrap();
+    let magic: Vec<usize> =
+        bytes.windows(4).enumerate().filter(|(_, four)| *four == b"FBB1").map(|(at, _)| at).collect();
+    assert!(magic.len() > 4, "there are {} blocks", magic.len());
+    for at in &magic[2..] {
+        bytes[at + 60] ^= 0x55;
+    }
+    fs::write(log, bytes).unwrap();
+    magic.len() - 2
+}
+
+/// A time with microseconds, all of the same length: such texts compare as their times do.
+fn micros(time: &str) -> String {
+    format!("{:0<26}", time.trim_end_matches('Z'))
+}
+
+fn lines_of(text: &str) -> Vec<Value> {
+    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_tools_say_the_same_of_a_running_and_of_a_stopped_gateway() {
+    let mut plant = delivered_plant().await;
+    let live = stats(&plant.gateway).await;
+    assert_eq!(live["running"], true);
+    let export = ["buffer", "export"];
+    let live_export = plant.gateway.tool(&export).await.success();
+    let live_dump = plant.gateway.tool(&["buffer", "dump"]).await.success();
+    assert!(plant.gateway.tool(&["buffer", "verify"]).await.success().contains("all of it is sound"));
+    assert!(plant.gateway.terminate().await.success());
+
+    let before = contents(plant.gateway.data_dir());
+    let stopped = stats(&plant.gateway).await;
+    assert_eq!(stopped["running"], false);
+    for part in ["epoch", "streams", "books"] {
+        assert_eq!(live[part], stopped[part], "{part}");
+    }
+    let books = live["books"].as_array().unwrap();
+    let readings = books.iter().find(|books| books["stream"] == "readings").unwrap();
+    assert_eq!(readings["accepted"], READINGS);
+    assert_eq!(readings["delivered"], READINGS);
+    assert!(books.iter().all(|books| books["closes"] == true && books["configured"] == true), "{books:#?}");
+    assert_eq!(plant.gateway.tool(&export).await.success(), live_export);
+    assert_eq!(plant.gateway.tool(&["buffer", "dump"]).await.success(), live_dump);
+    assert!(plant.gateway.tool(&["buffer", "verify"]).await.success().contains("all of it is sound"));
+    assert_eq!(contents(plant.gateway.data_dir()), before, "a look changes nothing");
+
+    // As the sink got them, but for the name of the run.
+    let exported = lines_of(&live_export);
+    let received = plant.receiver.stream("readings");
+    assert_eq!(exported.len(), received.len());
+    for (exported, received) in exported.iter().zip(&received) {
+        for field in ["seq", "device", "point", "value", "received_at", "quality", "epoch", "source"] {
+            assert_eq!(exported[field], received[field], "{field}");
+        }
+    }
+    let table = plant.gateway.tool(&["buffer", "stats"]).await.success();
+    assert!(table.contains("the gateway is stopped") && table.contains("close"), "{table}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_export_holds_just_the_points_and_the_time_that_were_asked_for() {
+    let plant = delivered_plant().await;
+    let all = lines_of(&plant.gateway.tool(&["buffer", "export"]).await.success());
+    let time = |at: usize| all[at]["received_at"].as_str().unwrap().to_owned();
+    let (from, to) = (time(1_000), time(1_999));
+    let some = ["buffer", "export", "--from", &from, "--to", &to, "--points", "mill/c*"];
+    let some = lines_of(&plant.gateway.tool(&some).await.success());
+    let is_wanted =
+        |one: &&Value| (micros(&from)..=micros(&to)).contains(&micros(one["received_at"].as_str().unwrap()));
+    let expected: Vec<&Value> = all.iter().filter(is_wanted).collect();
+    assert!(expected.len() >= 900, "{}", expected.len());
+    assert!(some.iter().map(|one| &one["seq"]).eq(expected.iter().map(|one| &one["seq"])), "{} readings", some.len());
+
+    let file = plant.gateway.data_dir().join("../some.csv");
+    let csv = ["buffer", "export", "--format", "csv", "--from", "1 h ago", "--out", file.to_str().unwrap()];
+    assert_eq!(plant.gateway.tool(&csv).await.success(), "");
+    let text = fs::read_to_string(&file).unwrap();
+    assert_eq!(text.lines().count(), 1 + all.len());
+    assert!(text.starts_with("seq,received_at,"), "{text}");
+    assert!(text.lines().nth(11).unwrap().contains(",mill,count,10,,good,,"), "{:?}", text.lines().nth(11));
+    let alerts = plant.gateway.tool(&["buffer", "export", "--stream", "alerts"]).await.success();
+    assert!(lines_of(&alerts).iter().all(|alert| alert["kind"] == "alert"));
+
+    for (wrong, told) in [
+        (vec!["--points", "mill"], "device/point"),
+        (vec!["--points", "nobody/*"], "no point of this gateway matches"),
+        (vec!["--from", "yesterday"], "\"2 h ago\""),
+        (vec!["--stream", "tears"], "readings, aggregates, alerts"),
+        (vec!["--stream", "gaps", "--format", "csv"], "ndjson"),
+    ] {
+        let answer = plant.gateway.tool(&[&["buffer", "export"][..], &wrong].concat()).await;
+        assert_eq!(answer.code, Some(1), "{answer:?}");
+        assert!(answer.err.contains(told), "{wrong:?}: {}", answer.err);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn damage_in_a_stopped_buffer_is_found_and_left_alone_and_a_repair_tells_what_it_cost() {
+    let mut plant = Plant::start("linger_ms = 50", "").await;
+    plant.receiver.take_away();
+    plant.publish(READINGS).await;
+    plant.all_accepted().await;
+    plant.gateway.kill();
+    break_blocks(&log_of_readings(&plant));
+    let before = contents(plant.gateway.data_dir());
+    let verify = plant.gateway.tool(&["buffer", "verify"]).await;
+    assert_eq!(verify.code, Some(1), "{verify:?}");
+    assert!(verify.out.contains("readings/00000001"), "{verify:?} names the chunk");
+    assert!(verify.out.contains("nothing accounts for"), "{verify:?} says that records are missing");
+    assert!(verify.err.contains("forebay buffer repair"), "{verify:?} says what to do");
+    assert_eq!(contents(plant.gateway.data_dir()), before, "a look changes nothing");
+
+    let repair = plant.gateway.tool(&["buffer", "repair"]).await.success();
+    for told in ["set aside: ", "lost: ", "told: 1 gap record", "all of it is sound"] {
+        assert!(repair.contains(told), "{told:?} in {repair}");
+    }
+    let verify = plant.gateway.tool(&["buffer", "verify"]).await.success();
+    assert!(verify.contains("all of it is sound"), "{verify}");
+    let stats = stats(&plant.gateway).await;
+    assert_eq!(stats["quarantine"].as_array().unwrap().len(), 1, "{stats}");
+
+    // Every reading is delivered or told.
+    plant.receiver.bring_back();
+    plant.gateway.start_again().await;
+    plant.all_delivered().await;
+    // A run that was under way is given up whole, so that a sink may lose more than the damage took.
+    let gaps = plant.receiver.stream("gaps");
+    let lost = gaps.iter().flat_map(|gap| gap["sinks"].as_array().unwrap());
+    let lost: u64 = lost.map(|lost| lost["count"].as_u64().unwrap()).sum();
+    assert!(lost > 0);
+    let delivered = plant.receiver.stream("readings").len() as u64;
+    assert_eq!(delivered + lost, READINGS.unsigned_abs());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_running_gateway_repairs_what_verify_finds_and_goes_on() {
+    // So small a cap makes chunks of 4 MiB and a little more: the first one is full before the end.
+    let mut plant = Plant::start("linger_ms = 50", "[buffer]\ndisk_max = \"64 MiB\"\n").await;
+    let (mut rng, seed) = chance::seeded();
+    let texts = Publisher::connect(&plant.broker, "texts");
+    for _ in 0..8_000 {
+        let text: String = std::iter::repeat_with(|| rng.alphanumeric()).take(1_000).collect();
+        texts.publish("plant/mill/text", format!("{{\"value\":\"{text}\"}}")).await;
+    }
+    texts.all_acknowledged(LIMIT).await;
+    plant.publish(10).await;
+    wait::until_some("every reading to be stored", LIMIT, || async {
+        let status = plant.gateway.status().await;
+        (status["buffer"]["streams"]["readings"]["next"].as_u64()? >= 8_010).then_some(())
+    })
+    .await;
+    plant.all_delivered().await;
+    break_blocks(&log_of_readings(&plant));
+
+    let verify = plant.gateway.tool(&["buffer", "verify"]).await;
+    assert_eq!(verify.code, Some(1), "{verify:?} (E2E_SEED={seed})");
+    assert!(verify.out.contains("readings/00000001"), "{verify:?} names the chunk");
+    let untouched = plant.gateway.tool(&["buffer", "stats"]).await.success();
+    assert!(!untouched.contains("quarantine"), "verify changes nothing: {untouched}");
+    let repair = plant.gateway.tool(&["buffer", "repair"]).await.success();
+    for told in ["set aside: ", "lost: ", "every sink had them already", "all of it is sound"] {
+        assert!(repair.contains(told), "{told:?} in {repair}");
+    }
+    plant.publish(10).await;
+    plant.all_delivered().await;
+    assert_eq!(plant.receiver.stream("readings").len(), 8_020);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_socket_is_for_its_owner_replaced_after_a_kill_and_gone_after_an_end() {
+    let mut plant = Plant::start("", "").await;
+    let socket = plant.gateway.data_dir().join("control.sock");
+    assert_eq!(fs::metadata(&socket).unwrap().permissions().mode() & 0o777, 0o600);
+    plant.gateway.kill();
+    assert!(socket.exists(), "a killed gateway leaves its socket");
+    assert_eq!(stats(&plant.gateway).await["running"], false);
+    plant.gateway.start_again().await;
+    let gateway = &plant.gateway;
+    wait::until_some("the tools to reach the gateway", LIMIT, || async {
+        (stats(gateway).await["running"] == true).then_some(())
+    })
+    .await;
+    assert!(plant.gateway.terminate().await.success());
+    assert!(!socket.exists());
+}
+
+#[tokio::test]
+async fn where_there_is_no_buffer_the_tools_say_so_and_make_none() {
+    let gateway = Gateway::prepare("");
+    for tool in ["stats", "verify", "dump", "export", "repair"] {
+        let answer = gateway.tool(&["buffer", tool]).await;
+        assert_eq!(answer.code, Some(1), "{answer:?}");
+        assert!(answer.err.contains("there is no buffer in"), "{answer:?}");
+    }
+    assert!(!gateway.data_dir().exists());
+}
