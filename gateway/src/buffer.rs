@@ -76,6 +76,9 @@ pub struct Run {
     /// The first sequence that the sink knows of once it has the run: the records from here to the range were passed over
     /// since the run before, because they are not for this sink.
     pub covers_from: Sequence,
+    /// Tells this run from one that another copy of the data directory pinned at the same sequences. A sink that keeps a cursor
+    /// keeps the mark of the run that moved it.
+    pub mark: u64,
     /// It belongs to the backlog of a sink where live readings go first.
     pub history: bool,
     /// The configuration that renders it.
@@ -130,12 +133,13 @@ pub struct Lane {
 }
 
 impl Run {
-    /// A run that nothing was passed over for, whole and not history.
+    /// A run that nothing was passed over for, whole, without a mark and not history.
     #[must_use]
     pub fn new(range: SequenceRange, config_version: u32, render_version: u8) -> Self {
         Self {
             range,
             covers_from: range.first,
+            mark: 0,
             history: false,
             config_version,
             render_version,

@@ -370,6 +370,7 @@ impl<S: Sink> Delivery<S> {
             range: node,
             records,
             epoch: *epoch,
+            run_mark: lane.run.as_ref().map_or(0, |run| run.mark),
             cursor_after: &run::advance(&lane.cursor, node.last),
         };
         let started = Instant::now();

@@ -37,6 +37,8 @@ pub struct Offer<'a> {
     pub records: &'a [Rendered],
     /// The data directory's epoch.
     pub epoch: Epoch,
+    /// The mark of the run it belongs to; Kafka writes it beside the cursor.
+    pub run_mark: u64,
     /// Where the lane's cursor will stand once this is delivered; Kafka writes it in the same transaction.
     pub cursor_after: &'a Cursor,
 }
@@ -84,6 +86,8 @@ pub struct RemoteCursor {
     pub epoch: Epoch,
     /// The cursor.
     pub cursor: Cursor,
+    /// The mark of the run that moved it there.
+    pub run_mark: u64,
     /// Where the record stands.
     pub position: i64,
 }
@@ -102,7 +106,7 @@ pub enum SinkError {
 /// One way upstream. Delivery owns it and offers it one run at a time, over all streams.
 pub trait Sink: Send + 'static {
     /// Before the first offer, and whenever [`Sink::must_recover`] says so: takes over from an older self and says where the
-    /// sink's own cursors stand, by stream. Sinks that keep none return none.
+    /// sink's own cursors stand, by stream; a stream has one for each data directory that delivered. Sinks that keep none return none.
     ///
     /// `from_position` is the highest position that the ledger remembers of them: offers go one at a time, so nothing that
     /// it does not know can lie before.

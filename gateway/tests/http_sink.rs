@@ -52,6 +52,7 @@ async fn deliver_json(sink: &mut HttpSink, json: [String; 2]) -> Outcome {
         range: SequenceRange { first: 40, last: 41 },
         records: &records,
         epoch: Epoch(42),
+        run_mark: 7,
         cursor_after: &cursor,
     };
     sink.deliver(&offer).await

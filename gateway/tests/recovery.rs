@@ -100,22 +100,61 @@ async fn ten_alerts_and(remote: impl FnOnce(Epoch) -> RemoteCursor) -> (tempfile
     (dir, far, status)
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_directory_that_is_older_than_the_sinks_memory_is_never_offered_from_however_long_it_waits() {
-    let beyond = Cursor { ranges: Vec::new(), from: 1_000 };
-    let (_dir, far, status) = ten_alerts_and(|epoch| RemoteCursor { epoch, cursor: beyond, position: 5 }).await;
+/// Lets time pass until delivery has done something three times.
+async fn let_time_pass(far: &Far) {
     // The buffer's thread lives in real time: let it answer between two steps of the paused clock.
     for _ in 0..STEPS_MAX {
         if far.recoveries.load(Ordering::SeqCst) + far.offers.load(Ordering::SeqCst) >= 3 {
-            break;
+            return;
         }
         tokio::task::spawn_blocking(|| std::thread::sleep(Duration::from_millis(1))).await.unwrap();
         tokio::time::sleep(Duration::from_secs(20)).await;
     }
+}
+
+async fn assert_stands_still(far: &Far, status: &SinkStatus) {
+    let_time_pass(far).await;
     assert!(far.recoveries.load(Ordering::SeqCst) >= 3, "it looks again now and then");
     assert_eq!(far.offers.load(Ordering::SeqCst), 0, "its sequences were used for other records already");
     let health = status.health();
     assert_eq!(health.state, State::Paused);
     let error = health.last_error.unwrap();
     assert!(error.contains("older copy") && error.contains("data_dir/buffer"), "{error:?} says what and what to do");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_directory_that_is_older_than_the_sinks_memory_is_never_offered_from_however_long_it_waits() {
+    let beyond = Cursor { ranges: Vec::new(), from: 1_000 };
+    let (_dir, far, status) =
+        ten_alerts_and(|epoch| RemoteCursor { epoch, cursor: beyond, run_mark: 3, position: 5 }).await;
+    assert_stands_still(&far, &status).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_restored_directory_that_has_grown_since_passes_over_none_of_its_records() {
+    // The sink has five, but not of these ten: nothing was ever offered from here.
+    let within = Cursor { ranges: Vec::new(), from: 5 };
+    let (_dir, far, status) =
+        ten_alerts_and(|epoch| RemoteCursor { epoch, cursor: within, run_mark: 3, position: 5 }).await;
+    assert_stands_still(&far, &status).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_cursor_of_another_epoch_moves_nothing() {
+    let other = Cursor { ranges: Vec::new(), from: 5 };
+    let (_dir, far, status) = ten_alerts_and(|Epoch(epoch)| RemoteCursor {
+        epoch: Epoch(epoch ^ 1),
+        cursor: other,
+        run_mark: 3,
+        position: 5,
+    })
+    .await;
+    for _ in 0..STEPS_MAX {
+        if far.offers.load(Ordering::SeqCst) > 0 {
+            break;
+        }
+        tokio::task::spawn_blocking(|| std::thread::sleep(Duration::from_millis(1))).await.unwrap();
+    }
+    assert!(far.offers.load(Ordering::SeqCst) > 0);
+    assert_eq!(status.health().last_error, None);
 }

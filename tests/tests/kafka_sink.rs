@@ -50,7 +50,7 @@ async fn deliver_records(sink: &mut KafkaSink, stream: Stream, sequences: Range<
     let range = SequenceRange { first: sequences.start, last: sequences.end - 1 };
     let cursor = Cursor { ranges: Vec::new(), from: sequences.end };
     let key = format!("{GATEWAY}/{EPOCH}/upstream/{stream}/{range}");
-    let offer = Offer { key, stream, range, records, epoch: EPOCH, cursor_after: &cursor };
+    let offer = Offer { key, stream, range, records, epoch: EPOCH, run_mark: range.last, cursor_after: &cursor };
     timeout(LIMIT, sink.deliver(&offer)).await.expect("an attempt is bounded")
 }
 
@@ -92,7 +92,7 @@ async fn a_run_and_its_cursor_become_visible_together() {
     assert_eq!(cursors[1].offset, second);
     assert_eq!(
         cursors[1].value.as_deref().unwrap(),
-        br#"{"v":1,"epoch":"0000000000000000000000000000002a","cursor":{"ranges":[],"from":700}}"#
+        br#"{"v":1,"epoch":"0000000000000000000000000000002a","run":"00000000000002bb","cursor":{"ranges":[],"from":700}}"#
     );
 
     // All readings of a device keep their order: they are in one partition.
@@ -110,7 +110,8 @@ async fn recovery_finds_the_cursor_that_the_ledger_never_saw() {
     let unknown = position(deliver(&mut first, 10..20).await);
     // The gateway dies here: the second delivery is committed, the ledger knows the first only.
     drop(first);
-    let expected = RemoteCursor { epoch: EPOCH, cursor: Cursor { ranges: Vec::new(), from: 20 }, position: unknown };
+    let cursor = Cursor { ranges: Vec::new(), from: 20 };
+    let expected = RemoteCursor { epoch: EPOCH, cursor, run_mark: 19, position: unknown };
     for from in [Some(known), Some(unknown), None] {
         let (_, cursors) = recovered(&kafka, from).await;
         assert_eq!(cursors, [(Stream::Readings, expected.clone())], "read from {from:?}");
@@ -308,4 +309,26 @@ async fn every_reading_arrives_once_through_crashes_and_a_bad_link() {
     proxy.set(Fault::None);
     assert_eq!(committed(&kafka).await, (0..total).collect::<Vec<_>>(), "SEED={seed}");
     assert!(recoveries > crashes, "SEED={seed}: {crashes} crashes, {recoveries} recoveries");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_gateway_of_the_same_name_does_not_hide_what_this_one_has_delivered() {
+    let kafka = Kafka::start().await;
+    let (mut ours, _) = recovered(&kafka, None).await;
+    position(deliver(&mut ours, 0..10).await);
+    // Its ledger never hears of this one; then a gateway with another data directory delivers under the same name.
+    let unknown = position(deliver(&mut ours, 10..20).await);
+    drop(ours);
+    let (mut other, _) = recovered(&kafka, None).await;
+    let records = records(0..5, 0);
+    let (range, cursor) = (SequenceRange { first: 0, last: 4 }, Cursor { ranges: Vec::new(), from: 5 });
+    let (stream, epoch) = (Stream::Readings, Epoch(0x2b));
+    let offer =
+        Offer { key: String::new(), stream, range, records: &records, epoch, run_mark: 1, cursor_after: &cursor };
+    let theirs = position(timeout(LIMIT, other.deliver(&offer)).await.unwrap());
+    drop(other);
+    let (_, cursors) = recovered(&kafka, None).await;
+    let mut found: Vec<_> = cursors.iter().map(|(_, found)| (found.epoch, found.cursor.from, found.position)).collect();
+    found.sort_by_key(|(epoch, ..)| epoch.0);
+    assert_eq!(found, [(EPOCH, 20, unknown), (epoch, 5, theirs)]);
 }

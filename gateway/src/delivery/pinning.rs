@@ -6,6 +6,7 @@ use crate::buffer::{Lane, Run};
 use crate::reading::{SequenceRange, Stream};
 use crate::sinks::Sink;
 use crate::sinks::encode::RENDER_VERSION;
+use xxhash_rust::xxh3::xxh3_64;
 
 /// Blocks read at a time.
 const READ_BLOCKS: usize = 16;
@@ -53,12 +54,19 @@ impl<S: Sink> Delivery<S> {
         if range.first > stretch.first {
             self.skip_lost(stream, lane, SequenceRange { first: stretch.first, last: range.first - 1 });
         }
-        lane.run = Some(Run::new(range, self.config_version(), RENDER_VERSION));
+        let mark = self.mark(stream, range);
+        lane.run = Some(Run { mark, ..Run::new(range, self.config_version(), RENDER_VERSION) });
         if let Some(work) = self.lanes.get_mut(index) {
             work.blocks = blocks;
             work.waiting = None;
         }
         Ok(true)
+    }
+
+    /// A number that no other pinning of the same sequences has: boot and moment differ, on another board or after a restore.
+    fn mark(&self, stream: Stream, range: SequenceRange) -> u64 {
+        let (boot_id, mono_us) = (self.options.clock.boot_id, self.options.clock.mono_us());
+        xxh3_64(format!("{boot_id}/{mono_us}/{}/{stream}/{range}", self.options.name).as_bytes())
     }
 
     /// The store records the gap when it loses a block; here the books follow it.

@@ -24,16 +24,17 @@ impl<S: Sink> Delivery<S> {
                 continue;
             }
             let next = self.next(stream);
-            if cursor.cursor.from > next {
-                return Err(self.sink_pauses(&format!(
-                    "the sink holds {stream} up to {} of this data directory, which itself ends at {next}: it was restored \
-                     from an older copy; move data_dir/buffer aside, so that a new epoch begins",
-                    cursor.cursor.from
-                )));
-            }
             // The position may have been an older self's: the store's copy of the lane is the one to move.
             self.reload(index).await;
             let Some(work) = self.lanes.get(index) else { continue };
+            if !run::is_of_ledger(&work.lane, &cursor.cursor, cursor.run_mark, next) {
+                return Err(self.sink_pauses(&format!(
+                    "another copy of this data directory has delivered {stream} up to {} (this one up to {}): this one was restored \
+                     from an older copy, or cloned for a second gateway; stop the other gateway if there is one, and move \
+                     data_dir/buffer aside here, so that a new epoch begins",
+                    cursor.cursor.from, work.lane.cursor.from
+                )));
+            }
             let mut lane = work.lane.clone();
             let held = run::catch_up(&mut lane, &cursor.cursor, next);
             lane.remote_position = Some(cursor.position);

@@ -121,6 +121,14 @@ pub(super) fn has_moved(lane: &Lane) -> bool {
     })
 }
 
+/// Whether the sink's own cursor, moved by the run of this mark, can be this ledger's: what it has beyond the ledger's cursor is of
+/// the run that the ledger has pinned. Otherwise another copy of the data directory has delivered.
+pub(super) fn is_of_ledger(lane: &Lane, remote: &Cursor, mark: u64, next: Sequence) -> bool {
+    let end = next.max(remote.from);
+    let is_beyond = undelivered(&intersection(&lane.cursor, remote), end) < undelivered(&lane.cursor, end);
+    !is_beyond || (remote.from <= next && lane.run.as_ref().is_some_and(|run| run.mark == mark))
+}
+
 /// The sink says what it still lacks: what the ledger has as undelivered beyond that was delivered just before a crash.
 /// Returns the sequences that were held back and are dead letters now.
 pub(super) fn catch_up(lane: &mut Lane, remote: &Cursor, next: Sequence) -> Vec<Sequence> {
@@ -186,6 +194,19 @@ fn with(cursor: &Cursor, range: SequenceRange) -> Cursor {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    #[test]
+    fn only_the_pinned_run_can_have_moved_the_sinks_cursor_beyond_the_ledgers() {
+        let at = |from| Cursor { ranges: Vec::new(), from };
+        let pinned = Run { mark: 7, ..Run::new(SequenceRange { first: 10, last: 19 }, 1, 1) };
+        let lane = Lane { cursor: at(10), run: Some(pinned), ..Lane::default() };
+        assert!(is_of_ledger(&lane, &at(20), 7, 100), "committed, and the ledger did not hear of it");
+        assert!(is_of_ledger(&lane, &at(10), 3, 100), "the run before");
+        assert!(is_of_ledger(&lane, &at(5), 2, 100), "the cluster was restored from an older copy");
+        assert!(!is_of_ledger(&lane, &at(20), 8, 100), "a clone pinned the same sequences with other readings");
+        assert!(!is_of_ledger(&lane, &at(90), 9, 100), "the ledger was restored and has grown on");
+        assert!(!is_of_ledger(&Lane { run: None, ..lane }, &at(20), 7, 100), "nothing was offered");
+    }
 
     fn lane(count: u64) -> Lane {
         let range = SequenceRange { first: 0, last: count - 1 };

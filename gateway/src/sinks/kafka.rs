@@ -178,7 +178,7 @@ impl Sink for KafkaSink {
         let offer = worker::OwnedOffer {
             topic: self.options.topic(offer.stream),
             records: offer.records.to_vec(),
-            cursor: self.cursors.record(offer.epoch, offer.stream, offer.cursor_after),
+            cursor: self.cursors.record(offer),
         };
         if requests.send(Request::Deliver { offer, reply }).await.is_err() {
             return ended("has ended");

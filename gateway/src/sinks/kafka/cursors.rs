@@ -6,7 +6,7 @@ use super::failure::Failure;
 use crate::buffer::{CURSOR_RANGES_MAX, Cursor};
 use crate::fault;
 use crate::reading::{Epoch, Stream};
-use crate::sinks::{RemoteCursor, SinkError};
+use crate::sinks::{Offer, RemoteCursor, SinkError};
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication};
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
@@ -59,6 +59,8 @@ struct CursorValue {
     v: u8,
     /// 32 hexadecimal digits.
     epoch: String,
+    /// The mark of the run that moved it there, 16 hexadecimal digits.
+    run: String,
     cursor: Cursor,
 }
 
@@ -72,11 +74,16 @@ impl CursorTopic {
     }
 
     /// The record that says where a lane will stand.
-    pub(super) fn record(&self, epoch: Epoch, stream: Stream, cursor: &Cursor) -> CursorRecord {
-        let value = CursorValue { v: VERSION, epoch: epoch.to_string(), cursor: cursor.clone() };
+    pub(super) fn record(&self, offer: &Offer<'_>) -> CursorRecord {
+        let value = CursorValue {
+            v: VERSION,
+            epoch: offer.epoch.to_string(),
+            run: format!("{:016x}", offer.run_mark),
+            cursor: offer.cursor_after.clone(),
+        };
         // Plain numbers and text always become JSON.
         let value = serde_json::to_vec(&value).unwrap_or_default();
-        CursorRecord { topic: self.topic.clone(), key: self.key(stream), value }
+        CursorRecord { topic: self.topic.clone(), key: self.key(offer.stream), value }
     }
 
     fn key(&self, stream: Stream) -> String {
@@ -169,7 +176,7 @@ impl CursorTopic {
         }
     }
 
-    /// The last cursor of each lane of this sink at or after `from_position`, as committed by now. To be called once the producer has
+    /// The last cursor of each lane and epoch of this sink at or after `from_position`, as committed by now. To be called once the producer has
     /// its name: nothing of an older self is undecided then.
     pub(super) fn read(
         &self,
@@ -202,7 +209,9 @@ impl CursorTopic {
                 None => {}
                 Some(Ok(message)) => self.take(&message, &mut cursors)?,
                 // Everything below `end` was decided before reading began, so the end that is met is not below it.
-                Some(Err(KafkaError::PartitionEOF(_))) => return Ok(cursors.into_iter().collect()),
+                Some(Err(KafkaError::PartitionEOF(_))) => {
+                    return Ok(cursors.into_iter().map(|((stream, _), cursor)| (stream, cursor)).collect());
+                }
                 Some(Err(error)) => match Failure::of_error(&error, Duration::ZERO) {
                     // The library goes on by itself after trouble with a connection; the deadline ends the rest.
                     Failure::Again(reason) => tracing::debug!(topic = self.topic, "reading cursors: {reason}"),
@@ -254,16 +263,16 @@ impl CursorTopic {
     fn take(
         &self,
         message: &BorrowedMessage<'_>,
-        cursors: &mut BTreeMap<Stream, RemoteCursor>,
+        cursors: &mut BTreeMap<(Stream, u128), RemoteCursor>,
     ) -> Result<(), SinkError> {
         let own = |stream: &Stream| message.key() == Some(self.key(*stream).as_bytes());
         let Some(stream) = Stream::ALL.into_iter().find(own) else { return Ok(()) };
         let Some(value) = message.payload() else {
             // A tombstone: someone has had this lane forgotten.
-            cursors.remove(&stream);
+            cursors.retain(|(other, _), _| *other != stream);
             return Ok(());
         };
-        let (epoch, cursor) = read_value(value).map_err(|problem| {
+        let cursor = read_value(value, message.offset()).map_err(|problem| {
             SinkError::Misconfigured(format!(
                 "topic {}, offset {}: {problem}; exactly-once cannot be kept without it. If it is not Forebay's, delete the \
                  record or choose another topic_prefix",
@@ -271,7 +280,7 @@ impl CursorTopic {
                 message.offset()
             ))
         })?;
-        cursors.insert(stream, RemoteCursor { epoch, cursor, position: message.offset() });
+        cursors.insert((stream, cursor.epoch.0), cursor);
         Ok(())
     }
 
@@ -287,7 +296,7 @@ impl CursorTopic {
 }
 
 /// Reads the value of a cursor record.
-fn read_value(value: &[u8]) -> Result<(Epoch, Cursor), String> {
+fn read_value(value: &[u8], position: i64) -> Result<RemoteCursor, String> {
     if value.len() > VALUE_BYTES_MAX {
         return Err(format!("a cursor record of {} bytes cannot be", value.len()));
     }
@@ -300,7 +309,8 @@ fn read_value(value: &[u8]) -> Result<(Epoch, Cursor), String> {
     if value.cursor.ranges.len() >= CURSOR_RANGES_MAX {
         return Err(format!("a cursor with {} ranges cannot be", value.cursor.ranges.len()));
     }
-    Ok((Epoch(epoch), value.cursor))
+    let run_mark = u64::from_str_radix(&value.run, 16).map_err(|_| format!("{:?} is not a run's mark", value.run))?;
+    Ok(RemoteCursor { epoch: Epoch(epoch), cursor: value.cursor, run_mark, position })
 }
 
 fn consumer(
@@ -330,25 +340,29 @@ mod tests {
     proptest! {
         #[test]
         fn a_cursor_record_reads_back_the_same(
-            epoch: u128, from: u64, ranges in proptest::collection::vec((0u64..1000, 0u64..1000), 0..7),
+            epoch: u128, run_mark: u64, from: u64, ranges in proptest::collection::vec((0u64..1000, 0u64..1000), 0..7),
         ) {
             let ranges = ranges.into_iter().map(|(first, count)| SequenceRange { first, last: first + count }).collect();
             let cursor = Cursor { ranges, from };
             let topic = CursorTopic { topic: "p.cursors".into(), gateway: "g".into(), sink: "s".into() };
-            let record = topic.record(Epoch(epoch), Stream::Gaps, &cursor);
-            prop_assert_eq!(read_value(&record.value).unwrap(), (Epoch(epoch), cursor));
+            let (epoch, stream, range) = (Epoch(epoch), Stream::Gaps, SequenceRange { first: 0, last: 0 });
+            let offer =
+                Offer { key: String::new(), stream, range, records: &[], epoch, run_mark, cursor_after: &cursor };
+            let record = topic.record(&offer);
+            let expected = RemoteCursor { epoch, cursor: cursor.clone(), run_mark, position: 7 };
+            prop_assert_eq!(read_value(&record.value, 7).unwrap(), expected);
             prop_assert_eq!(record.key, "g/s/gaps");
         }
 
         #[test]
         fn what_is_not_a_cursor_is_an_error(value: Vec<u8>) {
-            prop_assert!(read_value(&value).is_err());
+            prop_assert!(read_value(&value, 0).is_err());
         }
     }
 
     #[test]
     fn a_newer_cursor_is_not_guessed_at() {
-        let newer = br#"{"v":2,"epoch":"00","cursor":{"ranges":[],"from":4}}"#;
-        assert!(read_value(newer).unwrap_err().contains("update"));
+        let newer = br#"{"v":2,"epoch":"00","run":"00","cursor":{"ranges":[],"from":4}}"#;
+        assert!(read_value(newer, 0).unwrap_err().contains("update"));
     }
 }
