@@ -12,7 +12,7 @@ mod writer;
 
 pub use writer::write;
 
-use crate::buffer::{BufferError, Cipher, SinkLanes, StoreOptions, WhenFull};
+use crate::buffer::{BufferError, SinkLanes, StoreOptions, WhenFull};
 use crate::reading::Stream;
 use holdings::{Book, Findings};
 use std::fmt::Write as _;
@@ -136,12 +136,11 @@ pub async fn power_cut(options: &PowerCutOptions, mut tell: impl FnMut(&str)) ->
 
 fn store_options(data_dir: &Path) -> StoreOptions {
     StoreOptions {
-        data_dir: data_dir.to_owned(),
         disk_bytes_max: DISK_BYTES_MAX,
         when_full: WhenFull::DropOldest,
         keep_delivered_us: i64::MAX,
-        cipher: Cipher::default(),
         sinks: vec![SinkLanes { name: writer::SINK.to_owned(), streams: vec![Stream::Readings] }],
+        ..StoreOptions::new(data_dir.to_owned())
     }
 }
 
