@@ -20,7 +20,6 @@ use crate::site::{DeviceTags, Registry};
 use crate::sources::{INTAKES_MAX, Intake, Receipt, SourceContext, SourceOptions};
 use crate::status::{SinkStatus, SourceStatus, Status, Trouble};
 use crate::web::{self, WebState};
-use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -141,7 +140,7 @@ pub async fn start(config: Config, config_text: String, clock: Clock) -> Result<
             clock: clock.clone(),
             judge: Judge::new(rules, clock.boot_id),
             feeds: feeds.collect(),
-            books: BTreeMap::new(),
+            books: opened.books,
             commit_interval: Duration::from_millis(config.buffer.commit_interval_ms),
             config_version,
         },

@@ -14,6 +14,7 @@
 //! lanes: what losing a range means for the books of a sink
 //! ```
 
+mod books;
 mod chunk;
 mod cipher;
 mod copies;
@@ -42,6 +43,7 @@ mod store;
 mod test_support;
 mod times;
 
+pub use books::{Books, StreamBooks};
 pub use cipher::{Cipher, KeyError};
 pub use copies::ChunkCopies;
 pub use inspect::{ChunkName, ChunkReport, ExtentReport, LaneReport, RawBlock, Report, SetAside};
@@ -52,6 +54,7 @@ pub use stopped::StoppedBuffer;
 use crate::block::{Draft, records::Record};
 use crate::reading::{Epoch, PointId, Sequence, SequenceRange, Stream, TimeQuality, UnixMicros};
 use crate::site::PointKey;
+use crate::status::SourceBooks;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -262,6 +265,8 @@ pub struct Commit {
     pub drafts: Vec<Draft>,
     /// The judge's state to keep, with the sequence of readings that it has seen all below of.
     pub snapshot: Option<Vec<u8>>,
+    /// The books of every source that ever was, as of this commit; they become durable with it.
+    pub books: Option<BTreeMap<String, SourceBooks>>,
 }
 
 /// What a commit became.
@@ -439,6 +444,8 @@ pub struct Opened {
     pub snapshot: Option<(Sequence, Vec<u8>)>,
     /// The configurations that lanes may still need, by version.
     pub configs: BTreeMap<u32, String>,
+    /// The books of ingest, with what was found durable that nothing had counted.
+    pub books: Books,
     /// What was set aside and why, for a person.
     pub quarantined: Vec<String>,
 }

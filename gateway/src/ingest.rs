@@ -3,6 +3,7 @@
 //! One task, one loop. While one commit is on its way to the disk, the next one is collected; more than that is never
 //! held: the channel from the sources fills up and they wait.
 
+mod audit;
 mod forward;
 mod pending;
 mod places;
@@ -17,18 +18,17 @@ pub use redelivery::WINDOW_PAIRS;
 use crate::backoff::Backoff;
 use crate::block::columns::Encoder;
 use crate::block::records::{self, DeadLetter, Record, RecordBody, Severity};
-use crate::buffer::{Buffer, BufferError, Commit, Committed};
+use crate::buffer::{Books, Buffer, BufferError, Commit, Committed};
 use crate::clock::{Clock, Tick};
 use crate::fault;
 use crate::judge::{Judge, Rules};
 use crate::reading::{Flags, Sample, Sequence};
 use crate::site::{PointKey, Registry};
 use crate::sources::{INTAKE_MESSAGES_MAX, Intake, Message, Reject};
-use crate::status::{SourceBooks, Status, Trouble};
+use crate::status::{Status, Trouble};
 use pending::Pending;
 use places::{Place, Places};
 use redelivery::Redelivery;
-use std::collections::BTreeMap;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -61,8 +61,8 @@ pub struct IngestOptions {
     pub judge: Judge,
     /// The sources.
     pub feeds: Vec<Feed>,
-    /// The books of every source that ever was, as they are on disk.
-    pub books: BTreeMap<String, SourceBooks>,
+    /// The books as they are on disk: they go on from there.
+    pub books: Books,
     /// Longest time that an accepted reading waits for the disk.
     pub commit_interval: Duration,
     /// Version of the configuration.
@@ -110,11 +110,12 @@ impl Ingest {
     /// If the buffer cannot be read at all.
     pub async fn open(mut options: IngestOptions, snapshot: Option<(Sequence, Vec<u8>)>) -> Result<Self, BufferError> {
         let encoder = Encoder::new().map_err(|error| BufferError::Disk(error.to_string()))?;
-        let mut places = Places::new(std::mem::take(&mut options.books));
+        let mut places = Places::new(std::mem::take(&mut options.books.sources));
         for feed in options.feeds.drain(..) {
             places.admit(feed);
         }
         let mut ingest = Self { options, encoder, places, pending: Pending::default(), last_snapshot: Instant::now() };
+        ingest.audit_start();
         ingest.learn_points();
         let mut seen_below = 0;
         if let Some((sequence, bytes)) = snapshot {
@@ -304,6 +305,7 @@ impl Ingest {
     fn depart(&mut self, carries: Pending, wait: Duration, snapshot: Option<Vec<u8>>) -> Flight {
         let departure = Instant::now() + wait;
         let points = self.options.registry.unsaved();
+        let books = Some(carries.books.clone());
         let encoded = carries.encode(&mut self.encoder).map_err(|error| BufferError::Disk(error.to_string()));
         let buffer = self.options.buffer.clone();
         let registry = self.options.registry.clone();
@@ -313,7 +315,7 @@ impl Ingest {
             let result = match encoded {
                 Ok(drafts) => {
                     fault::point("ingest.before_commit");
-                    buffer.commit(Commit { points, drafts, snapshot }).await
+                    buffer.commit(Commit { points, drafts, snapshot, books }).await
                 }
                 Err(error) => Err(error),
             };
@@ -351,6 +353,7 @@ impl Ingest {
         status.commits.add(1);
         status.last_commit_us.set(u64::try_from(took.as_micros()).unwrap_or(u64::MAX));
         self.places.show(&landed.books);
+        self.audit(&landed.books);
         let flagged = landed.judged.readings.iter().filter(|reading| reading.flags != Flags::default()).count();
         status.flagged.add(flagged as u64);
         show(status, &self.options.registry, &self.options.clock.tick(), &landed.judged.readings);
@@ -361,7 +364,8 @@ impl Ingest {
     }
 
     async fn keep_snapshot(&self) {
-        let commit = Commit { snapshot: Some(self.options.judge.snapshot()), ..Commit::default() };
+        let (snapshot, books) = (Some(self.options.judge.snapshot()), Some(self.places.books()));
+        let commit = Commit { snapshot, books, ..Commit::default() };
         if let Err(error) = self.options.buffer.commit(commit).await {
             tracing::warn!(%error, "the detectors' state could not be kept; they replay or learn anew");
         }

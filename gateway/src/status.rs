@@ -324,10 +324,14 @@ pub struct Status {
     pub last_commit_us: Gauge,
     /// Readings that a check flagged.
     pub flagged: Counter,
+    /// How many things in the books of ingest do not add up; 0 is what it must be.
+    pub ingest_books_open: Gauge,
     /// Whether the buffer is open and the sources are started.
     ready: std::sync::atomic::AtomicBool,
     sources: RwLock<Arc<[Arc<SourceStatus>]>>,
     sinks: RwLock<Arc<[Arc<SinkStatus>]>>,
+    /// Records found durable at a start though no commit of theirs had finished, by stream.
+    recovered: Mutex<[u64; 6]>,
     points: RwLock<Vec<Option<PointLive>>>,
     troubles: Mutex<BTreeMap<String, Trouble>>,
     events: Mutex<VecDeque<HealthEvent>>,
@@ -366,6 +370,17 @@ impl Status {
     /// Puts the sinks of another configuration in place.
     pub fn set_sinks(&self, sinks: Vec<Arc<SinkStatus>>) {
         *self.sinks.write().unwrap_or_else(PoisonError::into_inner) = sinks.into();
+    }
+
+    /// Records of a stream found durable at a start though no commit of theirs had finished, since the epoch began.
+    #[must_use]
+    pub fn recovered(&self, stream: Stream) -> u64 {
+        lock(&self.recovered).get(stream.index()).copied().unwrap_or_default()
+    }
+
+    /// Says what was recovered, by stream.
+    pub fn set_recovered(&self, recovered: [u64; 6]) {
+        *lock(&self.recovered) = recovered;
     }
 
     /// Says that the buffer is open and the sources are started.

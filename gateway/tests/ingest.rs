@@ -14,7 +14,6 @@ use forebay::reading::{Flags, NO_HASH, Quality, Sample, Stream, Value};
 use forebay::site::Registry;
 use forebay::sources::{Intake, Message, Receipt, Reject};
 use forebay::status::{SourceBooks, SourceStatus, Status};
-use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -36,6 +35,8 @@ struct Plant {
     status: Arc<Status>,
     clock: Clock,
     intakes: mpsc::Sender<Intake>,
+    /// The sources' books at the start.
+    before: Vec<SourceBooks>,
     /// Of the first source.
     receipts: mpsc::Receiver<Vec<Receipt>>,
     task: JoinHandle<()>,
@@ -80,13 +81,14 @@ impl Plant {
             clock: clock.clone(),
             judge: Judge::new(rules, clock.boot_id),
             feeds,
-            books: BTreeMap::new(),
+            books: opened.books,
             commit_interval,
             config_version: 1,
         };
         let ingest = Ingest::open(options, opened.snapshot).await.unwrap();
+        let before = all.iter().map(|source| source.books()).collect();
         let task = tokio::spawn(ingest.run(intakes_out, mpsc::channel(1).1));
-        Self { buffer, registry, status, clock, intakes, receipts, task }
+        Self { buffer, registry, status, clock, intakes, before, receipts, task }
     }
 
     /// Ends the loop in order, as a stop does.
@@ -156,9 +158,9 @@ impl Plant {
         tokio::time::timeout(Duration::from_secs(60), stored).await.unwrap().unwrap();
     }
 
-    /// How many samples and messages of a source were recognised so far.
+    /// How many samples and messages of a source were recognised since this start.
     fn duplicates(&self, source: usize) -> u64 {
-        self.status.sources()[source].books().duplicate
+        self.status.sources()[source].books().duplicate - self.before[source].duplicate
     }
 
     fn next(&self, stream: Stream) -> u64 {
@@ -228,7 +230,7 @@ async fn a_redelivery_is_recognised_and_acknowledged_also_after_a_restart() {
     assert_eq!(plant.acknowledged().await, [5]);
     assert_eq!((plant.next(Stream::Readings), plant.next(Stream::DeadLetters)), (2, 1));
     let books = plant.close().await.sources()[0].books();
-    assert_eq!(books, SourceBooks { received: 3, accepted: 1, duplicate: 2, rejected: 0, missed: 0 });
+    assert_eq!(books, SourceBooks { received: 5, accepted: 2, duplicate: 2, rejected: 1, missed: 0 });
 }
 
 #[tokio::test]
@@ -367,4 +369,33 @@ async fn a_clock_that_is_set_begins_a_new_block_and_earlier_readings_keep_their_
     let times: Vec<_> = plant.rows().await.iter().map(|row| row.received_at_us).collect();
     assert_eq!(times, [1_000_000, NOON_US]);
     plant.close().await;
+}
+
+#[tokio::test]
+async fn the_books_of_a_source_go_on_after_a_restart_also_those_of_what_came_again() {
+    let dir = TempDir::new().unwrap();
+    for round in 1..=3_u64 {
+        let mut plant = Plant::open(dir.path(), Duration::from_millis(20)).await;
+        plant.send(vec![plant.sample(20.0, 70 + round as u32), plant.sample(500.0, 80)], Some(1), false).await;
+        plant.acknowledged().await;
+        plant.send(vec![plant.sample(20.0, 70 + round as u32)], Some(2), true).await;
+        plant.acknowledged().await;
+        plant.reject(90 + round as u32, 3, false).await;
+        plant.acknowledged().await;
+        let status = plant.close().await;
+        let books = status.sources()[0].books();
+        let expected = SourceBooks { received: 4, accepted: 1, duplicate: 1, rejected: 2, missed: 0 };
+        let all = |count: u64| count * round;
+        assert_eq!(
+            books,
+            SourceBooks {
+                received: all(expected.received),
+                accepted: all(expected.accepted),
+                duplicate: all(expected.duplicate),
+                rejected: all(expected.rejected),
+                missed: 0
+            }
+        );
+        assert_eq!((status.ingest_books_open.get(), status.troubles()), (0, vec![]));
+    }
 }

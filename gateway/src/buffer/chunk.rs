@@ -1,11 +1,11 @@
 //! A chunk: an insert-only database of about 16 MB with blocks, and the points that they name.
 //!
-//! Keys are `stream u8 | first sequence u64` with a block as value, and `0xFF | point id u32` with the point's names, all big
-//! endian: a chunk can be read without the ledger.
+//! Keys are `stream u8 | first sequence u64` with a block as value, `0xFF | point id u32` with the point's names, all big
+//! endian, and `0xFE` with the books of ingest: a chunk can be read without the ledger.
 
 use super::sled_store::{BATCH_BYTES_MAX, Database, Pair, Write};
 use super::store::BLOCKS_MAX;
-use super::{BufferError, Cipher, family::Family, inspect::RawBlock};
+use super::{Books, BufferError, Cipher, family::Family, inspect::RawBlock};
 use crate::block::Block;
 use crate::reading::{Epoch, PointId, Sequence, SequenceRange, Stream, UnixMicros};
 use crate::site::PointKey;
@@ -16,6 +16,9 @@ use std::path::Path;
 
 /// Begins the keys of points; no stream has this number.
 const POINT: u8 = 0xFF;
+
+/// The key of the books; no stream has this number.
+const BOOKS: u8 = 0xFE;
 
 /// Names a chunk: its family and its number there.
 pub(super) type ChunkId = (Family, u32);
@@ -156,11 +159,12 @@ impl Chunk {
         }
     }
 
-    /// Adds blocks and the names of their points; they are on disk when this returns. After an error the chunk must never
-    /// be written again.
+    /// Adds blocks, the names of their points and, with the last of them, the books; they are on disk when this returns.
+    /// After an error the chunk must never be written again.
     pub(super) fn append(
         &mut self,
         blocks: &[Sealed],
+        books: Option<&Books>,
         name: impl Fn(PointId) -> Option<PointKey>,
     ) -> Result<(), BufferError> {
         let mut writes: Vec<Write> = Vec::new();
@@ -181,6 +185,9 @@ impl Chunk {
                 self.database.write(std::mem::take(&mut writes))?;
                 batch_bytes = 0;
             }
+        }
+        if let Some(books) = books {
+            writes.push((vec![BOOKS], Some(books.encode())));
         }
         if writes.is_empty() { Ok(()) } else { self.database.write(writes) }
     }
@@ -284,6 +291,11 @@ impl Chunk {
         }
         Ok(info.extents)
     }
+}
+
+/// The books that were last written into a chunk, if they are whole.
+pub(super) fn books(database: &Database) -> Option<Books> {
+    database.get(&[BOOKS]).ok().flatten().and_then(|bytes| Books::decode(&bytes))
 }
 
 /// How many points are looked at in one go.

@@ -22,7 +22,7 @@ use super::lanes;
 use super::ledger::{Entry, Ledger};
 use super::store::{BLOCKS_MAX, Store};
 use super::{
-    BootOffset, BufferError, Commit, Committed, Ends, Lane, LaneChange, Start, StoreOptions, StreamEnds, Usage,
+    Books, BootOffset, BufferError, Commit, Committed, Ends, Lane, LaneChange, Start, StoreOptions, StreamEnds, Usage,
 };
 use crate::block::columns::Frame;
 use crate::block::{Block, records};
@@ -65,6 +65,10 @@ pub(super) struct DiskStore {
     grows_to_bytes: Option<u64>,
     /// Chunks that were given up since something was last written: room that others took at once.
     given_up_in_vain: u32,
+    /// The books of ingest as of the last commit.
+    books: Books,
+    /// The ledger is owed the books: the chunk that had them last is sealed, or nothing else holds them.
+    owes_books: bool,
     /// Bytes in `quarantine`.
     quarantine_bytes: u64,
     /// What was set aside since the start, for a person.
@@ -212,7 +216,7 @@ impl DiskStore {
         self.make_room_for(&commit.drafts)?;
         self.keep_own_offset()?;
         self.keep_points(&commit.points)?;
-        self.append_drafts(&commit.drafts)
+        self.append_drafts(&commit.drafts, commit.books.as_ref())
     }
 
     fn change_lane_once(&mut self, change: &LaneChange) -> Result<Lane, BufferError> {
@@ -338,8 +342,22 @@ impl DiskStore {
             }
         }
         entries.push(Entry::Next(self.next));
+        if self.owes_books {
+            entries.push(Entry::Books(self.books.clone()));
+        }
         self.ledger.write(entries)?;
         self.unsaved.clear();
+        self.owes_books = false;
+        Ok(())
+    }
+
+    /// Keeps books that no chunk takes.
+    fn keep_books(&mut self, books: Books) -> Result<(), BufferError> {
+        if books.sources == self.books.sources && books.streams == self.books.streams {
+            return Ok(());
+        }
+        self.write_ledger(vec![Entry::Books(books.clone())])?;
+        self.books = books;
         Ok(())
     }
 

@@ -10,7 +10,7 @@ pub(super) use entry::{ConfigMark, Entry};
 
 use super::chunk::{ChunkId, ChunkInfo};
 use super::sled_store::{BATCH_BYTES_MAX, Database};
-use super::{BootOffset, BufferError, Cipher, Lane, files};
+use super::{Books, BootOffset, BufferError, Cipher, Lane, files};
 use crate::reading::{Epoch, Sequence, SequenceRange, Stream};
 use crate::site::PointKey;
 use bytes::Bytes;
@@ -38,6 +38,7 @@ pub(super) struct State {
     pub(super) outbox: BTreeMap<u64, Bytes>,
     pub(super) configs: BTreeMap<u32, ConfigMark>,
     pub(super) boots: BTreeMap<u128, BootOffset>,
+    pub(super) books: Books,
 }
 
 impl State {
@@ -72,6 +73,7 @@ impl State {
             Entry::Config(version, None) => drop(self.configs.remove(&version)),
             Entry::Boot(id, Some(offset)) => drop(self.boots.insert(id, offset)),
             Entry::Boot(id, None) => drop(self.boots.remove(&id)),
+            Entry::Books(books) => self.books = books,
         }
         true
     }
@@ -88,7 +90,8 @@ impl State {
         let outbox = self.outbox.iter().map(|(index, block)| Entry::Outbox(*index, Some(block.clone())));
         let configs = self.configs.iter().map(|(version, mark)| Entry::Config(*version, Some(*mark)));
         let boots = self.boots.iter().map(|(id, offset)| Entry::Boot(*id, Some(*offset)));
-        let first = self.epoch.map(Entry::Epoch).into_iter().chain([Entry::Next(self.next)]);
+        let first = self.epoch.map(Entry::Epoch).into_iter();
+        let first = first.chain([Entry::Next(self.next), Entry::Books(self.books.clone())]);
         first.chain(points).chain(lanes).chain(chunks).chain(holes).chain(outbox).chain(configs).chain(boots)
     }
 }

@@ -3,9 +3,9 @@
 //! A scan stops at the first bad page, so behind one each key is asked for by itself (measured: that brought back nine
 //! tenths where a scan brought back a third). Nothing here loops without coming nearer to the end of the range.
 
-use super::chunk::{Chunk, ChunkInfo, Sealed, block_key, checked};
+use super::chunk::{self, Chunk, ChunkInfo, Sealed, block_key, checked};
 use super::sled_store::{BATCH_BYTES_MAX, Database};
-use super::{BufferError, Cipher};
+use super::{Books, BufferError, Cipher};
 use crate::block::Block;
 use crate::reading::{Epoch, PointId, Sequence, SequenceRange, Stream};
 use crate::site::PointKey;
@@ -23,6 +23,8 @@ pub(super) struct Salvaged {
     pub(super) info: ChunkInfo,
     /// What none of the sources had.
     pub(super) missing: Vec<(Stream, SequenceRange)>,
+    /// The books of ingest, if one of the sources has them.
+    pub(super) books: Option<Books>,
 }
 
 /// What is to be brought back.
@@ -51,11 +53,13 @@ pub(super) fn copy_sound_blocks(
         bytes: 0,
     };
     let mut missing: Vec<(Stream, SequenceRange)> = wanted.known.to_vec();
+    let mut books = None;
     for source in sources {
         if missing.is_empty() {
             break;
         }
         let Ok(database) = Database::open(source, wanted.cipher) else { continue };
+        books = books.or_else(|| chunk::books(&database));
         let mut left = Vec::new();
         for (stream, range) in missing {
             copy.take(&database, stream, range, wanted, &mut left)?;
@@ -63,7 +67,7 @@ pub(super) fn copy_sound_blocks(
         missing = left;
     }
     copy.write(wanted)?;
-    Ok(Salvaged { info: copy.info, missing })
+    Ok(Salvaged { info: copy.info, missing, books })
 }
 
 struct Copy {
@@ -115,7 +119,7 @@ impl Copy {
 
     fn write(&mut self, wanted: &Wanted<'_>) -> Result<(), BufferError> {
         self.bytes = 0;
-        self.chunk.append(&std::mem::take(&mut self.waiting), |id| wanted.points.get(id.0 as usize).cloned())
+        self.chunk.append(&std::mem::take(&mut self.waiting), None, |id| wanted.points.get(id.0 as usize).cloned())
     }
 }
 

@@ -183,6 +183,21 @@ impl<S: Sink> Delivery<S> {
                 undelivered: work.lane.undelivered(next),
             };
             status.set_lane(work.stream, books);
+            if !books.closes() {
+                let what = format!(
+                    "The books of the {} do not close: of {} accepted, {} delivered, {} filtered, {} refused, {} lost, {} waiting; \
+                     this is a defect, please report it",
+                    work.stream,
+                    books.accepted,
+                    books.delivered,
+                    books.filtered,
+                    books.refused,
+                    books.gaps,
+                    books.undelivered
+                );
+                let key = format!("books/{}/{}", self.options.name, work.stream);
+                self.raise(&key, &what, "Send the log and the output of `forebay buffer stats`", Severity::Error);
+            }
         }
     }
 }

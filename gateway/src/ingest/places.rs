@@ -70,10 +70,19 @@ impl Places {
         }
         self.gone.retain(|gone| *gone != slot);
         let Some(place) = self.by_slot.get_mut(index) else { return };
-        let (redelivery, books) = match place.take() {
-            Some(before) => (before.redelivery, before.books),
-            None => (Redelivery::new(), self.former.remove(&status.name).unwrap_or_default()),
+        let (redelivery, books, missed) = match place.take() {
+            // It goes on with the counters that it has, or with those of its former self.
+            Some(before) => {
+                let goes_on = Arc::ptr_eq(&before.status, &status);
+                (before.redelivery, before.books, if goes_on { 0 } else { before.status.missed.get() })
+            }
+            None => {
+                let books = self.former.remove(&status.name).unwrap_or_default();
+                (Redelivery::new(), books, books.missed)
+            }
         };
+        status.missed.add(missed);
+        status.set_books(books);
         *place = Some(Place { status, redelivery, books, start, receipts, waiting: Vec::new() });
     }
 

@@ -48,6 +48,7 @@ fn collect(snapshot: &Snapshot) -> Registry {
     gateway(forebay, snapshot);
     sources(forebay, &snapshot.sources);
     sinks(forebay, &snapshot.sinks);
+    books(forebay, snapshot);
     buffer(forebay, snapshot);
     process(all.sub_registry_with_prefix("process"));
     all
@@ -147,6 +148,7 @@ fn sinks(to: &mut Registry, sinks: &[SinkView]) {
             sink.streams.iter().map(move |(stream, lane)| (labels(stream), pick(lane)))
         })
     };
+    counters(to, "sink_accepted_records", "Records accepted since the sink began", lanes(|lane| lane.accepted));
     counters(to, "sink_delivered_records", "Records delivered", lanes(|lane| lane.delivered));
     counters(to, "sink_filtered_records", "Records that the sink was not to have", lanes(|lane| lane.filtered));
     counters(to, "sink_refused_records", "Records that the sink refused", lanes(|lane| lane.refused));
@@ -161,6 +163,24 @@ fn sinks(to: &mut Registry, sinks: &[SinkView]) {
     gauges(to, "sink_last_attempt_duration", "Duration of the last attempt", Some(Unit::Seconds), last);
     let now = sinks.iter().map(|sink| (sink.name.as_str(), sink.kind, sink.health.state));
     gauges(to, "sink_state", "1 for the state that the sink is in", None, states("sink", now));
+}
+
+/// Whether all that came in, and all that is to go out, is accounted for.
+fn books(to: &mut Registry, snapshot: &Snapshot) {
+    let flag = |closes: bool| if closes { 1.0 } else { 0.0 };
+    let label = |of: &str, name: &str, stream: &str| {
+        [("of", of), ("name", name), ("stream", stream)].map(|(label, value)| (label, value.to_owned())).to_vec()
+    };
+    let ingest = [(label("ingest", "", ""), flag(snapshot.ingest_books_close))];
+    let lanes = snapshot.sinks.iter().flat_map(|sink| {
+        let lanes = sink.streams.iter();
+        lanes.map(move |(stream, lane)| (label("sink", &sink.name, stream), flag(lane.closes)))
+    });
+    let help = "1 if every record is accounted for; 0 is a defect";
+    gauges(to, "books_closed", help, None, ingest.into_iter().chain(lanes));
+    let recovered = snapshot.recovered.iter().map(|(stream, count)| (vec![("stream", (*stream).to_owned())], *count));
+    let help = "Records found durable at a start though no commit of theirs had finished";
+    counters(to, "recovered_records", help, recovered);
 }
 
 fn buffer(to: &mut Registry, snapshot: &Snapshot) {

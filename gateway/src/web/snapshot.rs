@@ -59,6 +59,10 @@ pub(super) struct Snapshot {
     pub(super) buffer: BufferView,
     /// The sinks, in the order of the configuration.
     pub(super) sinks: Vec<SinkView>,
+    /// Whether the books of ingest close.
+    pub(super) ingest_books_close: bool,
+    /// Records found durable at a start though no commit of theirs had finished, by stream.
+    pub(super) recovered: BTreeMap<&'static str, u64>,
     /// Readings that a check flagged, since the start.
     pub(super) flagged: u64,
     /// Points known.
@@ -189,9 +193,13 @@ pub(super) struct SinkView {
     pub(super) streams: BTreeMap<&'static str, LaneView>,
 }
 
-/// The books of one sink in one stream: accepted is the sum of all five.
+/// The books of one sink in one stream: accepted is the sum of the five that follow.
 #[derive(Debug, Default, Serialize)]
 pub(super) struct LaneView {
+    /// Whether the books close.
+    pub(super) closes: bool,
+    /// Records accepted since the sink began.
+    pub(super) accepted: u64,
     /// Records delivered.
     pub(super) delivered: u64,
     /// Records that the sink was not to have.
@@ -207,7 +215,8 @@ pub(super) struct LaneView {
 impl SinkView {
     /// The books of the readings.
     pub(super) fn readings(&self) -> &LaneView {
-        static NONE: LaneView = LaneView { delivered: 0, filtered: 0, undelivered: 0, refused: 0, gaps: 0 };
+        static NONE: LaneView =
+            LaneView { closes: true, accepted: 0, delivered: 0, filtered: 0, undelivered: 0, refused: 0, gaps: 0 };
         self.streams.get(Stream::Readings.name()).unwrap_or(&NONE)
     }
 }
@@ -228,6 +237,8 @@ impl Snapshot {
             sources: status.sources().iter().map(|source| source_view(source, meter)).collect(),
             buffer: buffer_view(state, meter, &tick),
             sinks: status.sinks().iter().map(|sink| sink_view(sink, meter)).collect(),
+            ingest_books_close: status.ingest_books_open.get() == 0,
+            recovered: Stream::ALL.into_iter().map(|stream| (stream.name(), status.recovered(stream))).collect(),
             flagged: status.flagged.get(),
             points: state.registry.len() as u64,
             ingest_turns: status.ingest_turns.get(),
@@ -289,8 +300,9 @@ fn source_view(source: &SourceStatus, meter: &Meter) -> SourceView {
 
 fn sink_view(sink: &SinkStatus, meter: &Meter) -> SinkView {
     let lane = |stream: Stream| {
-        let LaneBooks { delivered, filtered, refused, gaps, undelivered, .. } = sink.lane(stream);
-        LaneView { delivered, filtered, undelivered, refused, gaps }
+        let books = sink.lane(stream);
+        let LaneBooks { accepted, delivered, filtered, refused, gaps, undelivered } = books;
+        LaneView { closes: books.closes(), accepted, delivered, filtered, undelivered, refused, gaps }
     };
     let per_second = |pick: fn(&LaneBooks) -> u64| meter.per_second(|books| books.sinks.get(&sink.name).map(pick));
     SinkView {

@@ -4,12 +4,13 @@ use super::super::chunk::{Chunk, ChunkInfo, ChunkState, Sealed};
 use super::super::family::Family;
 use super::super::files;
 use super::super::ledger::Entry;
-use super::super::{BufferError, Committed};
+use super::super::{Books, BufferError, Committed};
 use super::DiskStore;
 use crate::block::records::Record;
 use crate::block::{BLOCK_BYTES_MAX, Block, Draft, HEADER_BYTES, RECORDS_MAX};
 use crate::reading::{PointId, Sequence, SequenceRange};
 use crate::site::PointKey;
+use crate::status::SourceBooks;
 use bytes::Bytes;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -36,7 +37,11 @@ impl DiskStore {
     }
 
     /// Gives drafts their sequences and makes them durable, family by family; visible only when all are.
-    pub(super) fn append_drafts(&mut self, drafts: &[Draft]) -> Result<Committed, BufferError> {
+    pub(super) fn append_drafts(
+        &mut self,
+        drafts: &[Draft],
+        sources: Option<&BTreeMap<String, SourceBooks>>,
+    ) -> Result<Committed, BufferError> {
         // Promised records have their sequences already.
         self.deliver_outbox()?;
         let mut next = self.next;
@@ -45,21 +50,30 @@ impl DiskStore {
             blocks.push(sealed(self.epoch, &mut next, draft)?);
         }
         let ranges = blocks.iter().map(|block| block.range).collect();
-        self.append(blocks)?;
+        let mut books = self.books.clone();
+        books.commit(sources, counts(&blocks));
+        if blocks.is_empty() {
+            // No chunk is written; the ledger takes them.
+            return self.keep_books(books).map(|()| Committed { ranges });
+        }
+        self.append(blocks, Some(&books))?;
+        self.books = books;
         Ok(Committed { ranges })
     }
 
     /// Makes blocks durable and then visible. After an error none of them is visible, and the chunks that some of them may
     /// have reached are never written again: the next try goes to fresh ones, and the newer chunk wins.
-    fn append(&mut self, blocks: Vec<Sealed>) -> Result<(), BufferError> {
+    fn append(&mut self, blocks: Vec<Sealed>, books: Option<&Books>) -> Result<(), BufferError> {
         let mut families: BTreeMap<Family, Vec<Sealed>> = BTreeMap::new();
         for block in blocks {
             families.entry(Family::of(block.stream)).or_default().push(block);
         }
         let mut written = Vec::new();
+        let last = families.keys().next_back().copied();
         for (family, blocks) in &families {
             written.push(*family);
-            if let Err(error) = self.append_family(*family, blocks) {
+            let books = books.filter(|_| Some(*family) == last);
+            if let Err(error) = self.append_family(*family, blocks, books) {
                 for family in written {
                     self.retire(family);
                 }
@@ -78,11 +92,11 @@ impl DiskStore {
         Ok(())
     }
 
-    fn append_family(&mut self, family: Family, blocks: &[Sealed]) -> Result<(), BufferError> {
+    fn append_family(&mut self, family: Family, blocks: &[Sealed], books: Option<&Books>) -> Result<(), BufferError> {
         let mut tries = TRIES;
         loop {
             tries -= 1;
-            let result = self.append_once(family, blocks);
+            let result = self.append_once(family, blocks, books);
             let Err(error) = result else { return Ok(()) };
             tracing::warn!(%error, family = family.name(), "a chunk could not be written; going on in a fresh one");
             self.retire(family);
@@ -92,12 +106,12 @@ impl DiskStore {
         }
     }
 
-    fn append_once(&mut self, family: Family, blocks: &[Sealed]) -> Result<(), BufferError> {
+    fn append_once(&mut self, family: Family, blocks: &[Sealed], books: Option<&Books>) -> Result<(), BufferError> {
         self.ready(family)?;
         let points = &self.ledger.state().points;
         match self.active.get_mut(&family) {
             None => Err(BufferError::Closed),
-            Some((_, chunk)) => chunk.append(blocks, |id| points.get(id.0 as usize).cloned()),
+            Some((_, chunk)) => chunk.append(blocks, books, |id| points.get(id.0 as usize).cloned()),
         }
     }
 
@@ -139,6 +153,8 @@ impl DiskStore {
         let Some(info) = self.index.get_mut(&id) else { return };
         info.state = ChunkState::Sealed;
         info.bytes = bytes;
+        // It may be the one with the newest books, and nobody looks for them in a sealed chunk.
+        self.owes_books = true;
         if info.extents.is_empty() {
             drop(chunk);
             self.forget_empty(id);
@@ -194,7 +210,10 @@ impl DiskStore {
                 Err(error) => tracing::error!(%error, "a promised record is damaged and left out"),
             }
         }
-        self.append(missing)?;
+        let counts = counts(&missing);
+        self.append(missing, None)?;
+        self.books.write_own(counts);
+        self.owes_books = true;
         self.write_ledger(outbox.into_iter().map(|(index, _)| Entry::Outbox(index, None)).collect())
     }
 
@@ -204,6 +223,15 @@ impl DiskStore {
             tracing::warn!(%error, "records wait in the ledger until they can be appended");
         }
     }
+}
+
+/// How many records blocks hold, by stream.
+fn counts(blocks: &[Sealed]) -> [u64; 6] {
+    let mut counts = [0; 6];
+    for block in blocks {
+        counts[block.stream.index()] += block.range.count();
+    }
+    counts
 }
 
 fn sealed(epoch: crate::reading::Epoch, next: &mut [Sequence; 6], draft: &Draft) -> Result<Sealed, BufferError> {

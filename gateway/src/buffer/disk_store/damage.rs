@@ -27,11 +27,14 @@ impl DiskStore {
             self.repair(&path, &aside, &known).or_else(|error| {
                 tracing::error!(%error, "the damaged chunk cannot be repaired here; it is set aside as it is");
                 give_up_repair(&path, &aside)?;
-                Ok(Salvaged { info: ChunkInfo::begun([0; 6]), missing: known.clone() })
+                Ok(Salvaged { info: ChunkInfo::begun([0; 6]), missing: known.clone(), books: None })
             })?
         } else {
-            Salvaged { info: ChunkInfo::begun([0; 6]), missing: known.clone() }
+            Salvaged { info: ChunkInfo::begun([0; 6]), missing: known.clone(), books: None }
         };
+        if let Some(books) = &salvaged.books {
+            self.take_books(books.clone());
+        }
         self.quarantined.push(format!("{}: {reason}; kept in {}", path.display(), aside.display()));
         if let Err(error) = self.book_damage(id, &known, salvaged) {
             // The chunk is gone from its place: the next look at it, or the next start, books the loss.

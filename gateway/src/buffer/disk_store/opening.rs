@@ -6,11 +6,11 @@
 //! (epoch, stream, sequence) of what was already delivered must never be given to other records. So the old store goes to
 //! the quarantine whole, where a person can look at it, and a new epoch begins.
 
-use super::super::chunk::{Chunk, ChunkId, ChunkInfo, ChunkState};
+use super::super::chunk::{self, Chunk, ChunkId, ChunkInfo, ChunkState};
 use super::super::family::Family;
 use super::super::ledger::Ledger;
 use super::super::sled_store::LOG;
-use super::super::{BufferError, Cipher, Opened, StoreOptions, files};
+use super::super::{Books, BufferError, Cipher, Opened, StoreOptions, files};
 use super::damage::quarantine_path;
 use super::high_water::HighWater;
 use super::{DiskStore, room, snapshot};
@@ -76,6 +76,8 @@ impl DiskStore {
             index: state.chunks.clone(),
             next: state.next,
             high_water: HighWater::open(&root, epoch),
+            books: ledger.state().books.clone(),
+            owes_books: false,
             ledger,
             options,
             clock,
@@ -93,6 +95,11 @@ impl DiskStore {
         };
         store.look_at_chunks()?;
         store.next = store.promised_or_held();
+        let recovered = store.books.recover(store.next);
+        if recovered > 0 {
+            tracing::info!(recovered, "records were durable whose commit had not finished");
+            store.owes_books = true;
+        }
         store.restore_ballast();
         store.try_outbox();
         store.keep_house();
@@ -104,6 +111,7 @@ impl DiskStore {
         opened.epoch = Some(epoch);
         opened.points.clone_from(&store.ledger.state().points);
         opened.configs = configs;
+        opened.books.clone_from(&store.books);
         opened.quarantined.clone_from(&store.quarantined);
         Ok((store, opened))
     }
@@ -166,6 +174,9 @@ impl DiskStore {
             }
         }
         chunk.load_points()?;
+        if let Some(books) = chunk::books(chunk.database()) {
+            self.take_books(books);
+        }
         for extent in &surveyed.extents {
             let next = &mut self.next[extent.stream.index()];
             *next = (*next).max(extent.range.last + 1);
@@ -180,10 +191,18 @@ impl DiskStore {
     /// Where each stream goes on: above all that was ever given, be it there or lost.
     fn promised_or_held(&self) -> [Sequence; 6] {
         let mut next = self.next;
-        for (next, promised) in next.iter_mut().zip(self.promised()) {
-            *next = (*next).max(promised);
+        for ((next, promised), booked) in next.iter_mut().zip(self.promised()).zip(self.books.next()) {
+            *next = (*next).max(promised).max(booked);
         }
         next
+    }
+
+    /// Takes books over that were found, if they are newer.
+    pub(super) fn take_books(&mut self, books: Books) {
+        if books.revision > self.books.revision {
+            self.books = books;
+            self.owes_books = true;
+        }
     }
 
     fn retire_unbegun(&mut self, id: ChunkId) {

@@ -5,7 +5,7 @@
 use super::super::chunk::{ChunkId, ChunkInfo};
 use super::super::family::Family;
 use super::super::sled_store::Write;
-use super::super::{BootOffset, Lane};
+use super::super::{Books, BootOffset, Lane};
 use crate::reading::{Epoch, PointId, Sequence, SequenceRange, Stream};
 use crate::site::PointKey;
 use bytes::Bytes;
@@ -23,6 +23,7 @@ const HOLE: u8 = b'h';
 const OUTBOX: u8 = b'o';
 const CONFIG: u8 = b'v';
 const BOOT: u8 = b'b';
+const BOOKS: u8 = b'i';
 
 /// Recognises a configuration text, which lies in a file of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -55,6 +56,8 @@ pub(in crate::buffer) enum Entry {
     Config(u32, Option<ConfigMark>),
     /// The offset of a boot.
     Boot(u128, Option<BootOffset>),
+    /// The books of ingest, as they stood when the chunk that had the newest was sealed, or later.
+    Books(Books),
 }
 
 impl Entry {
@@ -76,6 +79,7 @@ impl Entry {
                 (key_of(OUTBOX, &[&index.to_be_bytes()]), block.as_ref().and_then(|block| value(&block.as_ref())))
             }
             Self::Config(version, mark) => (key_of(CONFIG, &[&version.to_be_bytes()]), mark.as_ref().and_then(value)),
+            Self::Books(books) => (vec![BOOKS], value(books)),
             Self::Boot(id, offset) => (key_of(BOOT, &[&id.to_be_bytes()]), offset.as_ref().and_then(value)),
         }
     }
@@ -115,6 +119,7 @@ impl Entry {
                 Self::Outbox(u64::from_be_bytes(key.try_into().ok()?), Some(Bytes::copy_from_slice(block)))
             }
             CONFIG => Self::Config(u32::from_be_bytes(key.try_into().ok()?), Some(read(value)?)),
+            BOOKS => Self::Books(read(value)?),
             BOOT => Self::Boot(u128::from_be_bytes(key.try_into().ok()?), Some(read(value)?)),
             _ => return None,
         })
@@ -157,6 +162,7 @@ mod tests {
             Entry::Hole(Stream::Readings, SequenceRange { first: 5, last: 6 }, true),
             Entry::Outbox(1, Some(Bytes::from_static(b"block"))),
             Entry::Config(2, Some(ConfigMark { hash: 1, bytes: 2 })),
+            Entry::Books(Books { revision: 3, ..Books::default() }),
             Entry::Boot(u128::MAX - 1, Some(BootOffset { offset_us: i64::MIN, quality: TimeQuality::Ntp })),
         ];
         for entry in entries {
