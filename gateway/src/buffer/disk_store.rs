@@ -69,6 +69,8 @@ pub(super) struct DiskStore {
     books: Books,
     /// The ledger is owed the books: the chunk that had them last is sealed, or nothing else holds them.
     owes_books: bool,
+    /// Bytes that the kept configurations occupy.
+    configs_bytes: u64,
     /// Bytes in `quarantine`.
     quarantine_bytes: u64,
     /// What was set aside since the start, for a person.
@@ -320,7 +322,9 @@ impl DiskStore {
     /// Keeps a sealed chunk open for readers.
     fn shelve(&mut self, id: ChunkId, chunk: Chunk) {
         while self.open.len() >= OPEN_SEALED_MAX {
-            self.open.pop_front();
+            let Some((closed, chunk)) = self.open.pop_front() else { break };
+            drop(chunk);
+            self.measure_chunk(closed);
         }
         self.open.push_back((id, chunk));
     }

@@ -121,6 +121,11 @@ pub(super) fn occupied_bytes(path: &Path) -> u64 {
     occupied(path, DEPTH_MAX)
 }
 
+/// Bytes that an open file really occupies; one question to the kernel, whatever lies beside it.
+pub(super) fn file_bytes(file: &File) -> u64 {
+    file.metadata().map_or(0, |meta| meta.blocks() * STAT_BLOCK_BYTES)
+}
+
 /// Bytes that lie in a directory, without the directory itself: an empty one holds nothing.
 pub(super) fn contents_bytes(path: &Path) -> u64 {
     names(path).unwrap_or_default().iter().map(|name| occupied_bytes(&path.join(name))).sum()

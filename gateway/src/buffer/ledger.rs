@@ -218,10 +218,14 @@ impl Ledger {
         }
     }
 
+    /// Bytes that it occupies on disk.
+    pub(super) fn occupied_bytes(&self) -> u64 {
+        self.database.as_ref().map_or_else(|| files::occupied_bytes(&self.path), Database::occupied_bytes)
+    }
+
     /// Makes the database anew if far more of it lies on disk than is in use.
     pub(super) fn compact(&mut self) -> Result<(), BufferError> {
-        let bytes = files::occupied_bytes(&self.path);
-        if bytes < COMPACT_BYTES_MIN.max(self.fresh_bytes.saturating_mul(COMPACT_FACTOR)) {
+        if self.occupied_bytes() < COMPACT_BYTES_MIN.max(self.fresh_bytes.saturating_mul(COMPACT_FACTOR)) {
             return Ok(());
         }
         self.database = None;

@@ -45,6 +45,8 @@ pub(super) struct Database {
     /// Always there, until dropped.
     sled: Option<sled::Db>,
     log: File,
+    /// What everything beside the log occupies: it changes only when a database is opened or closed.
+    beside_bytes: u64,
     path: PathBuf,
     cipher: Cipher,
 }
@@ -64,7 +66,8 @@ impl Database {
         let sled = open_sled(path).map_err(|error| distrust(path, error))?;
         let log_path = path.join(LOG);
         let log = File::open(&log_path).map_err(|e| files::error("open", &log_path, &e))?;
-        let database = Self { sled: Some(sled), log, path: path.to_owned(), cipher: cipher.clone() };
+        let mut database =
+            Self { sled: Some(sled), log, beside_bytes: 0, path: path.to_owned(), cipher: cipher.clone() };
         if fresh {
             database.with(|sled| sled.flush().map(drop))?;
             for name in files::names(path)? {
@@ -78,6 +81,7 @@ impl Database {
         database.log.sync_all().map_err(|e| files::error("synchronise", &log_path, &e))?;
         files::sync_dir(path)?;
         path.parent().map_or(Ok(()), files::sync_dir)?;
+        database.beside_bytes = files::occupied_bytes(path).saturating_sub(files::file_bytes(&database.log));
         Ok(database)
     }
 
@@ -130,6 +134,11 @@ impl Database {
     pub(super) fn last(&self, first: &[u8], last: &[u8]) -> Result<Option<Pair>, BufferError> {
         let pair = self.with(|sled| sled.range(first..=last).next_back().map(|pair| pair.map(owned)).transpose())?;
         pair.map(|(key, value)| Ok((key, self.cipher.open(value)?))).transpose()
+    }
+
+    /// Bytes that it occupies on disk, as they are now.
+    pub(super) fn occupied_bytes(&self) -> u64 {
+        self.beside_bytes + files::file_bytes(&self.log)
     }
 
     /// Whether sled put a value into a file of its own, which it never synchronises: a limit was broken.

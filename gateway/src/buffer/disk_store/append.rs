@@ -117,9 +117,8 @@ impl DiskStore {
 
     /// Sees to it that a family has an active chunk with room. Its index entry is in the ledger before its directory is made.
     fn ready(&mut self, family: Family) -> Result<(), BufferError> {
-        if let Some((number, _)) = self.active.get(&family) {
-            let id = (family, *number);
-            if files::occupied_bytes(&self.path(id)) < self.limits().chunk_bytes_max(family) {
+        if let Some((_, chunk)) = self.active.get(&family) {
+            if chunk.database().occupied_bytes() < self.limits().chunk_bytes_max(family) {
                 return Ok(());
             }
             self.retire(family);
@@ -149,7 +148,7 @@ impl DiskStore {
     pub(super) fn retire(&mut self, family: Family) {
         let Some((number, chunk)) = self.active.remove(&family) else { return };
         let id = (family, number);
-        let bytes = files::occupied_bytes(&self.path(id));
+        let bytes = chunk.database().occupied_bytes();
         let Some(info) = self.index.get_mut(&id) else { return };
         info.state = ChunkState::Sealed;
         info.bytes = bytes;

@@ -34,6 +34,7 @@ impl DiskStore {
         let version = configs.last_key_value().map_or(1, |(version, _)| version.saturating_add(1));
         let stored = self.options.cipher.close(toml.as_bytes().to_vec())?;
         files::write_whole(&self.config_path(version), &stored)?;
+        self.measure_configs();
         self.write_ledger(vec![Entry::Config(version, Some(mark))])?;
         self.drop_old_configs()?;
         Ok(version)
@@ -78,6 +79,11 @@ impl DiskStore {
             std::fs::remove_file(&path).map_err(|e| files::error("remove", &path, &e))?;
         }
         Ok(())
+    }
+
+    /// Asks the disk what the texts occupy. They change so seldom that it need not be asked at every commit.
+    pub(super) fn measure_configs(&mut self) {
+        self.configs_bytes = files::occupied_bytes(&self.root.join("configs"));
     }
 
     fn config_path(&self, version: u32) -> PathBuf {

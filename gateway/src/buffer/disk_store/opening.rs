@@ -90,6 +90,7 @@ impl DiskStore {
             file_system_bytes,
             grows_to_bytes: None,
             given_up_in_vain: 0,
+            configs_bytes: 0,
             quarantine_bytes: 0,
             quarantined: std::mem::take(&mut opened.quarantined),
         };
@@ -104,6 +105,7 @@ impl DiskStore {
         store.try_outbox();
         store.keep_house();
         store.keep_limits(usize::MAX);
+        store.measure_sealed();
         store.measure();
         opened.snapshot = store.open_snapshot();
         let (configs, damaged) = store.all_configs();

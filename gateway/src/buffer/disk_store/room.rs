@@ -403,26 +403,40 @@ impl DiskStore {
         let chunks = self.index.range((family, 0)..=(family, u32::MAX));
         let sealed: u64 = chunks.filter(|(_, info)| info.state != ChunkState::Active).map(|(_, info)| info.bytes).sum();
         let active = self.active.get(&family);
-        sealed + active.map_or(0, |(number, _)| files::occupied_bytes(&self.path((family, *number))))
+        sealed + active.map_or(0, |(_, chunk)| chunk.database().occupied_bytes())
     }
 
     /// Bytes that the store's files occupy. Sealed chunks were measured when they were sealed; the rest is measured now.
     fn used_bytes(&self) -> u64 {
         let chunks: u64 = Family::ALL.into_iter().map(|family| self.family_bytes(family)).sum();
-        let rest = ["ledger", "configs", super::snapshot::NAME, BALLAST];
-        let rest: u64 = rest.iter().map(|name| files::occupied_bytes(&self.root.join(name))).sum();
-        chunks + rest + self.quarantine_bytes
+        let files = [super::snapshot::NAME, BALLAST];
+        let files: u64 = files.iter().map(|name| files::occupied_bytes(&self.root.join(name))).sum();
+        chunks + self.ledger.occupied_bytes() + self.configs_bytes + files + self.quarantine_bytes
     }
 
-    /// Measures everything.
-    pub(super) fn measure(&mut self) -> Usage {
+    /// Measures every sealed chunk, however many there are.
+    pub(super) fn measure_sealed(&mut self) {
         let sealed: Vec<ChunkId> =
             self.index.iter().filter(|(_, info)| info.state == ChunkState::Sealed).map(|(id, _)| *id).collect();
         for id in sealed {
-            // Opening a chunk for reading may have changed it.
-            let bytes = files::occupied_bytes(&self.path(id));
-            if let Some(info) = self.index.get_mut(&id) {
-                info.bytes = bytes;
+            self.measure_chunk(id);
+        }
+    }
+
+    /// Measures a chunk that nobody has open.
+    pub(super) fn measure_chunk(&mut self, id: ChunkId) {
+        let bytes = files::occupied_bytes(&self.path(id));
+        if let Some(info) = self.index.get_mut(&id) {
+            info.bytes = bytes;
+        }
+    }
+
+    /// Measures what may have changed since the last time: a sealed chunk changes only while a reader has it open.
+    pub(super) fn measure(&mut self) -> Usage {
+        self.measure_configs();
+        for (id, chunk) in &self.open {
+            if let Some(info) = self.index.get_mut(id) {
+                info.bytes = chunk.database().occupied_bytes();
             }
         }
         let extents = self.index.values().flat_map(|info| &info.extents);
