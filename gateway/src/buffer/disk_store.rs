@@ -8,6 +8,7 @@ mod high_water;
 mod limits;
 mod look;
 mod opening;
+mod place;
 mod room;
 mod snapshot;
 
@@ -30,8 +31,8 @@ use crate::clock::Clock;
 use crate::reading::{Epoch, Sequence, SequenceRange, Stream, UnixMicros};
 use high_water::HighWater;
 use limits::Limits;
+use place::Place;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::fs::File;
 use std::path::PathBuf;
 
 /// Most sealed chunks that are open at a time, for readers that are behind; the least recently read one is closed first.
@@ -44,7 +45,7 @@ pub(super) struct DiskStore {
     /// `data_dir/buffer`.
     root: PathBuf,
     /// Held as long as the store lives: one process only.
-    _lock: File,
+    place: Place,
     epoch: Epoch,
     ledger: Ledger,
     /// Every chunk. Sealed ones also stand in the ledger; where they do not yet, they are in `unsaved`.
@@ -82,10 +83,11 @@ impl Store for DiskStore {
         let committed = match self.commit_once(commit) {
             Err(BufferError::DiskFull(_)) => {
                 self.relieve();
-                self.commit_once(commit)?
+                self.commit_once(commit)
             }
-            other => other?,
+            other => other,
         };
+        let committed = self.let_go_if_read_only(committed)?;
         self.given_up_in_vain = 0;
         if let Some(state) = &commit.snapshot {
             // The blocks are durable: a snapshot that cannot be kept costs a longer replay at the next start, no more.
@@ -157,6 +159,9 @@ impl Store for DiskStore {
     }
 
     fn maintain(&mut self) {
+        if let Err(error) = self.hold_on() {
+            return tracing::warn!(%error, "the buffer cannot be looked after now");
+        }
         self.try_outbox();
         self.keep_house();
     }
@@ -185,6 +190,7 @@ impl DiskStore {
     }
 
     fn blocks_once(&mut self, stream: Stream, from: Sequence, blocks_max: usize) -> Result<Vec<Block>, BufferError> {
+        self.hold_on()?;
         let blocks_max = blocks_max.clamp(1, BLOCKS_MAX);
         let mut blocks: Vec<Block> = Vec::new();
         let mut at = from;
@@ -215,6 +221,7 @@ impl DiskStore {
     }
 
     fn commit_once(&mut self, commit: &Commit) -> Result<Committed, BufferError> {
+        self.hold_on()?;
         self.make_room_for(&commit.drafts)?;
         self.keep_own_offset()?;
         self.keep_points(&commit.points)?;
@@ -339,6 +346,7 @@ impl DiskStore {
 
     /// Writes the ledger, together with what it is owed: changed index entries and the next sequences.
     fn write_ledger(&mut self, mut entries: Vec<Entry>) -> Result<(), BufferError> {
+        self.hold_on()?;
         for id in &self.unsaved {
             let info = self.index.get(id).filter(|info| info.state != ChunkState::Active);
             if let Some(info) = info {

@@ -205,6 +205,11 @@ impl Ledger {
         Ok(())
     }
 
+    /// Closes the database; the next write makes it anew.
+    pub(super) fn close(&mut self) {
+        self.database = None;
+    }
+
     /// Makes the database anew at a start: small, and without whatever sled made of a log that was cut off. Where there is no
     /// room for a second one, the old one stays in use.
     pub(super) fn renew(&mut self) {

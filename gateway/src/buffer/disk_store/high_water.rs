@@ -40,6 +40,11 @@ impl HighWater {
         self.found
     }
 
+    /// Closes the file; nothing is noted any more.
+    pub(super) fn close(&mut self) {
+        self.file = None;
+    }
+
     /// Notes how far the streams have come.
     pub(super) fn set(&self, next: &[Sequence; 6]) {
         let written = self.file.as_ref().map(|file| file.write_all_at(&encode(self.epoch, next), 0));

@@ -13,11 +13,11 @@ use super::super::sled_store::LOG;
 use super::super::{Books, BufferError, Cipher, Opened, StoreOptions, files};
 use super::damage::quarantine_path;
 use super::high_water::HighWater;
+use super::place::Place;
 use super::{DiskStore, room, snapshot};
 use crate::clock::Clock;
 use crate::reading::{Epoch, Sequence};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
 
 /// Where damaged things go.
@@ -27,17 +27,17 @@ pub(super) const QUARANTINE: &str = "quarantine";
 pub(in crate::buffer) const LEDGER: &str = "ledger";
 
 /// The file that names the epoch.
-const EPOCH: &str = "epoch";
+pub(super) const EPOCH: &str = "epoch";
 
 /// Longest content of the epoch's file: 32 hexadecimal digits and a line end.
-const EPOCH_BYTES_MAX: u64 = 64;
+pub(super) const EPOCH_BYTES_MAX: u64 = 64;
 
 impl DiskStore {
     /// Opens the store in `data_dir/buffer`.
     pub(in crate::buffer) fn open(options: StoreOptions, clock: Clock) -> Result<(Self, Opened), BufferError> {
         let root = options.data_dir.join("buffer");
         files::make_dir(&root)?;
-        let lock = lock(&root)?;
+        let place = Place::take(&root)?;
         for family in Family::ALL {
             files::make_dir(&root.join(family.name()))?;
             files::remove_dead(&root.join(family.name()))?;
@@ -82,7 +82,7 @@ impl DiskStore {
             options,
             clock,
             root,
-            _lock: lock,
+            place,
             epoch,
             unsaved: BTreeSet::new(),
             active: BTreeMap::new(),
@@ -249,16 +249,6 @@ pub(in crate::buffer) fn named_epoch(root: &Path) -> Option<Epoch> {
     let bytes = files::read_whole(&root.join(EPOCH), EPOCH_BYTES_MAX).ok()??;
     let text = String::from_utf8(bytes).ok()?;
     u128::from_str_radix(text.trim(), 16).ok().map(Epoch)
-}
-
-fn lock(root: &Path) -> Result<File, BufferError> {
-    let path = root.join("lock");
-    let file = File::create(&path).map_err(|e| files::error("make", &path, &e))?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(BufferError::InUse(root.display().to_string())),
-        Err(TryLockError::Error(e)) => Err(files::error("lock", &path, &e)),
-    }
 }
 
 /// Opens the ledger. The inner error says why there is none: a reason if it was lost, nothing if there never was one.

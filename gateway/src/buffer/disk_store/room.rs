@@ -33,11 +33,11 @@ const BALLAST_BYTES_MAX: u64 = 8 * 1024 * 1024;
 const BALLAST_SHARE: u64 = 16;
 
 /// Below this the ballast would not hold a small ledger and what a start writes on opening its chunks.
-const BALLAST_BYTES_MIN: u64 = 2 * 1024 * 1024;
+const BALLAST_BYTES_MIN: u64 = START_BYTES_MIN;
 
-/// Below this a start frees room first: the ledger written anew, the active chunks of two families, and what sled notes when it
-/// opens one.
-const START_BYTES_MIN: u64 = 4 * SEGMENT_BYTES as u64;
+/// Below this a start frees room first: the ledger written anew, the active chunks of three families, and what sled notes when
+/// it opens one.
+const START_BYTES_MIN: u64 = 5 * SEGMENT_BYTES as u64;
 
 /// What is set aside is kept for a look in at most this part of the cap, and gives way before anything sound does.
 const QUARANTINE_CAP_SHARE: u64 = 4;
@@ -136,7 +136,7 @@ impl DiskStore {
     }
 
     /// Drops a chunk on a full disk, with the ballast's room to write the books in. What cannot be done shows at the next
-    /// write. The ballast is back afterwards if it fits: readings never fill its place.
+    /// write. The ballast is back afterwards as far as it fits: readings never fill its place, and the next start needs it.
     pub(super) fn relieve(&mut self) {
         release_ballast(&self.root);
         if self.given_up_in_vain < IN_VAIN_MAX
@@ -165,7 +165,7 @@ impl DiskStore {
         if result.is_ok() {
             self.given_up_in_vain = 0;
         }
-        result
+        self.let_go_if_read_only(result)
     }
 
     /// Drops what is missed least: what was set aside, else a chunk that every sink is done with, or, where the policy says so, the oldest of
@@ -456,19 +456,21 @@ impl DiskStore {
         }
     }
 
-    /// Makes the ballast if there is room for it.
+    /// Makes the ballast, as much of it as there is room for.
     pub(super) fn restore_ballast(&mut self) {
         let path = self.root.join(BALLAST);
-        let total = files::total_bytes(&self.root).unwrap_or(u64::MAX);
-        let share = self.options.disk_bytes_max.min(total) / BALLAST_SHARE;
-        let bytes = share.clamp(BALLAST_BYTES_MIN, BALLAST_BYTES_MAX);
-        let free = files::free_bytes(&self.root).unwrap_or(0);
-        if path.exists() || free < bytes {
+        let share = self.options.disk_bytes_max.min(self.file_system_bytes) / BALLAST_SHARE;
+        let wanted = share.clamp(BALLAST_BYTES_MIN, BALLAST_BYTES_MAX);
+        let held = path.metadata().map_or(0, |meta| meta.len());
+        let possible = held.saturating_add(files::free_bytes(&self.root).unwrap_or(0)).min(wanted);
+        // By whole segments: less is of no use to a ledger, and a full disk is not asked again and again.
+        let bytes = possible - possible % GROWTH_BYTES;
+        if bytes <= held {
             return;
         }
         if let Err(error) = files::reserve(&path, bytes) {
             tracing::warn!(%error, "the ballast could not be made; a full disk will be harder to leave");
-            // Half a ballast would be taken for a whole one.
+            // A file that does not hold its bytes would be taken for one that does.
             std::fs::remove_file(&path).ok();
         }
     }
