@@ -3,6 +3,7 @@
 mod buffer;
 mod log;
 mod selftest;
+mod verify_stream;
 mod when;
 
 use crate::app;
@@ -60,6 +61,8 @@ enum Command {
     /// Looks into the buffer of a running or stopped gateway: what it holds, whether it is sound, what is in it.
     #[command(subcommand)]
     Buffer(buffer::BufferCommand),
+    /// Says whether what arrived upstream is complete, each record once and in order, from the records alone.
+    VerifyStream(verify_stream::VerifyStream),
     /// Tries on this very board and card whether what is acknowledged survives its end.
     #[command(subcommand)]
     Selftest(selftest::SelfTest),
@@ -123,6 +126,7 @@ fn execute(arguments: Arguments) -> Result<()> {
             run(loaded)
         }
         Command::Check(argument) => check(&argument.path()),
+        Command::VerifyStream(arguments) => verify_stream::run(arguments),
         Command::Selftest(test) => selftest::run(test),
         Command::Reference => Ok(write!(std::io::stdout().lock(), "{}", config::reference())?),
         Command::Buffer(command) => {

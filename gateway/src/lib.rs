@@ -28,4 +28,5 @@ pub mod site;
 pub mod sources;
 pub mod status;
 pub mod units;
+pub mod verify;
 pub mod web;

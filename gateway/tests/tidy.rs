@@ -12,7 +12,7 @@ const FLOORS: &[&[&str]] = &[
     &["reading", "units", "secret", "backoff", "fault"],
     &["clock"],
     &["block", "site"],
-    &["checks", "anomaly", "decode", "status"],
+    &["checks", "anomaly", "decode", "status", "verify"],
     &["buffer"],
     &["judge", "sources", "sinks"],
     &["ingest", "delivery", "config"],

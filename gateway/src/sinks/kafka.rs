@@ -6,8 +6,11 @@
 mod client;
 mod cursors;
 mod failure;
+mod reader;
 mod transaction;
 mod worker;
+
+pub use self::reader::read_topic;
 
 use self::cursors::CursorTopic;
 use self::worker::{Request, Worker};
