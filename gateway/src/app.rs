@@ -187,7 +187,8 @@ pub async fn start(config: Config, config_text: String, clock: Clock) -> Result<
     web.spawn("page", serve_page(config.web.listen.clone(), listener, data_dir, state, stop));
 
     let mut control = Supervisor::new("control");
-    let access = Control { buffer: buffer.clone(), registry: registry.clone() };
+    let access =
+        Control { buffer: buffer.clone(), registry: registry.clone(), status: status.clone(), clock: clock.clone() };
     control.spawn(
         "socket",
         serve_tools(config.gateway.data_dir.clone(), access, status.clone(), clock.clone(), control.stop_token()),

@@ -35,6 +35,7 @@ mod memory_store;
 #[cfg(test)]
 mod model_tests;
 mod owner;
+mod replay;
 mod salvage;
 mod sled_store;
 mod stopped;
@@ -48,6 +49,9 @@ pub use cipher::{Cipher, KeyError};
 pub use copies::ChunkCopies;
 pub use inspect::{ChunkName, ChunkReport, ExtentReport, LaneReport, RawBlock, Report, SetAside};
 pub use owner::Buffer;
+pub use replay::{
+    REPLAY_PATTERN_BYTES_MAX, REPLAY_PATTERNS_MAX, REPLAYS_KEPT, REPLAYS_MAX, Replay, ReplayRun, ReplayState,
+};
 pub use sled_store::WRITES_TARGET;
 pub use stopped::StoppedBuffer;
 
@@ -344,6 +348,9 @@ pub enum BufferError {
     /// Another process has the data directory.
     #[error("data directory {0} is in use by another process; stop it first, or give this one its own data_dir")]
     InUse(String),
+    /// Too many replays at once.
+    #[error("{REPLAYS_MAX} replays are under way already; wait for one, or call one off (forebay replay --cancel)")]
+    Replays,
     /// There is none.
     #[error("there is no buffer in {0}; check gateway.data_dir, or start the gateway once")]
     Absent(String),

@@ -2,6 +2,7 @@
 
 mod buffer;
 mod log;
+mod replay;
 mod selftest;
 mod verify_stream;
 mod when;
@@ -63,6 +64,8 @@ enum Command {
     Buffer(buffer::BufferCommand),
     /// Says whether what arrived upstream is complete, each record once and in order, from the records alone.
     VerifyStream(verify_stream::VerifyStream),
+    /// Sends records of the past to a sink once more: by time and points, each once, beside its own delivery.
+    Replay(replay::ReplayArguments),
     /// Tries on this very board and card whether what is acknowledged survives its end.
     #[command(subcommand)]
     Selftest(selftest::SelfTest),
@@ -129,6 +132,7 @@ fn execute(arguments: Arguments) -> Result<()> {
         Command::VerifyStream(arguments) => verify_stream::run(arguments),
         Command::Selftest(test) => selftest::run(test),
         Command::Reference => Ok(write!(std::io::stdout().lock(), "{}", config::reference())?),
+        Command::Replay(arguments) => replay::run(&arguments),
         Command::Buffer(command) => {
             log::start(arguments.log_format, TOOL_LOG_FILTER)?;
             buffer::execute(command)

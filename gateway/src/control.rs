@@ -5,13 +5,14 @@
 //! `{"done":…}` or `{"failed":"…"}`. Requests are small steps, so that the gateway's own work never waits for a tool.
 
 mod client;
+mod replays;
 mod server;
 
 pub use client::{ControlError, ask};
 pub use server::{Control, bind, serve};
 
 use crate::buffer::{ChunkName, RawBlock};
-use crate::reading::{Sequence, Stream};
+use crate::reading::{Sequence, Stream, UnixMicros};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
@@ -61,6 +62,26 @@ pub enum Request {
         chunk: ChunkName,
         /// What is wrong with it, for the log.
         reason: String,
+    },
+    /// Begins a replay; done with the [`crate::buffer::Replay`].
+    Replay {
+        /// The sink that gets it.
+        sink: String,
+        /// The stream.
+        stream: Stream,
+        /// The earliest time that is wanted.
+        from_us: UnixMicros,
+        /// The latest time that is wanted.
+        to_us: UnixMicros,
+        /// Patterns of points; all points, if there is none.
+        points: Vec<String>,
+    },
+    /// The replays under way and the last ones that ended; done with [`crate::buffer::Replay`]s.
+    Replays,
+    /// Calls a replay off; done with the [`crate::buffer::Replay`].
+    CancelReplay {
+        /// Its number.
+        id: u32,
     },
 }
 

@@ -21,6 +21,7 @@ use super::family::Family;
 use super::inspect::{ChunkName, RawBlock, Report};
 use super::lanes;
 use super::ledger::{Entry, Ledger};
+use super::replay::{self, Replay};
 use super::store::{BLOCKS_MAX, Store};
 use super::{
     Books, BootOffset, BufferError, Commit, Committed, Ends, Lane, LaneChange, Start, StoreOptions, StreamEnds, Usage,
@@ -172,6 +173,20 @@ impl Store for DiskStore {
 
     fn look(&mut self, chunk: &ChunkName, stream: Stream, from: Sequence) -> Result<Vec<RawBlock>, BufferError> {
         self.look_into(chunk, stream, from)
+    }
+
+    fn replays(&self) -> Vec<Replay> {
+        self.ledger.state().replays.values().cloned().collect()
+    }
+
+    fn keep_replay(&mut self, replay: &Replay) -> Result<Replay, BufferError> {
+        self.with_relief(|store| {
+            let (kept, dropped) = replay::keep(&store.ledger.state().replays, replay)?;
+            let mut entries = vec![Entry::Replay(kept.id, Some(kept.clone()))];
+            entries.extend(dropped.into_iter().map(|id| Entry::Replay(id, None)));
+            store.write_ledger(entries)?;
+            Ok(kept)
+        })
     }
 
     fn salvage_chunk(&mut self, chunk: &ChunkName, reason: &str) -> Result<Vec<String>, BufferError> {

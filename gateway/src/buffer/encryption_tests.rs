@@ -35,7 +35,9 @@ fn write_everything(store: &mut DiskStore, random: &mut fastrand::Rng) {
     let key = PointKey { device: WORDS[0].into(), point: WORDS[1].into(), unit: "°C".into(), source: WORDS[2].into() };
     let readings = Draft { points: vec![PointId(0)], ..draft(Stream::Readings, 500, 4_000, random) };
     let snapshot = Some(WORDS[5].as_bytes().to_vec());
-    store.commit(&Commit { points: vec![(PointId(0), Arc::new(key))], drafts: vec![readings], snapshot, books: None }).unwrap();
+    store
+        .commit(&Commit { points: vec![(PointId(0), Arc::new(key))], drafts: vec![readings], snapshot, books: None })
+        .unwrap();
     store.keep_config(&format!("sink = {:?}", WORDS[3])).unwrap();
     let lane = store.lane("cloud", Stream::Readings).unwrap();
     let mut alarm = alert(7);

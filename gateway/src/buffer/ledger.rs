@@ -10,7 +10,7 @@ pub(super) use entry::{ConfigMark, Entry};
 
 use super::chunk::{ChunkId, ChunkInfo};
 use super::sled_store::{BATCH_BYTES_MAX, Database};
-use super::{Books, BootOffset, BufferError, Cipher, Lane, files};
+use super::{Books, BootOffset, BufferError, Cipher, Lane, Replay, files};
 use crate::reading::{Epoch, Sequence, SequenceRange, Stream};
 use crate::site::PointKey;
 use bytes::Bytes;
@@ -39,6 +39,7 @@ pub(super) struct State {
     pub(super) configs: BTreeMap<u32, ConfigMark>,
     pub(super) boots: BTreeMap<u128, BootOffset>,
     pub(super) books: Books,
+    pub(super) replays: BTreeMap<u32, Replay>,
 }
 
 impl State {
@@ -71,6 +72,8 @@ impl State {
             Entry::Outbox(index, None) => drop(self.outbox.remove(&index)),
             Entry::Config(version, Some(mark)) => drop(self.configs.insert(version, mark)),
             Entry::Config(version, None) => drop(self.configs.remove(&version)),
+            Entry::Replay(id, Some(replay)) => drop(self.replays.insert(id, replay)),
+            Entry::Replay(id, None) => drop(self.replays.remove(&id)),
             Entry::Boot(id, Some(offset)) => drop(self.boots.insert(id, offset)),
             Entry::Boot(id, None) => drop(self.boots.remove(&id)),
             Entry::Books(books) => self.books = books,
@@ -90,9 +93,11 @@ impl State {
         let outbox = self.outbox.iter().map(|(index, block)| Entry::Outbox(*index, Some(block.clone())));
         let configs = self.configs.iter().map(|(version, mark)| Entry::Config(*version, Some(*mark)));
         let boots = self.boots.iter().map(|(id, offset)| Entry::Boot(*id, Some(*offset)));
+        let replays = self.replays.iter().map(|(id, replay)| Entry::Replay(*id, Some(replay.clone())));
         let first = self.epoch.map(Entry::Epoch).into_iter();
         let first = first.chain([Entry::Next(self.next), Entry::Books(self.books.clone())]);
-        first.chain(points).chain(lanes).chain(chunks).chain(holes).chain(outbox).chain(configs).chain(boots)
+        let rest = outbox.chain(configs).chain(boots).chain(replays);
+        first.chain(points).chain(lanes).chain(chunks).chain(holes).chain(rest)
     }
 }
 

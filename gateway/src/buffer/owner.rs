@@ -3,7 +3,9 @@
 use super::disk_store::DiskStore;
 use super::inspect::{ChunkName, RawBlock, Report};
 use super::store::Store;
-use super::{BootOffset, BufferError, Commit, Committed, Ends, Lane, LaneChange, Opened, Start, StoreOptions, Usage};
+use super::{
+    BootOffset, BufferError, Commit, Committed, Ends, Lane, LaneChange, Opened, Replay, Start, StoreOptions, Usage,
+};
 use crate::block::Block;
 use crate::clock::Clock;
 use crate::reading::{Sequence, SequenceRange, Stream, UnixMicros};
@@ -34,6 +36,7 @@ enum Call {
     Config(u32, Answer<Option<String>>),
     BootOffset(u128, Answer<Option<BootOffset>>),
     KeepBootOffset(u128, BootOffset, Answer<BootOffset>),
+    KeepReplay(Replay, Answer<Replay>),
     Report(Answer<Report>),
     Look(ChunkName, Stream, Sequence, Answer<Vec<RawBlock>>),
     SalvageChunk(ChunkName, String, Answer<Vec<String>>),
@@ -47,6 +50,7 @@ pub struct Buffer {
     calls: mpsc::Sender<Call>,
     ends: watch::Receiver<Ends>,
     usage: watch::Receiver<Usage>,
+    replays: watch::Receiver<Vec<Replay>>,
 }
 
 impl Buffer {
@@ -90,7 +94,9 @@ impl Buffer {
         let (calls, waiting) = mpsc::channel(CALLS_MAX);
         let (ends, ends_seen) = watch::channel(store.ends());
         let (usage, usage_seen) = watch::channel(store.usage());
-        (Self { calls, ends: ends_seen, usage: usage_seen }, serve(store, waiting, ends, usage))
+        let (replays, replays_seen) = watch::channel(store.replays());
+        let buffer = Self { calls, ends: ends_seen, usage: usage_seen, replays: replays_seen };
+        (buffer, serve(store, waiting, ends, usage, replays))
     }
 
     /// Makes blocks durable: when this returns, they are on disk, synchronised, and readable. Each draft gets the next
@@ -177,6 +183,21 @@ impl Buffer {
         self.call(|answer| Call::KeepBootOffset(boot_id, offset, answer)).await
     }
 
+    /// The replays there are, by number; changes when one was kept.
+    #[must_use]
+    pub fn replays(&self) -> watch::Receiver<Vec<Replay>> {
+        self.replays.clone()
+    }
+
+    /// Keeps a replay: a new one (number 0) gets its number, a known one its next revision. When this returns it is on disk.
+    ///
+    /// # Errors
+    /// [`BufferError::Stale`] if it has changed since it was read, [`BufferError::Replays`] if there are too many; otherwise what
+    /// the disk said.
+    pub async fn keep_replay(&self, replay: Replay) -> Result<Replay, BufferError> {
+        self.call(|answer| Call::KeepReplay(replay, answer)).await
+    }
+
     /// What the buffer says about itself, for the tools.
     ///
     /// # Errors
@@ -249,12 +270,13 @@ async fn serve(
     mut waiting: mpsc::Receiver<Call>,
     ends: watch::Sender<Ends>,
     usage: watch::Sender<Usage>,
+    replays: watch::Sender<Vec<Replay>>,
 ) {
     let (mut measure_at, mut maintain_at) = (Instant::now(), Instant::now() + MAINTAIN_EVERY);
     let closing = loop {
         match next_call(&mut store, &mut waiting).await {
             Ok(Some(Call::Close(answer))) => break Some(answer),
-            Ok(Some(call)) => answer(&mut store, call, &ends),
+            Ok(Some(call)) => answer(&mut store, call, &ends, &replays),
             Ok(None) => {}
             Err(Ended) => break None,
         }
@@ -300,7 +322,7 @@ async fn next_call(store: &mut impl Store, waiting: &mut mpsc::Receiver<Call>) -
 }
 
 /// An answer that nobody waits for any more is dropped: its caller was cancelled, the work is done all the same.
-fn answer(store: &mut impl Store, call: Call, ends: &watch::Sender<Ends>) {
+fn answer(store: &mut impl Store, call: Call, ends: &watch::Sender<Ends>, replays: &watch::Sender<Vec<Replay>>) {
     match call {
         Call::Commit(commit, answer) => {
             let result = store.commit(&commit);
@@ -325,6 +347,11 @@ fn answer(store: &mut impl Store, call: Call, ends: &watch::Sender<Ends>) {
         Call::Config(version, answer) => drop(answer.send(store.config(version))),
         Call::BootOffset(boot_id, answer) => drop(answer.send(Ok(store.boot_offset(boot_id)))),
         Call::KeepBootOffset(boot_id, offset, answer) => drop(answer.send(store.keep_boot_offset(boot_id, offset))),
+        Call::KeepReplay(replay, answer) => {
+            let result = store.keep_replay(&replay);
+            publish(replays, store.replays());
+            drop(answer.send(result));
+        }
         Call::Report(answer) => drop(answer.send(store.report())),
         Call::Look(chunk, stream, from, answer) => drop(answer.send(store.look(&chunk, stream, from))),
         Call::SalvageChunk(chunk, reason, answer) => {

@@ -1,7 +1,7 @@
 //! What a store can do: small, synchronous, one caller at a time. The owner thread calls it, nobody else.
 
 use super::inspect::{ChunkName, RawBlock, Report};
-use super::{BootOffset, BufferError, Commit, Committed, Ends, Lane, LaneChange, Start, StoreOptions, Usage};
+use super::{BootOffset, BufferError, Commit, Committed, Ends, Lane, LaneChange, Replay, Start, StoreOptions, Usage};
 use crate::block::Block;
 use crate::reading::{Sequence, SequenceRange, Stream, UnixMicros};
 
@@ -67,6 +67,16 @@ pub(crate) trait Store {
 
     /// Takes other limits, retention and sinks; what no longer fits goes at once, as the new limits say.
     fn reconfigure(&mut self, options: StoreOptions) -> Result<(), BufferError>;
+
+    /// The replays there are, by number.
+    fn replays(&self) -> Vec<Replay> {
+        Vec::new()
+    }
+
+    /// Keeps a replay, a new one under a new number.
+    fn keep_replay(&mut self, _replay: &Replay) -> Result<Replay, BufferError> {
+        Err(BufferError::Absent("memory".to_owned()))
+    }
 
     /// The housekeeping of a quiet moment: retention, leftovers, ballast.
     fn maintain(&mut self);

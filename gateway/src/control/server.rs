@@ -1,10 +1,13 @@
 //! The gateway's side of the control socket: takes requests, one a connection, and answers them.
 
+use super::replays::{self, Wanted};
 use super::{
     Answer, CONNECTIONS_MAX, PEER_TIME, POINTS_PER_ANSWER, REQUEST_BYTES_MAX, Request, WireBlock, socket_path,
 };
 use crate::buffer::Buffer;
+use crate::clock::Clock;
 use crate::site::Registry;
+use crate::status::Status;
 use serde::Serialize;
 use serde_json::Value;
 use std::fs::{self, Permissions};
@@ -26,6 +29,10 @@ pub struct Control {
     pub buffer: Buffer,
     /// The names of points.
     pub registry: Arc<Registry>,
+    /// The names of sinks.
+    pub status: Arc<Status>,
+    /// Both clocks.
+    pub clock: Clock,
 }
 
 /// Makes the socket in `data_dir`, in the place of what a killed gateway has left. To be called by who holds the buffer's lock:
@@ -116,6 +123,14 @@ async fn execute(request: Request, control: &Control) -> Answer {
             points.truncate(POINTS_PER_ANSWER);
             done(Ok::<_, String>(points))
         }
+        Request::Replay { sink, stream, from_us, to_us, points } => {
+            done(replays::begin(Wanted { sink, stream, from_us, to_us, points }, control).await)
+        }
+        Request::Replays => {
+            let replays = buffer.replays().borrow().clone();
+            done(Ok::<_, String>(replays))
+        }
+        Request::CancelReplay { id } => done(replays::cancel(id, control).await),
         Request::Salvage { chunk, reason } => done(buffer.salvage_chunk(&chunk, &reason).await),
     };
     result.map_or_else(Answer::Failed, Answer::Done)

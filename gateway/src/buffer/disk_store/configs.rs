@@ -65,8 +65,9 @@ impl DiskStore {
 
     fn drop_old_configs(&mut self) -> Result<(), BufferError> {
         let state = self.ledger.state();
-        let pinned: BTreeSet<u32> =
-            state.lanes.values().filter_map(|lane| lane.run.as_ref()).map(|run| run.config_version).collect();
+        let runs = state.lanes.values().filter_map(|lane| lane.run.as_ref()).map(|run| run.config_version);
+        let replays = state.replays.values().filter(|replay| replay.is_running()).map(|replay| replay.config_version);
+        let pinned: BTreeSet<u32> = runs.chain(replays).collect();
         let old: Vec<u32> =
             state.configs.keys().rev().skip(CONFIGS_MAX).filter(|version| !pinned.contains(version)).copied().collect();
         if old.is_empty() {

@@ -5,7 +5,7 @@
 use super::super::chunk::{ChunkId, ChunkInfo};
 use super::super::family::Family;
 use super::super::sled_store::Write;
-use super::super::{Books, BootOffset, Lane};
+use super::super::{Books, BootOffset, Lane, Replay};
 use crate::reading::{Epoch, PointId, Sequence, SequenceRange, Stream};
 use crate::site::PointKey;
 use bytes::Bytes;
@@ -24,6 +24,7 @@ const OUTBOX: u8 = b'o';
 const CONFIG: u8 = b'v';
 const BOOT: u8 = b'b';
 const BOOKS: u8 = b'i';
+const REPLAY: u8 = b'r';
 
 /// Recognises a configuration text, which lies in a file of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -58,6 +59,8 @@ pub(in crate::buffer) enum Entry {
     Boot(u128, Option<BootOffset>),
     /// The books of ingest, as they stood when the chunk that had the newest was sealed, or later.
     Books(Books),
+    /// A replay.
+    Replay(u32, Option<Replay>),
 }
 
 impl Entry {
@@ -80,6 +83,7 @@ impl Entry {
             }
             Self::Config(version, mark) => (key_of(CONFIG, &[&version.to_be_bytes()]), mark.as_ref().and_then(value)),
             Self::Books(books) => (vec![BOOKS], value(books)),
+            Self::Replay(id, replay) => (key_of(REPLAY, &[&id.to_be_bytes()]), replay.as_ref().and_then(value)),
             Self::Boot(id, offset) => (key_of(BOOT, &[&id.to_be_bytes()]), offset.as_ref().and_then(value)),
         }
     }
@@ -120,6 +124,7 @@ impl Entry {
             }
             CONFIG => Self::Config(u32::from_be_bytes(key.try_into().ok()?), Some(read(value)?)),
             BOOKS => Self::Books(read(value)?),
+            REPLAY => Self::Replay(u32::from_be_bytes(key.try_into().ok()?), Some(read(value)?)),
             BOOT => Self::Boot(u128::from_be_bytes(key.try_into().ok()?), Some(read(value)?)),
             _ => return None,
         })
@@ -163,6 +168,7 @@ mod tests {
             Entry::Outbox(1, Some(Bytes::from_static(b"block"))),
             Entry::Config(2, Some(ConfigMark { hash: 1, bytes: 2 })),
             Entry::Books(Books { revision: 3, ..Books::default() }),
+            Entry::Replay(7, Some(super::super::super::replay::tests::replay())),
             Entry::Boot(u128::MAX - 1, Some(BootOffset { offset_us: i64::MIN, quality: TimeQuality::Ntp })),
         ];
         for entry in entries {

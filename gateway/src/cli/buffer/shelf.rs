@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 /// A buffer to read from.
 pub(super) enum Shelf {
     /// The gateway runs.
-    Live(LiveShelf),
+    Live(Box<LiveShelf>),
     /// It does not run.
     Stopped(Box<StoppedBuffer>),
 }
@@ -38,11 +38,11 @@ impl Shelf {
             Ok(report) => {
                 let cipher = app::store_options(config)?.cipher;
                 let sealed = report.chunks.into_iter().filter(|chunk| chunk.is_sealed).map(|chunk| chunk.name);
-                return Ok(Self::Live(LiveShelf {
+                return Ok(Self::Live(Box::new(LiveShelf {
                     data_dir: data_dir.clone(),
                     sealed: sealed.collect(),
                     copies: ChunkCopies::make(data_dir, &cipher)?,
-                }));
+                })));
             }
             Err(ControlError::NotRunning(_)) => {}
             Err(error) => return Err(error.into()),
@@ -71,7 +71,8 @@ impl Shelf {
     pub(super) async fn points(&self) -> Result<Vec<PointKey>> {
         match self {
             Self::Stopped(buffer) => Ok(buffer.points().to_vec()),
-            Self::Live(LiveShelf { data_dir, .. }) => {
+            Self::Live(live) => {
+                let data_dir = &live.data_dir;
                 let mut points: Vec<PointKey> = Vec::new();
                 loop {
                     let more: Vec<PointKey> = ask(data_dir, &Request::Points { from: points.len() }).await?;
