@@ -136,20 +136,14 @@ fn line(replay: &Replay) -> String {
     };
     let (from, to) = (when::show_second(replay.from_us), when::show_second(replay.to_us));
     let points = if replay.points.is_empty() { String::new() } else { format!(" of {}", replay.points.join(", ")) };
-    let mut line = format!(
-        "replay {} to {}: {}{points}, {from} to {to}: {state}, {} records sent",
+    let refused = if replay.refused > 0 { format!(", {} refused", replay.refused) } else { String::new() };
+    let lost = if replay.lost > 0 { format!(", {} not on disk any more", replay.lost) } else { String::new() };
+    let trouble = replay.trouble.as_ref().filter(|_| replay.is_running());
+    let trouble = trouble.map(|trouble| format!("; waiting: {trouble}")).unwrap_or_default();
+    format!(
+        "replay {} to {}: {}{points}, {from} to {to}: {state}, {} records sent{refused}{lost}{trouble}",
         replay.id, replay.sink, replay.stream, replay.delivered
-    );
-    if replay.refused > 0 {
-        line.push_str(&format!(", {} refused", replay.refused));
-    }
-    if replay.lost > 0 {
-        line.push_str(&format!(", {} not on disk any more", replay.lost));
-    }
-    if let Some(trouble) = replay.trouble.as_ref().filter(|_| replay.is_running()) {
-        line.push_str(&format!("; waiting: {trouble}"));
-    }
-    line
+    )
 }
 
 async fn ask<T: DeserializeOwned>(data_dir: &Path, request: &Request) -> Result<T> {
