@@ -4,7 +4,7 @@ CARGO ?= cargo
 PEERS = $(or $(CARGO_TARGET_DIR),target)/peers
 
 .DEFAULT_GOAL := help
-.PHONY: help needs demo test lint firmware-check power-cut bench cross deny reference fuzz-check clean-peers
+.PHONY: help needs demo test crash lint firmware-check power-cut bench cross deny reference fuzz-check clean-peers
 
 help: ## list what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -24,6 +24,11 @@ test: needs firmware-check ## run every test against real brokers, devices and c
 lint: needs ## check formatting, then clippy with every warning an error
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
+
+crash: needs ## kill real gateways between real peers until ROUNDS=1000 deaths are done; goes on where it was left
+	tests/setup
+	$(CARGO) build --locked -p e2e --features fault-points --bin forebay-faulty --bin crash
+	$(or $(CARGO_TARGET_DIR),target)/debug/crash $(or $(ROUNDS),1000)
 
 firmware-check: ## prove that the wire compiles for a microcontroller without an operating system
 	.ci/firmware

@@ -166,6 +166,13 @@ impl Gateway {
         status
     }
 
+    /// Waits until it ends by itself, but not longer than `patience`; returns how it ended, if it did.
+    pub async fn wait_exit_for(&mut self, patience: Duration) -> Option<ExitStatus> {
+        let status = self.process().wait_exit_for(patience).await?;
+        self.process = None;
+        Some(status)
+    }
+
     /// Kills it and starts it again.
     pub async fn kill_and_start_again(&mut self) {
         self.kill();

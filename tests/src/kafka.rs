@@ -1,5 +1,6 @@
 //! Apache Kafka: one real node (broker and controller), and a consumer that sees only what was committed.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -94,6 +95,12 @@ impl Kafka {
         format!("127.0.0.1:{}", self.port.number())
     }
 
+    /// Whether it is running.
+    #[must_use]
+    pub fn is_running(&self) -> bool {
+        self.process.is_some()
+    }
+
     /// Ends it in order.
     pub async fn stop(&mut self) {
         if let Some(mut process) = self.process.take() {
@@ -139,8 +146,13 @@ impl Kafka {
     /// Waits for transactions that are open, since they may be hiding records: everything up to the high watermarks has been
     /// decided when this returns.
     pub async fn read_committed(&self, topic: &str) -> Vec<Record> {
-        let (config, topic) = (self.client_config(), topic.to_owned());
-        spawn_blocking(move || read_committed(&config, &topic)).await.expect("the topic can be read")
+        self.read_committed_since(topic, &BTreeMap::new()).await
+    }
+
+    /// Like [`Kafka::read_committed`], from these offsets on, by partition; from the beginning where there is none.
+    pub async fn read_committed_since(&self, topic: &str, offsets: &BTreeMap<i32, i64>) -> Vec<Record> {
+        let (config, topic, offsets) = (self.client_config(), topic.to_owned(), offsets.clone());
+        spawn_blocking(move || read_committed(&config, &topic, &offsets)).await.expect("the topic can be read")
     }
 
     /// What a client needs to know to connect.
@@ -231,7 +243,7 @@ fn consumer(config: &ClientConfig, isolation_level: &str) -> BaseConsumer {
     config.create().expect("a consumer")
 }
 
-fn read_committed(config: &ClientConfig, topic: &str) -> Vec<Record> {
+fn read_committed(config: &ClientConfig, topic: &str, offsets: &BTreeMap<i32, i64>) -> Vec<Record> {
     let deadline = Instant::now() + READ_LIMIT;
     let committed = consumer(config, "read_committed");
     let metadata = committed.fetch_metadata(Some(topic), REQUEST_LIMIT).expect("Kafka tells its topics");
@@ -248,7 +260,8 @@ fn read_committed(config: &ClientConfig, topic: &str) -> Vec<Record> {
 
     let mut assignment = TopicPartitionList::new();
     for partition in &partitions {
-        assignment.add_partition_offset(topic, *partition, Offset::Beginning).expect("a valid offset");
+        let from = offsets.get(partition).map_or(Offset::Beginning, |offset| Offset::Offset(*offset));
+        assignment.add_partition_offset(topic, *partition, from).expect("a valid offset");
     }
     committed.assign(&assignment).expect("partitions can be assigned");
     let mut unfinished = partitions;

@@ -12,6 +12,7 @@
 pub mod arrivals;
 pub mod books;
 pub mod chance;
+pub mod crash;
 pub mod fault_proxy;
 pub mod firmware;
 pub mod gateway;

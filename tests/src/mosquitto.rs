@@ -104,6 +104,12 @@ impl Broker {
         self.process.as_ref().expect("the broker is running").id()
     }
 
+    /// Whether it is running.
+    #[must_use]
+    pub fn is_running(&self) -> bool {
+        self.process.is_some()
+    }
+
     /// Ends it in order: sessions and what they hold are on disk and come back.
     pub async fn stop(&mut self) {
         if let Some(mut process) = self.process.take() {

@@ -9,10 +9,15 @@ use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 
+use tokio::time::{Instant, sleep};
+
 use crate::wait;
 
 /// Lines of a peer's log that a failing test shows.
 const TAIL_LINES: usize = 40;
+
+/// Between two looks whether a peer has ended.
+const EXIT_POLL: Duration = Duration::from_millis(5);
 
 /// The exit code that says that there is no such program.
 const NOT_FOUND: i32 = 127;
@@ -78,6 +83,20 @@ impl Process {
             async move { status }
         })
         .await
+    }
+
+    /// Waits until it has ended by itself, but not longer than `patience`.
+    pub async fn wait_exit_for(&mut self, patience: Duration) -> Option<ExitStatus> {
+        let deadline = Instant::now() + patience;
+        loop {
+            if let Some(status) = self.exit_status() {
+                return Some(status);
+            }
+            if Instant::now() >= deadline {
+                return None;
+            }
+            sleep(EXIT_POLL).await;
+        }
     }
 
     /// Asks it to end (SIGTERM) and waits until it has.

@@ -177,6 +177,14 @@ impl Receiver {
         self.books().streams.get(name).cloned().unwrap_or_default()
     }
 
+    /// Takes what was applied to a stream since it was taken last, in order of arrival; and forgets the requests.
+    #[must_use]
+    pub fn take_stream(&self, name: &str) -> Vec<Value> {
+        let mut books = self.books();
+        books.requests.clear();
+        books.streams.remove(name).unwrap_or_default()
+    }
+
     /// How many readings were applied to a stream.
     #[must_use]
     pub fn count(&self, stream: &str) -> usize {
