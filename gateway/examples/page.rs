@@ -96,7 +96,7 @@ async fn main() -> anyhow::Result<()> {
         registry,
         usage,
         ends,
-        config_toml: CONFIG.into(),
+        config_toml: watch::channel(CONFIG.into()).1,
         clock,
         version: env!("CARGO_PKG_VERSION"),
     };

@@ -2,6 +2,7 @@
 
 mod buffer;
 mod log;
+mod reload;
 mod replay;
 mod selftest;
 mod verify_stream;
@@ -57,6 +58,8 @@ enum Command {
     Run(ConfigArgument),
     /// Checks a configuration and names everything that is wrong in it.
     Check(ConfigArgument),
+    /// Has the running gateway read its configuration again: only what changed is stopped and started.
+    Reload(ConfigArgument),
     /// Prints the reference of the configuration, as Markdown.
     Reference,
     /// Looks into the buffer of a running or stopped gateway: what it holds, whether it is sound, what is in it.
@@ -126,11 +129,12 @@ fn execute(arguments: Arguments) -> Result<()> {
             for warning in &loaded.warnings {
                 tracing::warn!("{}:{warning}", path.display());
             }
-            run(loaded)
+            run(loaded, path)
         }
         Command::Check(argument) => check(&argument.path()),
         Command::VerifyStream(arguments) => verify_stream::run(arguments),
         Command::Selftest(test) => selftest::run(test),
+        Command::Reload(argument) => reload::execute(&argument.path()),
         Command::Reference => Ok(write!(std::io::stdout().lock(), "{}", config::reference())?),
         Command::Replay(arguments) => replay::run(&arguments),
         Command::Buffer(command) => {
@@ -146,9 +150,9 @@ fn execute(arguments: Arguments) -> Result<()> {
 }
 
 /// Runs the gateway.
-fn run(loaded: Loaded) -> Result<()> {
+fn run(loaded: Loaded, path: PathBuf) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    Ok(runtime.block_on(app::run(loaded.config, loaded.text))?)
+    Ok(runtime.block_on(app::run(loaded.config, loaded.text, path))?)
 }
 
 /// Shows the demo.

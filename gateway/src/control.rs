@@ -9,7 +9,7 @@ mod replays;
 mod server;
 
 pub use client::{ControlError, ask};
-pub use server::{Control, bind, serve};
+pub use server::{Control, ReloadRequest, bind, serve};
 
 use crate::buffer::{ChunkName, RawBlock};
 use crate::reading::{Sequence, Stream, UnixMicros};
@@ -33,6 +33,9 @@ const CONNECTIONS_MAX: usize = 8;
 /// How long a peer may take to send its request, or to read an answer.
 const PEER_TIME: Duration = Duration::from_secs(10);
 
+/// Longest wait for a reload: sources and sinks that changed take a few seconds each to stop.
+const RELOAD_TIME: Duration = Duration::from_mins(1);
+
 /// Most points of one answer: 300 KB of names at their longest.
 const POINTS_PER_ANSWER: usize = 500;
 
@@ -40,6 +43,8 @@ const POINTS_PER_ANSWER: usize = 500;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "do", rename_all = "snake_case")]
 pub enum Request {
+    /// Reads the configuration again and goes on by it; done with what changed, a line each.
+    Reload,
     /// What the buffer says about itself; done with a [`crate::buffer::Report`].
     Report,
     /// What lies in a chunk at and after a sequence; done with [`WireBlock`]s, none if there is no more or the chunk is gone.

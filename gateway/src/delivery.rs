@@ -77,6 +77,8 @@ pub struct DeliveryOptions<S: Sink = AnySink> {
     pub run_bytes_max: u64,
     /// When cancelled: deliver what is there as long as all goes well, then return.
     pub stop: CancellationToken,
+    /// When cancelled: return after the attempt under way. The next delivery of this name goes on from the ledger.
+    pub halt: CancellationToken,
 }
 
 /// Delivery to one sink.
@@ -188,7 +190,7 @@ impl<S: Sink> Delivery<S> {
     pub async fn run(mut self) {
         let stop = self.options.stop.clone();
         let mut ends = self.options.buffer.ends();
-        while !(stop.is_cancelled() && self.is_done()) {
+        while !(self.options.halt.is_cancelled() || stop.is_cancelled() && self.is_done()) {
             // What comes in from here on ends a wait.
             ends.mark_unchanged();
             let worked = if self.lanes.is_empty() {
@@ -224,6 +226,7 @@ impl<S: Sink> Delivery<S> {
                 // In one order, so that a simulated run can be repeated.
                 biased;
                 () = tokio::time::sleep_until(until) => return,
+                () = self.options.halt.cancelled() => return,
                 () = self.options.stop.cancelled(), if !stopping => return,
                 changed = ends.changed() => match changed {
                     Ok(()) => self.report(),
@@ -409,7 +412,7 @@ impl<S: Sink> Delivery<S> {
             match self.save(index, lane, letters).await {
                 Ok(()) => break,
                 Err(Setback::Reload(_)) => self.reload(index).await,
-                Err(_) if self.options.stop.is_cancelled() => return Ok(()),
+                Err(_) if self.options.stop.is_cancelled() || self.options.halt.is_cancelled() => return Ok(()),
                 Err(_) => tokio::time::sleep(LEDGER_RETRY).await,
             }
         }

@@ -417,6 +417,14 @@ impl Status {
         }
     }
 
+    /// Ends all troubles whose keys begin so.
+    pub fn clear_all(&self, prefix: &str, now_us: UnixMicros) {
+        let keys: Vec<String> = lock(&self.troubles).keys().filter(|key| key.starts_with(prefix)).cloned().collect();
+        for key in keys {
+            self.clear(&key, now_us);
+        }
+    }
+
     /// Whether a trouble is raised whose key begins so.
     #[must_use]
     pub fn is_troubled(&self, prefix: &str) -> bool {

@@ -47,7 +47,7 @@ pub struct WebState {
     /// Where the streams begin and end.
     pub ends: watch::Receiver<Ends>,
     /// The loaded configuration as TOML, without secrets: it is shown as it is.
-    pub config_toml: Arc<str>,
+    pub config_toml: watch::Receiver<Arc<str>>,
     /// The clock.
     pub clock: Clock,
     /// The program's version.

@@ -95,6 +95,7 @@ async fn ten_alerts_and(remote: impl FnOnce(Epoch) -> RemoteCursor) -> (tempfile
         linger: Duration::ZERO,
         run_bytes_max: 1 << 20,
         stop: CancellationToken::new(),
+        halt: CancellationToken::new(),
     });
     tokio::spawn(delivery.run());
     (dir, far, status)

@@ -2,7 +2,8 @@
 
 use super::replays::{self, Wanted};
 use super::{
-    Answer, CONNECTIONS_MAX, PEER_TIME, POINTS_PER_ANSWER, REQUEST_BYTES_MAX, Request, WireBlock, socket_path,
+    Answer, CONNECTIONS_MAX, PEER_TIME, POINTS_PER_ANSWER, RELOAD_TIME, REQUEST_BYTES_MAX, Request, WireBlock,
+    socket_path,
 };
 use crate::buffer::Buffer;
 use crate::clock::Clock;
@@ -18,6 +19,8 @@ use std::sync::Arc;
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::mpsc::error::TrySendError;
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -33,7 +36,12 @@ pub struct Control {
     pub status: Arc<Status>,
     /// Both clocks.
     pub clock: Clock,
+    /// Who reads the configuration again.
+    pub reload: mpsc::Sender<ReloadRequest>,
 }
+
+/// Asks for a reload; the answer is what changed, a line each, or everything that is wrong.
+pub type ReloadRequest = oneshot::Sender<Result<Vec<String>, String>>;
 
 /// Makes the socket in `data_dir`, in the place of what a killed gateway has left. To be called by who holds the buffer's lock:
 /// then nobody else can be listening there.
@@ -113,6 +121,7 @@ async fn write_answer(to_peer: &mut OwnedWriteHalf, answer: &Answer) {
 async fn execute(request: Request, control: &Control) -> Answer {
     let buffer = &control.buffer;
     let result = match request {
+        Request::Reload => done(reload(control).await),
         Request::Report => done(buffer.report().await),
         Request::Look { chunk, stream, from } => {
             let found = buffer.look(&chunk, stream, from).await;
@@ -134,6 +143,17 @@ async fn execute(request: Request, control: &Control) -> Answer {
         Request::Salvage { chunk, reason } => done(buffer.salvage_chunk(&chunk, &reason).await),
     };
     result.map_or_else(Answer::Failed, Answer::Done)
+}
+
+async fn reload(control: &Control) -> Result<Vec<String>, String> {
+    let (answer, answered) = oneshot::channel();
+    let gone = || "the gateway is about to end".to_owned();
+    control.reload.try_send(answer).map_err(|error| match error {
+        TrySendError::Full(_) => "other reloads are under way; try again when they are done".to_owned(),
+        TrySendError::Closed(_) => gone(),
+    })?;
+    let late = |_| format!("the reload takes longer than {} s; look at the page or the log", RELOAD_TIME.as_secs());
+    timeout(RELOAD_TIME, answered).await.map_err(late)?.unwrap_or_else(|_| Err(gone()))
 }
 
 fn done<T: Serialize, E: ToString>(result: Result<T, E>) -> Result<Value, String> {

@@ -70,16 +70,13 @@ impl Places {
         }
         self.gone.retain(|gone| *gone != slot);
         let Some(place) = self.by_slot.get_mut(index) else { return };
-        let (redelivery, books, missed) = match place.take() {
-            // It goes on with the counters that it has, or with those of its former self.
-            Some(before) => {
-                let goes_on = Arc::ptr_eq(&before.status, &status);
-                (before.redelivery, before.books, if goes_on { 0 } else { before.status.missed.get() })
-            }
-            None => {
-                let books = self.former.remove(&status.name).unwrap_or_default();
-                (Redelivery::new(), books, books.missed)
-            }
+        // It goes on with the counters that it has, or with those of its former self.
+        let (redelivery, books, missed) = if let Some(before) = place.take() {
+            let goes_on = Arc::ptr_eq(&before.status, &status);
+            (before.redelivery, before.books, if goes_on { 0 } else { before.status.missed.get() })
+        } else {
+            let books = self.former.remove(&status.name).unwrap_or_default();
+            (Redelivery::new(), books, books.missed)
         };
         status.missed.add(missed);
         status.set_books(books);

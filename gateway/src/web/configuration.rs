@@ -31,7 +31,8 @@ struct Missing {
 /// `GET /configuration`.
 pub(super) async fn page(State(shared): State<Arc<Shared>>, headers: HeaderMap) -> Response {
     let frame = Frame::new(&shared.snapshot(), Screen::Configuration);
-    let lines = shared.state.config_toml.lines().map(line).collect();
+    let toml = shared.state.config_toml.borrow().clone();
+    let lines = toml.lines().map(line).collect();
     pages::html(StatusCode::OK, &headers, Page { frame, lines }.render())
 }
 

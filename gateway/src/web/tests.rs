@@ -70,7 +70,7 @@ impl Served {
             registry: registry.clone(),
             usage,
             ends,
-            config_toml: "[gateway]\nid = \"plant-7\" # <b>bold</b>\n".into(),
+            config_toml: watch::channel("[gateway]\nid = \"plant-7\" # <b>bold</b>\n".into()).1,
             clock: clock.clone(),
             version: "1.2.3",
         };
@@ -375,7 +375,7 @@ async fn a_gateway_is_ready_once_its_sources_are_started() {
         registry: Arc::default(),
         usage,
         ends,
-        config_toml: "".into(),
+        config_toml: watch::channel("".into()).1,
         clock,
         version: "1.2.3",
     };
