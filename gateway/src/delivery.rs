@@ -412,7 +412,10 @@ impl<S: Sink> Delivery<S> {
             match self.save(index, lane, letters).await {
                 Ok(()) => break,
                 Err(Setback::Reload(_)) => self.reload(index).await,
-                Err(_) if self.options.stop.is_cancelled() || self.options.halt.is_cancelled() => return Ok(()),
+                // Going on would offer it again, for the ledger does not know of it; after the next start the sink tells.
+                Err(setback) if self.options.stop.is_cancelled() || self.options.halt.is_cancelled() => {
+                    return Err(setback);
+                }
                 Err(_) => tokio::time::sleep(LEDGER_RETRY).await,
             }
         }
