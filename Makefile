@@ -4,7 +4,7 @@ CARGO ?= cargo
 PEERS = $(or $(CARGO_TARGET_DIR),target)/peers
 
 .DEFAULT_GOAL := help
-.PHONY: help needs demo test crash lint firmware-check power-cut bench cross deny reference fuzz-check clean-peers
+.PHONY: help needs demo test crash lint firmware-check power-cut sim bench cross deny reference fuzz-check clean-peers
 
 help: ## list what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -35,6 +35,10 @@ firmware-check: ## prove that the wire compiles for a microcontroller without an
 
 power-cut: needs ## cut the power under the buffer: IMAGES=1000 disks as a cut would leave them, each opened and read
 	POWER_CUT_IMAGES=$(or $(IMAGES),1000) $(CARGO) test --locked -p e2e --test power_cut -- --nocapture
+
+sim: needs ## simulate gateways with random faults on a paused clock; SEEDS=5000 for more, SEED=7 for that one alone
+	FOREBAY_SIM_SEEDS=$(or $(SEEDS),1000) FOREBAY_SIM_SEED=$(SEED) \
+		$(CARGO) test --locked --release -p forebay --lib simulation -- --nocapture
 
 bench: needs ## measure speed and memory, each as a ratio
 	$(CARGO) bench --locked -p forebay -p e2e --bench '*'

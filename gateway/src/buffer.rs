@@ -6,8 +6,7 @@
 //! ```text
 //! owner ── Store (trait) ─┬─ disk_store ─┬─ ledger   cursors, index, holes, outbox: one small database, mirrored in memory
 //!                         │              ├─ family   the chunks of one family: the active one, a few open sealed ones
-//!                         │              ├─ salvage  what damaged chunks still hold
-//!                         │              ├─ scan     a chunk's log as bytes: is it whole, which sound blocks are in it
+//!                         │              ├─ salvage  what a damaged chunk still holds
 //!                         │              └─ files    durable files, directories, usage, ballast
 //!                         └─ memory_store            the model that the property tests compare with
 //! sled_store: one sled database, made safe; ledger and chunks stand on it
@@ -19,8 +18,6 @@ mod books;
 mod chunk;
 mod cipher;
 mod copies;
-#[cfg(test)]
-mod damage_table;
 #[cfg(test)]
 mod damage_tests;
 mod disk_store;
@@ -34,13 +31,14 @@ mod ledger;
 #[cfg(test)]
 mod limits_tests;
 #[cfg(test)]
-mod memory_store;
+pub(crate) mod memory_disk;
+#[cfg(test)]
+pub(crate) mod memory_store;
 #[cfg(test)]
 mod model_tests;
 mod owner;
 mod replay;
 mod salvage;
-mod scan;
 mod sled_store;
 mod stopped;
 mod store;

@@ -23,6 +23,8 @@ pub mod judge;
 pub mod reading;
 pub mod secret;
 pub mod selftest;
+#[cfg(test)]
+mod simulation;
 pub mod sinks;
 pub mod site;
 pub mod sources;

@@ -20,6 +20,8 @@ const FLOORS: &[&[&str]] = &[
     &["app"],
     // Puts a whole plant around the gateway, so it stands on all of it; only the command line starts it.
     &["demo", "selftest"],
+    // The same for the tests, on a paused clock.
+    &["simulation"],
     &["cli"],
     &["main"],
 ];

@@ -11,7 +11,6 @@ mod opening;
 mod place;
 mod room;
 mod snapshot;
-mod strays;
 
 pub(super) use high_water::promised_by_mark;
 pub(super) use look::quarantine;
@@ -23,8 +22,6 @@ use super::inspect::{ChunkName, RawBlock, Report};
 use super::lanes;
 use super::ledger::{Entry, Ledger};
 use super::replay::{self, Replay};
-use super::scan::{Condition, Log};
-use super::sled_store::LOG;
 use super::store::{BLOCKS_MAX, Store};
 use super::{
     Books, BootOffset, BufferError, Commit, Committed, Ends, Lane, LaneChange, Start, StoreOptions, StreamEnds, Usage,
@@ -136,7 +133,7 @@ impl Store for DiskStore {
     }
 
     fn config(&mut self, version: u32) -> Result<Option<String>, BufferError> {
-        self.config_or_tell(version)
+        self.config_text(version)
     }
 
     fn boot_offset(&self, boot_id: u128) -> Option<BootOffset> {
@@ -160,10 +157,6 @@ impl Store for DiskStore {
         self.keep_limits(usize::MAX);
         self.trim_quarantine();
         Ok(())
-    }
-
-    fn damages(&self) -> &[String] {
-        &self.quarantined
     }
 
     fn maintain(&mut self) {
@@ -339,18 +332,13 @@ impl DiskStore {
             }
             return Ok(());
         }
-        let chunk = self.open_whole(id)?;
+        let path = self.path(id);
+        if !path.is_dir() {
+            return Err(BufferError::Damaged(format!("{} is gone", path.display())));
+        }
+        let chunk = Chunk::open(&path, &self.options.cipher)?;
         self.shelve(id, chunk);
         Ok(())
-    }
-
-    /// Opens a chunk that there is, if nothing of it is lost by that: sled clears what it cannot read.
-    fn open_whole(&self, id: ChunkId) -> Result<Chunk, BufferError> {
-        let path = self.path(id);
-        match Log::open(path.join(LOG))?.condition() {
-            Condition::Whole => Chunk::open(&path, &self.options.cipher),
-            Condition::Torn(what) | Condition::Broken(what) => Err(BufferError::Damaged(what)),
-        }
     }
 
     /// Keeps a sealed chunk open for readers.
@@ -385,7 +373,6 @@ impl DiskStore {
             entries.push(Entry::Books(self.books.clone()));
         }
         self.ledger.write(entries)?;
-        self.high_water.set(&self.next, self.ledger.state().generation);
         self.unsaved.clear();
         self.owes_books = false;
         Ok(())

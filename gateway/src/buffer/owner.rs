@@ -51,7 +51,6 @@ pub struct Buffer {
     ends: watch::Receiver<Ends>,
     usage: watch::Receiver<Usage>,
     replays: watch::Receiver<Vec<Replay>>,
-    damages: watch::Receiver<Vec<String>>,
 }
 
 impl Buffer {
@@ -96,9 +95,8 @@ impl Buffer {
         let (ends, ends_seen) = watch::channel(store.ends());
         let (usage, usage_seen) = watch::channel(store.usage());
         let (replays, replays_seen) = watch::channel(store.replays());
-        let (damages, damages_seen) = watch::channel(store.damages().to_vec());
-        let seen = Self { calls, ends: ends_seen, usage: usage_seen, replays: replays_seen, damages: damages_seen };
-        (seen, serve(store, waiting, (ends, replays), usage, damages))
+        let buffer = Self { calls, ends: ends_seen, usage: usage_seen, replays: replays_seen };
+        (buffer, serve(store, waiting, ends, usage, replays))
     }
 
     /// Makes blocks durable: when this returns, they are on disk, synchronised, and readable. Each draft gets the next
@@ -240,12 +238,6 @@ impl Buffer {
         self.usage.clone()
     }
 
-    /// What was found damaged and set aside since the start, the newest 16, in words for a person; looked at once a second.
-    #[must_use]
-    pub fn damages(&self) -> watch::Receiver<Vec<String>> {
-        self.damages.clone()
-    }
-
     /// Answers what waits, closes the store and gives up the directory. Other clones get [`BufferError::Closed`] from now on.
     pub async fn close(self) {
         let (answer, closed) = oneshot::channel();
@@ -276,9 +268,9 @@ impl Buffer {
 async fn serve(
     mut store: impl Store,
     mut waiting: mpsc::Receiver<Call>,
-    (ends, replays): (watch::Sender<Ends>, watch::Sender<Vec<Replay>>),
+    ends: watch::Sender<Ends>,
     usage: watch::Sender<Usage>,
-    damages: watch::Sender<Vec<String>>,
+    replays: watch::Sender<Vec<Replay>>,
 ) {
     let (mut measure_at, mut maintain_at) = (Instant::now(), Instant::now() + MAINTAIN_EVERY);
     let closing = loop {
@@ -296,9 +288,6 @@ async fn serve(
         }
         if now >= measure_at {
             publish(&usage, store.usage());
-            if *damages.borrow() != store.damages() {
-                damages.send_replace(store.damages().to_vec());
-            }
             measure_at = now + USAGE_EVERY;
         }
     };
