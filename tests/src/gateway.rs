@@ -159,6 +159,11 @@ impl Gateway {
         status
     }
 
+    /// Has it read its configuration again by a signal (SIGHUP).
+    pub fn hang_up(&mut self) {
+        self.process().signal(rustix::process::Signal::HUP);
+    }
+
     /// Waits until it ends by itself and returns how.
     pub async fn wait_exit(&mut self) -> ExitStatus {
         let status = self.process().wait_exit(EXIT_LIMIT).await;
