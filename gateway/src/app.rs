@@ -9,7 +9,6 @@ mod reload;
 mod supervisor;
 mod tools;
 
-use crate::block::records::Severity;
 use crate::buffer::{Buffer, BufferError, Cipher, KeyError, SinkLanes, StoreOptions};
 use crate::clock::Clock;
 use crate::config::{self, Config};
@@ -22,7 +21,7 @@ use crate::secret::SecretError;
 use crate::sinks::{AnySink, SinkError, SinkOptions};
 use crate::site::Registry;
 use crate::sources::{INTAKES_MAX, Intake};
-use crate::status::{Status, Trouble};
+use crate::status::Status;
 use crate::web::WebState;
 use parts::{Parts, Wiring};
 use std::io;
@@ -116,9 +115,6 @@ pub async fn start(config: Config, config_text: String, clock: Clock) -> Result<
     tracing::info!(%epoch, config_version, points = opened.points.len(), "the buffer is open");
     let registry = Arc::new(Registry::restore(opened.points));
     let status = Arc::new(Status::new(&config.gateway.id, clock.tick().wall_us, Vec::new(), Vec::new()));
-    for quarantined in &opened.quarantined {
-        tell_quarantine(&status, quarantined, &clock);
-    }
 
     let (intakes, intakes_out) = mpsc::channel::<Intake>(INTAKES_MAX);
     let (changes, changes_out) = mpsc::channel::<Change>(CHANGES_MAX);
@@ -299,17 +295,4 @@ pub fn store_options(config: &Config) -> Result<StoreOptions, AppError> {
         cipher,
         sinks: config.sink_names().map(SinkLanes::from).collect(),
     })
-}
-
-fn tell_quarantine(status: &Status, quarantined: &str, clock: &Clock) {
-    tracing::error!("{quarantined}");
-    let trouble = Trouble {
-        subject: "buffer".to_owned(),
-        what: format!("Part of the buffer was damaged and set aside: {quarantined}"),
-        advice: "What was sound is kept, what is lost is told upstream as a gap; check the card, and replace it if this happens again"
-            .to_owned(),
-        severity: Severity::Error,
-        since_us: clock.tick().wall_us,
-    };
-    status.raise(&format!("buffer/quarantine/{quarantined}"), trouble);
 }

@@ -22,6 +22,8 @@ pub const MAGIC: [u8; 4] = *b"FBB1";
 pub const VERSION: u8 = 1;
 /// Bytes before the body.
 pub const HEADER_BYTES: usize = 104;
+/// Where the header says how long the body is.
+const BODY_LENGTH_AT: usize = 96;
 /// Bytes after the body.
 const CHECKSUM_BYTES: usize = 4;
 /// Most records in a block.
@@ -242,6 +244,20 @@ impl Block {
     #[must_use]
     pub fn bytes(&self) -> &Bytes {
         &self.bytes
+    }
+
+    /// The checksum that ends it.
+    #[must_use]
+    pub fn checksum(&self) -> u32 {
+        self.bytes.last_chunk().map_or(0, |checksum| u32::from_le_bytes(*checksum))
+    }
+
+    /// How long the block claims to be that begins with these bytes; `None` if none does.
+    #[must_use]
+    pub fn bytes_at(bytes: &[u8]) -> Option<usize> {
+        let body_bytes = bytes.get(BODY_LENGTH_AT..)?.first_chunk()?;
+        let whole = HEADER_BYTES.saturating_add(u32::from_le_bytes(*body_bytes) as usize);
+        bytes.starts_with(&MAGIC).then(|| whole.saturating_add(CHECKSUM_BYTES))
     }
 
     /// The unpacked body.

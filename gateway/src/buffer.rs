@@ -6,7 +6,8 @@
 //! ```text
 //! owner ── Store (trait) ─┬─ disk_store ─┬─ ledger   cursors, index, holes, outbox: one small database, mirrored in memory
 //!                         │              ├─ family   the chunks of one family: the active one, a few open sealed ones
-//!                         │              ├─ salvage  what a damaged chunk still holds
+//!                         │              ├─ salvage  what damaged chunks still hold
+//!                         │              ├─ scan     a chunk's log as bytes: is it whole, which sound blocks are in it
 //!                         │              └─ files    durable files, directories, usage, ballast
 //!                         └─ memory_store            the model that the property tests compare with
 //! sled_store: one sled database, made safe; ledger and chunks stand on it
@@ -18,6 +19,8 @@ mod books;
 mod chunk;
 mod cipher;
 mod copies;
+#[cfg(test)]
+mod damage_table;
 #[cfg(test)]
 mod damage_tests;
 mod disk_store;
@@ -39,6 +42,7 @@ mod model_tests;
 mod owner;
 mod replay;
 mod salvage;
+mod scan;
 mod sled_store;
 mod stopped;
 mod store;

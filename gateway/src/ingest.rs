@@ -137,9 +137,12 @@ impl Ingest {
         let mut first_waiting: Option<Instant> = None;
         let mut last_intake = Instant::now();
         let mut open = true;
+        let mut damages = watch::Damages::new(self.options.buffer.damages());
         while open || flight.is_some() || !self.pending.is_empty() {
             let under_way = flight.as_ref().map(|flight| flight.departure.elapsed());
-            watch::turn(&self.options.status, under_way, self.options.clock.tick().wall_us);
+            let now_us = self.options.clock.tick().wall_us;
+            watch::turn(&self.options.status, under_way, now_us);
+            damages.tell(&self.options.status, now_us);
             let now = Instant::now();
             // While a commit is on its way, nothing can depart, however due it is.
             let due = if flight.is_some() { now + TURN } else { self.due(now, first_waiting, last_intake, open) };

@@ -8,6 +8,10 @@ use crate::status::SourceBooks;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
+/// First bytes of the value: a damaged chunk is searched for it.
+pub(super) const MAGIC: [u8; 4] = *b"FBK1";
+/// The length of what follows, after the magic.
+const LENGTH_BYTES: usize = 4;
 /// Version of the value.
 const VERSION: u8 = 1;
 const CHECKSUM_BYTES: usize = 4;
@@ -130,9 +134,19 @@ impl Books {
     /// How they lie in a chunk: `version u8 | postcard | CRC-32C u32`, little endian.
     pub(super) fn encode(&self) -> Vec<u8> {
         // Plain structs of numbers and strings always serialise.
-        let mut bytes = postcard::to_extend(self, vec![VERSION]).unwrap_or_default();
+        let value = postcard::to_extend(self, vec![VERSION]).unwrap_or_default();
+        let length = u32::try_from(value.len() + CHECKSUM_BYTES).unwrap_or(u32::MAX);
+        let mut bytes = MAGIC.to_vec();
+        bytes.extend_from_slice(&length.to_le_bytes());
+        bytes.extend_from_slice(&value);
         bytes.extend_from_slice(&crc32c::crc32c(&bytes).to_le_bytes());
         bytes
+    }
+
+    /// How long the books claim to be that begin with these bytes; `None` if none do.
+    pub(super) fn bytes_at(bytes: &[u8]) -> Option<usize> {
+        let length = bytes.strip_prefix(&MAGIC)?.first_chunk::<LENGTH_BYTES>()?;
+        Some((MAGIC.len() + LENGTH_BYTES).saturating_add(u32::from_le_bytes(*length) as usize))
     }
 
     /// Reads them; `None` if they are not whole.
@@ -141,7 +155,7 @@ impl Books {
         if crc32c::crc32c(checked) != u32::from_le_bytes(*checksum) {
             return None;
         }
-        let (version, value) = checked.split_first()?;
+        let (version, value) = checked.strip_prefix(&MAGIC)?.get(LENGTH_BYTES..)?.split_first()?;
         let (books, rest) = postcard::take_from_bytes(value).ok()?;
         (*version == VERSION && rest.is_empty()).then_some(books)
     }

@@ -11,6 +11,7 @@ mod opening;
 mod place;
 mod room;
 mod snapshot;
+mod strays;
 
 pub(super) use high_water::promised_by_mark;
 pub(super) use look::quarantine;
@@ -22,6 +23,8 @@ use super::inspect::{ChunkName, RawBlock, Report};
 use super::lanes;
 use super::ledger::{Entry, Ledger};
 use super::replay::{self, Replay};
+use super::scan::{Condition, Log};
+use super::sled_store::LOG;
 use super::store::{BLOCKS_MAX, Store};
 use super::{
     Books, BootOffset, BufferError, Commit, Committed, Ends, Lane, LaneChange, Start, StoreOptions, StreamEnds, Usage,
@@ -133,7 +136,7 @@ impl Store for DiskStore {
     }
 
     fn config(&mut self, version: u32) -> Result<Option<String>, BufferError> {
-        self.config_text(version)
+        self.config_or_tell(version)
     }
 
     fn boot_offset(&self, boot_id: u128) -> Option<BootOffset> {
@@ -157,6 +160,10 @@ impl Store for DiskStore {
         self.keep_limits(usize::MAX);
         self.trim_quarantine();
         Ok(())
+    }
+
+    fn damages(&self) -> &[String] {
+        &self.quarantined
     }
 
     fn maintain(&mut self) {
@@ -332,13 +339,18 @@ impl DiskStore {
             }
             return Ok(());
         }
-        let path = self.path(id);
-        if !path.is_dir() {
-            return Err(BufferError::Damaged(format!("{} is gone", path.display())));
-        }
-        let chunk = Chunk::open(&path, &self.options.cipher)?;
+        let chunk = self.open_whole(id)?;
         self.shelve(id, chunk);
         Ok(())
+    }
+
+    /// Opens a chunk that there is, if nothing of it is lost by that: sled clears what it cannot read.
+    fn open_whole(&self, id: ChunkId) -> Result<Chunk, BufferError> {
+        let path = self.path(id);
+        match Log::open(path.join(LOG))?.condition() {
+            Condition::Whole => Chunk::open(&path, &self.options.cipher),
+            Condition::Torn(what) | Condition::Broken(what) => Err(BufferError::Damaged(what)),
+        }
     }
 
     /// Keeps a sealed chunk open for readers.
@@ -373,6 +385,7 @@ impl DiskStore {
             entries.push(Entry::Books(self.books.clone()));
         }
         self.ledger.write(entries)?;
+        self.high_water.set(&self.next, self.ledger.state().generation);
         self.unsaved.clear();
         self.owes_books = false;
         Ok(())

@@ -68,8 +68,12 @@ pub(super) fn read_whole(path: &Path, bytes_max: u64) -> Result<Option<Vec<u8>>,
         Err(e) => return Err(error("open", path, &e)),
     };
     let mut bytes = Vec::new();
-    file.take(bytes_max).read_to_end(&mut bytes).map_err(|e| error("read", path, &e))?;
-    Ok(Some(bytes))
+    match file.take(bytes_max).read_to_end(&mut bytes) {
+        // A directory in its place holds nothing of it.
+        Err(e) if e.kind() == ErrorKind::IsADirectory => Ok(Some(Vec::new())),
+        Err(e) => Err(error("read", path, &e)),
+        Ok(_) => Ok(Some(bytes)),
+    }
 }
 
 /// Renames, durably, within one directory or between two.
@@ -81,7 +85,7 @@ pub(super) fn rename(from: &Path, to: &Path) -> Result<(), BufferError> {
     Ok(())
 }
 
-/// Removes a directory: renamed first, so that no half of it is ever taken for a whole.
+/// Removes a directory, or a file that lies in its place: renamed first, so that no half of it is ever taken for a whole.
 pub(super) fn remove_dir(path: &Path) -> Result<(), BufferError> {
     if !path.exists() {
         return Ok(());
@@ -89,11 +93,9 @@ pub(super) fn remove_dir(path: &Path) -> Result<(), BufferError> {
     let mut dead = path.as_os_str().to_owned();
     dead.push(DEAD);
     let dead = PathBuf::from(dead);
-    if dead.exists() {
-        fs::remove_dir_all(&dead).map_err(|e| error("remove", &dead, &e))?;
-    }
+    remove_all(&dead)?;
     fs::rename(path, &dead).map_err(|e| error("rename", path, &e))?;
-    fs::remove_dir_all(&dead).map_err(|e| error("remove", &dead, &e))?;
+    remove_all(&dead)?;
     path.parent().map_or(Ok(()), sync_dir)
 }
 
@@ -101,11 +103,20 @@ pub(super) fn remove_dir(path: &Path) -> Result<(), BufferError> {
 pub(super) fn remove_dead(dir: &Path) -> Result<(), BufferError> {
     for name in names(dir)? {
         if name.ends_with(DEAD) {
-            let path = dir.join(name);
-            fs::remove_dir_all(&path).map_err(|e| error("remove", &path, &e))?;
+            remove_all(&dir.join(name))?;
         }
     }
     Ok(())
+}
+
+/// Removes whatever bears a name, if anything does.
+pub(super) fn remove_all(path: &Path) -> Result<(), BufferError> {
+    let removed = match fs::symlink_metadata(path) {
+        Ok(meta) if meta.is_dir() => fs::remove_dir_all(path),
+        Ok(_) => fs::remove_file(path),
+        Err(_) => return Ok(()),
+    };
+    removed.map_err(|e| error("remove", path, &e))
 }
 
 /// The names in a directory, sorted; names that are not UTF-8 are not ours and left out.

@@ -30,6 +30,8 @@ const COMPACT_FACTOR: u64 = 4;
 #[derive(Debug, Default)]
 pub(super) struct State {
     pub(super) epoch: Option<Epoch>,
+    /// Counts the writes: an older copy of the ledger shows by it.
+    pub(super) generation: u64,
     pub(super) next: [Sequence; 6],
     pub(super) points: Vec<PointKey>,
     pub(super) lanes: BTreeMap<(String, Stream), Lane>,
@@ -47,6 +49,7 @@ impl State {
     fn apply(&mut self, entry: Entry) -> bool {
         match entry {
             Entry::Epoch(epoch) => self.epoch = Some(epoch),
+            Entry::Generation(generation) => self.generation = generation,
             Entry::Next(next) => self.next = next,
             Entry::Point(id, key) => {
                 if let Some(known) = self.points.get(id.0 as usize) {
@@ -95,6 +98,7 @@ impl State {
         let boots = self.boots.iter().map(|(id, offset)| Entry::Boot(*id, Some(*offset)));
         let replays = self.replays.iter().map(|(id, replay)| Entry::Replay(*id, Some(replay.clone())));
         let first = self.epoch.map(Entry::Epoch).into_iter();
+        let first = first.chain([Entry::Generation(self.generation)]);
         let first = first.chain([Entry::Next(self.next), Entry::Books(self.books.clone())]);
         let rest = outbox.chain(configs).chain(boots).chain(replays);
         first.chain(points).chain(lanes).chain(chunks).chain(holes).chain(rest)
@@ -192,7 +196,8 @@ impl Ledger {
     }
 
     /// Writes entries, all or nothing; they are on disk when this returns. At most a few dozen KiB at once.
-    pub(super) fn write(&mut self, entries: Vec<Entry>) -> Result<(), BufferError> {
+    pub(super) fn write(&mut self, mut entries: Vec<Entry>) -> Result<(), BufferError> {
+        entries.push(Entry::Generation(self.state.generation.saturating_add(1)));
         let written = match &self.database {
             Some(database) => database.write(entries.iter().map(Entry::encode).collect()),
             None => self.write_anew(&entries),

@@ -51,6 +51,7 @@ pub struct Buffer {
     ends: watch::Receiver<Ends>,
     usage: watch::Receiver<Usage>,
     replays: watch::Receiver<Vec<Replay>>,
+    damages: watch::Receiver<Vec<String>>,
 }
 
 impl Buffer {
@@ -95,8 +96,9 @@ impl Buffer {
         let (ends, ends_seen) = watch::channel(store.ends());
         let (usage, usage_seen) = watch::channel(store.usage());
         let (replays, replays_seen) = watch::channel(store.replays());
-        let buffer = Self { calls, ends: ends_seen, usage: usage_seen, replays: replays_seen };
-        (buffer, serve(store, waiting, ends, usage, replays))
+        let (damages, damages_seen) = watch::channel(store.damages().to_vec());
+        let seen = Self { calls, ends: ends_seen, usage: usage_seen, replays: replays_seen, damages: damages_seen };
+        (seen, serve(store, waiting, (ends, replays), usage, damages))
     }
 
     /// Makes blocks durable: when this returns, they are on disk, synchronised, and readable. Each draft gets the next
@@ -238,6 +240,12 @@ impl Buffer {
         self.usage.clone()
     }
 
+    /// What was found damaged and set aside since the start, the newest 16, in words for a person; looked at once a second.
+    #[must_use]
+    pub fn damages(&self) -> watch::Receiver<Vec<String>> {
+        self.damages.clone()
+    }
+
     /// Answers what waits, closes the store and gives up the directory. Other clones get [`BufferError::Closed`] from now on.
     pub async fn close(self) {
         let (answer, closed) = oneshot::channel();
@@ -268,9 +276,9 @@ impl Buffer {
 async fn serve(
     mut store: impl Store,
     mut waiting: mpsc::Receiver<Call>,
-    ends: watch::Sender<Ends>,
+    (ends, replays): (watch::Sender<Ends>, watch::Sender<Vec<Replay>>),
     usage: watch::Sender<Usage>,
-    replays: watch::Sender<Vec<Replay>>,
+    damages: watch::Sender<Vec<String>>,
 ) {
     let (mut measure_at, mut maintain_at) = (Instant::now(), Instant::now() + MAINTAIN_EVERY);
     let closing = loop {
@@ -288,6 +296,9 @@ async fn serve(
         }
         if now >= measure_at {
             publish(&usage, store.usage());
+            if *damages.borrow() != store.damages() {
+                damages.send_replace(store.damages().to_vec());
+            }
             measure_at = now + USAGE_EVERY;
         }
     };

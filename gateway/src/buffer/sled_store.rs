@@ -11,6 +11,7 @@ use super::cipher::Cipher;
 use super::{BufferError, files};
 use bytes::Bytes;
 use std::fs::{self, File};
+use std::io::ErrorKind;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -59,8 +60,7 @@ impl Database {
     pub(super) fn open(path: &Path, cipher: &Cipher) -> Result<Self, BufferError> {
         files::make_dir(path)?;
         for name in files::names(path)?.iter().filter(|name| name.ends_with(".generating")) {
-            let leftover = path.join(name);
-            fs::remove_file(&leftover).map_err(|e| files::error("remove", &leftover, &e))?;
+            files::remove_all(&path.join(name))?;
         }
         let fresh = !path.join(LOG).exists();
         let sled = open_sled(path).map_err(|error| distrust(path, error))?;
@@ -195,8 +195,12 @@ fn is_locked(error: &sled::Error) -> bool {
 
 fn translate(path: &Path, error: &sled::Error) -> BufferError {
     match error {
-        sled::Error::Io(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => {
+        sled::Error::Io(error) if error.kind() == ErrorKind::UnexpectedEof => {
             BufferError::Damaged(format!("{}: it ends too early", path.display()))
+        }
+        // A directory lies where a file should.
+        sled::Error::Io(error) if matches!(error.kind(), ErrorKind::IsADirectory | ErrorKind::NotADirectory) => {
+            BufferError::Damaged(format!("{}: {error}", path.display()))
         }
         sled::Error::Io(error) => files::error("use", path, error),
         other => BufferError::Damaged(format!("{}: {other}", path.display())),

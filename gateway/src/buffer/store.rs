@@ -50,6 +50,11 @@ pub(crate) trait Store {
     /// What lies on disk.
     fn usage(&mut self) -> Usage;
 
+    /// What was found damaged and set aside since the start, the newest last.
+    fn damages(&self) -> &[String] {
+        &[]
+    }
+
     /// What it says about itself; only a store on disk has chunks to tell of.
     fn report(&mut self) -> Result<Report, BufferError> {
         Err(BufferError::Absent("memory".to_owned()))

@@ -88,7 +88,7 @@ impl DiskStore {
                 self.next[block.stream.index()] = block.range.last + 1;
             }
         }
-        self.high_water.set(&self.next);
+        self.high_water.set(&self.next, self.ledger.state().generation);
         Ok(())
     }
 

@@ -17,6 +17,9 @@ const CONFIGS_MAX: usize = 32;
 /// Longest configuration text that is kept.
 const CONFIG_BYTES_MAX: usize = 4 * 1024 * 1024;
 
+/// The mark of a text that is lost; its version is never given to another.
+const LOST: ConfigMark = ConfigMark { hash: 0, bytes: 0 };
+
 impl DiskStore {
     /// The version of a text, keeping it if it is new.
     pub(super) fn keep_config_text(&mut self, toml: &str) -> Result<u32, BufferError> {
@@ -42,7 +45,8 @@ impl DiskStore {
 
     /// The text of a version.
     pub(super) fn config_text(&self, version: u32) -> Result<Option<String>, BufferError> {
-        let Some(mark) = self.ledger.state().configs.get(&version) else { return Ok(None) };
+        let mark = self.ledger.state().configs.get(&version).filter(|mark| **mark != LOST);
+        let Some(mark) = mark else { return Ok(None) };
         let path = self.config_path(version);
         let bytes = files::read_whole(&path, (CONFIG_BYTES_MAX + ENVELOPE_BYTES) as u64)?.unwrap_or_default();
         let bytes = self.options.cipher.open(bytes.into())?.to_vec();
@@ -50,17 +54,30 @@ impl DiskStore {
         text.map(Some).ok_or_else(|| BufferError::Damaged(format!("{} is not what was kept", path.display())))
     }
 
-    /// Every text that can be read, and what could not.
-    pub(super) fn all_configs(&self) -> (BTreeMap<u32, String>, Vec<String>) {
-        let (mut texts, mut damaged) = (BTreeMap::new(), Vec::new());
-        for version in self.ledger.state().configs.keys() {
-            match self.config_text(*version) {
-                Ok(Some(text)) => drop(texts.insert(*version, text)),
-                Ok(None) => {}
-                Err(error) => damaged.push(error.to_string()),
+    /// As [`Self::config_text`]; a text that is damaged is told once and then known to be lost, so that a run pinned to it is not
+    /// held up for ever.
+    pub(super) fn config_or_tell(&mut self, version: u32) -> Result<Option<String>, BufferError> {
+        match self.config_text(version) {
+            Err(BufferError::Damaged(reason)) => {
+                self.tell_damage(format!("{reason}; runs of that time are rendered with the present tags of devices"));
+                self.write_ledger(vec![Entry::Config(version, Some(LOST))])?;
+                Ok(None)
             }
+            other => other,
         }
-        (texts, damaged)
+    }
+
+    /// Every text that can be read.
+    pub(super) fn all_configs(&mut self) -> BTreeMap<u32, String> {
+        let versions: Vec<u32> = self.ledger.state().configs.keys().copied().collect();
+        let texts = versions.into_iter().filter_map(|version| match self.config_or_tell(version) {
+            Ok(text) => text.map(|text| (version, text)),
+            Err(error) => {
+                tracing::warn!(%error, version, "a configuration cannot be read now");
+                None
+            }
+        });
+        texts.collect()
     }
 
     fn drop_old_configs(&mut self) -> Result<(), BufferError> {

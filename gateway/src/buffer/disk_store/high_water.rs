@@ -1,23 +1,35 @@
-//! The high-water mark: how far each stream had come, beside the chunks, so that a chunk whose end is cut off is found out.
+//! The high-water mark: how far each stream and the ledger had come, beside them, so that a cut-off end or an old copy is found out.
 //!
-//! A log that lost its end looks like one that never had it. The mark is written after each commit is durable, so it never
-//! promises too much, and not synchronised, so it costs no wear; after a power cut it may be older than the chunks, which is no
-//! harm. With the chunks intact it says nothing new.
+//! A log that lost its end looks like one that never had it, and an old copy of the ledger like the ledger of then. The mark is
+//! written after each commit and each write of the ledger is durable, so it never promises too much, and not synchronised, so
+//! it costs no wear; after a power cut it may be older than what it speaks of, which is no harm. With all intact it says nothing new.
 
+use super::super::files;
 use crate::reading::{Epoch, Sequence};
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 /// Its name in the buffer's directory.
-const NAME: &str = "high-water";
-/// Epoch, six sequences, CRC-32C of both; all little endian.
-const MARK_BYTES: usize = 16 + 6 * 8 + 4;
+pub(super) const NAME: &str = "high-water";
+/// Epoch, six sequences, the ledger's generation, CRC-32C of all that; little endian.
+const MARK_BYTES: usize = 16 + 6 * 8 + 8 + 4;
+
+/// What a mark says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Mark {
+    /// Whose it is.
+    pub(super) epoch: Epoch,
+    /// The next sequences: all below were durable.
+    pub(super) next: [Sequence; 6],
+    /// The newest generation of the ledger that was durable.
+    pub(super) generation: u64,
+}
 
 /// The mark of one store.
 #[derive(Debug)]
 pub(super) struct HighWater {
-    /// Absent if it cannot be opened: then damage at a chunk's end goes unnoticed, as without a mark.
+    /// Absent if it cannot be opened: then damage at an end goes unnoticed, as without a mark.
     file: Option<File>,
     epoch: Epoch,
     found: [Sequence; 6],
@@ -29,10 +41,7 @@ impl HighWater {
         let path = root.join(NAME);
         let file = File::options().read(true).write(true).create(true).truncate(false).open(&path);
         let file = file.inspect_err(|error| tracing::warn!(%error, "{} cannot be opened", path.display())).ok();
-        let mut bytes = [0; MARK_BYTES];
-        let read = file.as_ref().is_some_and(|file| file.read_exact_at(&mut bytes, 0).is_ok());
-        let found = if read { decode(&bytes, epoch) } else { None };
-        Self { file, epoch, found: found.unwrap_or_default() }
+        Self { file, epoch, found: promised_by_mark(root, epoch) }
     }
 
     /// The next sequences that the run before had reached.
@@ -45,9 +54,13 @@ impl HighWater {
         self.file = None;
     }
 
-    /// Notes how far the streams have come.
-    pub(super) fn set(&self, next: &[Sequence; 6]) {
-        let written = self.file.as_ref().map(|file| file.write_all_at(&encode(self.epoch, next), 0));
+    /// Notes how far the streams and the ledger have come. What the run before had reached stays a promise until it is kept.
+    pub(super) fn set(&self, next: &[Sequence; 6], generation: u64) {
+        let mut mark = Mark { epoch: self.epoch, next: self.found, generation };
+        for (mark, next) in mark.next.iter_mut().zip(next) {
+            *mark = (*mark).max(*next);
+        }
+        let written = self.file.as_ref().map(|file| file.write_all_at(&encode(&mark), 0));
         if let Some(Err(error)) = written {
             tracing::debug!(%error, "the high-water mark could not be written");
         }
@@ -56,26 +69,33 @@ impl HighWater {
 
 /// The next sequences that a mark vouches for, read without touching it.
 pub(in crate::buffer) fn promised_by_mark(root: &Path, epoch: Epoch) -> [Sequence; 6] {
-    let mut bytes = [0; MARK_BYTES];
-    let read = File::open(root.join(NAME)).and_then(|file| file.read_exact_at(&mut bytes, 0));
-    read.ok().and_then(|()| decode(&bytes, epoch)).unwrap_or_default()
+    read(root).filter(|mark| mark.epoch == epoch).map(|mark| mark.next).unwrap_or_default()
 }
 
-fn encode(epoch: Epoch, next: &[Sequence; 6]) -> Vec<u8> {
+/// The mark that lies in a store's directory, whosever it is; none if it is not whole.
+pub(super) fn read(root: &Path) -> Option<Mark> {
+    let bytes = files::read_whole(&root.join(NAME), MARK_BYTES as u64).ok()??;
+    decode(bytes.first_chunk()?)
+}
+
+fn encode(mark: &Mark) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(MARK_BYTES);
-    bytes.extend_from_slice(&epoch.0.to_le_bytes());
-    bytes.extend(next.iter().flat_map(|sequence| sequence.to_le_bytes()));
+    bytes.extend_from_slice(&mark.epoch.0.to_le_bytes());
+    bytes.extend(mark.next.iter().flat_map(|sequence| sequence.to_le_bytes()));
+    bytes.extend_from_slice(&mark.generation.to_le_bytes());
     bytes.extend_from_slice(&crc32c::crc32c(&bytes).to_le_bytes());
     bytes
 }
 
-fn decode(bytes: &[u8; MARK_BYTES], epoch: Epoch) -> Option<[Sequence; 6]> {
-    let (sequences, _) = bytes.get(16..)?.as_chunks::<8>();
-    let mut next = [0; 6];
-    for (next, sequence) in next.iter_mut().zip(sequences) {
-        *next = Sequence::from_le_bytes(*sequence);
+fn decode(bytes: &[u8; MARK_BYTES]) -> Option<Mark> {
+    let (epoch, rest) = bytes.split_first_chunk::<16>()?;
+    let (numbers, _) = rest.as_chunks::<8>();
+    let mut mark = Mark { epoch: Epoch(u128::from_le_bytes(*epoch)), next: [0; 6], generation: 0 };
+    let places = mark.next.iter_mut().chain([&mut mark.generation]);
+    for (place, number) in places.zip(numbers) {
+        *place = u64::from_le_bytes(*number);
     }
-    (encode(epoch, &next) == bytes).then_some(next)
+    (encode(&mark) == bytes).then_some(mark)
 }
 
 #[cfg(test)]
@@ -88,15 +108,24 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let open = |epoch| HighWater::open(dir.path(), Epoch(epoch));
         assert_eq!(open(7).found(), [0; 6]);
-        open(7).set(&[1, 2, 3, 4, 5, u64::MAX]);
+        open(7).set(&[1, 2, 3, 4, 5, u64::MAX], 9);
         assert_eq!(open(7).found(), [1, 2, 3, 4, 5, u64::MAX]);
         assert_eq!(open(8).found(), [0; 6]);
+        assert_eq!(read(dir.path()).unwrap().generation, 9);
         let path = dir.path().join(NAME);
         let mut torn = std::fs::read(&path).unwrap();
         torn[20] ^= 1;
         std::fs::write(&path, &torn).unwrap();
-        assert_eq!(open(7).found(), [0; 6]);
+        assert_eq!((open(7).found(), read(dir.path())), ([0; 6], None));
         std::fs::write(&path, &torn[..30]).unwrap();
         assert_eq!(open(7).found(), [0; 6]);
+    }
+
+    #[test]
+    fn what_the_run_before_had_reached_is_promised_until_it_is_reached_again() {
+        let dir = tempfile::tempdir().unwrap();
+        HighWater::open(dir.path(), Epoch(7)).set(&[0, 90, 0, 0, 0, 0], 9);
+        HighWater::open(dir.path(), Epoch(7)).set(&[0, 40, 3, 0, 0, 0], 10);
+        assert_eq!(HighWater::open(dir.path(), Epoch(7)).found(), [0, 90, 3, 0, 0, 0]);
     }
 }

@@ -44,11 +44,7 @@ impl DiskStore {
 
     /// Salvages a chunk that a tool has found damaged; says what was set aside. Nothing happens to one that is gone meanwhile.
     pub(super) fn salvage_named(&mut self, name: &ChunkName, reason: &str) -> Result<Vec<String>, BufferError> {
-        let before = self.quarantined.len();
-        if let Some(id) = self.named(name) {
-            self.salvage(id, reason)?;
-        }
-        Ok(self.quarantined.get(before..).unwrap_or_default().to_vec())
+        self.named(name).map_or(Ok(Vec::new()), |id| self.salvage(id, reason))
     }
 
     fn named(&self, name: &ChunkName) -> Option<ChunkId> {

@@ -6,7 +6,7 @@
 //! (epoch, stream, sequence) of what was already delivered must never be given to other records. So the old store goes to
 //! the quarantine whole, where a person can look at it, and a new epoch begins.
 
-use super::super::chunk::{self, Chunk, ChunkId, ChunkInfo, ChunkState};
+use super::super::chunk::{self, ChunkId, ChunkInfo, ChunkState};
 use super::super::family::Family;
 use super::super::ledger::Ledger;
 use super::super::sled_store::LOG;
@@ -14,7 +14,7 @@ use super::super::{Books, BufferError, Cipher, Opened, StoreOptions, files};
 use super::damage::quarantine_path;
 use super::high_water::HighWater;
 use super::place::Place;
-use super::{DiskStore, room, snapshot};
+use super::{DiskStore, room, snapshot, strays};
 use crate::clock::Clock;
 use crate::reading::{Epoch, Sequence};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -25,6 +25,9 @@ pub(super) const QUARANTINE: &str = "quarantine";
 
 /// The ledger's directory.
 pub(in crate::buffer) const LEDGER: &str = "ledger";
+
+/// The file that is locked.
+pub(super) const LOCK: &str = "lock";
 
 /// The file that names the epoch.
 pub(super) const EPOCH: &str = "epoch";
@@ -37,25 +40,22 @@ impl DiskStore {
     pub(in crate::buffer) fn open(options: StoreOptions, clock: Clock) -> Result<(Self, Opened), BufferError> {
         let root = options.data_dir.join("buffer");
         files::make_dir(&root)?;
+        let wall_us = clock.tick().wall_us;
+        let mut told: Vec<String> = strays::make_way_for_lock(&root, wall_us)?.into_iter().collect();
         let place = Place::take(&root)?;
-        for family in Family::ALL {
-            files::make_dir(&root.join(family.name()))?;
-            files::remove_dead(&root.join(family.name()))?;
-        }
-        for name in [QUARANTINE, "configs"] {
-            files::make_dir(&root.join(name))?;
-        }
-        files::remove_dead(&root.join(QUARANTINE))?;
-        files::remove_dead(&root)?;
+        told.extend(strays::make_way(&root, wall_us)?);
+        let mut opened = Opened { quarantined: told, ..Opened::default() };
         room::free_for_start(&root);
-        let mut opened = Opened::default();
-        let mut ledger = match open_ledger(&root, &options.cipher)? {
+        let mut ledger = match open_ledger(&root, &options.cipher, wall_us, &mut opened.quarantined)? {
             Ok(ledger) => ledger,
             Err(lost) => {
                 if let Some(reason) = lost {
                     tracing::error!(reason, "the ledger is lost: a new epoch begins");
-                    let aside = set_aside(&root, clock.tick().wall_us)?;
-                    opened.quarantined.push(format!("{reason}; the old store is kept in {}", aside.display()));
+                    let aside = set_aside(&root, wall_us)?;
+                    opened.quarantined.push(format!(
+                        "{reason}; nobody can say any more what each sink had, so a new epoch begins and the old store is in {} as long as there is room",
+                        aside.display()
+                    ));
                 }
                 opened.fresh_epoch = true;
                 Ledger::create(&root.join(LEDGER), new_epoch()?, &options.cipher)?
@@ -108,8 +108,7 @@ impl DiskStore {
         store.measure_sealed();
         store.measure();
         opened.snapshot = store.open_snapshot();
-        let (configs, damaged) = store.all_configs();
-        store.quarantined.extend(damaged);
+        let configs = store.all_configs();
         opened.epoch = Some(epoch);
         opened.points.clone_from(&store.ledger.state().points);
         opened.configs = configs;
@@ -128,8 +127,9 @@ impl DiskStore {
             match info.state {
                 ChunkState::Dropped => {}
                 ChunkState::Sealed => {
-                    if !self.path(id).is_dir() {
-                        self.salvage(id, "its directory is gone")?;
+                    let path = self.path(id);
+                    if !path.is_dir() {
+                        self.salvage(id, &format!("{} is gone", path.display()))?;
                     }
                 }
                 ChunkState::Active => {
@@ -140,7 +140,9 @@ impl DiskStore {
                     };
                     match resumed {
                         Ok(()) => {}
-                        Err(BufferError::Damaged(reason) | BufferError::Disk(reason)) => self.salvage(id, &reason)?,
+                        Err(BufferError::Damaged(reason) | BufferError::Disk(reason)) => {
+                            self.salvage_or_seal(id, &reason)?;
+                        }
                         // It is sound: better a start later than readings set aside.
                         Err(error) => return Err(error),
                     }
@@ -164,7 +166,7 @@ impl DiskStore {
             self.retire_unbegun(id);
             return Ok(());
         }
-        let mut chunk = Chunk::open(&path, &self.options.cipher)?;
+        let mut chunk = self.open_whole(id)?;
         let extents = chunk.survey(self.epoch, id.0, &info.base)?;
         let mut surveyed = info.clone();
         surveyed.extents = extents;
@@ -214,22 +216,6 @@ impl DiskStore {
         }
     }
 
-    /// Finishes repairs that a crash interrupted: a whole repair whose original was already moved away takes its place; what
-    /// else is no chunk is removed, since it was never counted.
-    fn finish_repairs(&mut self) -> Result<(), BufferError> {
-        for family in Family::ALL {
-            let dir = self.root.join(family.name());
-            for name in files::names(&dir)? {
-                let path = dir.join(&name);
-                let Some((number, _)) = name.split_once('.') else { continue };
-                let place = dir.join(number);
-                let known = number.parse().is_ok_and(|number: u32| self.index.contains_key(&(family, number)));
-                if known && !place.exists() { files::rename(&path, &place)? } else { files::remove_dir(&path)? }
-            }
-        }
-        Ok(())
-    }
-
     /// The judge's snapshot, unless it is damaged or ahead of the readings there are.
     fn open_snapshot(&mut self) -> Option<(Sequence, Vec<u8>)> {
         match snapshot::read(&self.root, &self.options.cipher, self.epoch) {
@@ -237,7 +223,10 @@ impl DiskStore {
                 snapshot.filter(|(sequence, _)| *sequence <= self.next[crate::reading::Stream::Readings.index()])
             }
             Err(error) => {
-                self.quarantined.push(error.to_string());
+                self.tell_damage(format!("{error}; what the detectors have learnt is replayed from the readings"));
+                if let Err(error) = files::remove_all(&self.root.join(snapshot::NAME)) {
+                    tracing::warn!(%error, "a damaged snapshot is left");
+                }
                 None
             }
         }
@@ -252,7 +241,12 @@ pub(in crate::buffer) fn named_epoch(root: &Path) -> Option<Epoch> {
 }
 
 /// Opens the ledger. The inner error says why there is none: a reason if it was lost, nothing if there never was one.
-fn open_ledger(root: &Path, cipher: &Cipher) -> Result<Result<Ledger, Option<String>>, BufferError> {
+fn open_ledger(
+    root: &Path,
+    cipher: &Cipher,
+    wall_us: i64,
+    told: &mut Vec<String>,
+) -> Result<Result<Ledger, Option<String>>, BufferError> {
     let path = root.join(LEDGER);
     if !Ledger::exists(&path)? {
         let old = files::read_whole(&root.join(EPOCH), EPOCH_BYTES_MAX)?;
@@ -274,27 +268,13 @@ fn open_ledger(root: &Path, cipher: &Cipher) -> Result<Result<Ledger, Option<Str
         }
     }
     match result {
-        Ok(ledger) => match stranger(root, &ledger)? {
-            None => Ok(Ok(ledger)),
-            Some(path) => Ok(Err(Some(format!("the ledger has forgotten {}", path.display())))),
-        },
+        Ok(ledger) => Ok(match strays::why_outdated(root, &ledger, wall_us, told)? {
+            None => Ok(ledger),
+            Some(reason) => Err(Some(reason)),
+        }),
         Err(BufferError::Damaged(reason)) => Ok(Err(Some(reason))),
         Err(error) => Err(error),
     }
-}
-
-/// A chunk that the ledger does not know. A chunk is in the ledger before it is on disk, and leaves the disk first: such a
-/// one proves that the ledger is not the newest that was written, and so its cursors and sequences are not either.
-fn stranger(root: &Path, ledger: &Ledger) -> Result<Option<PathBuf>, BufferError> {
-    for family in Family::ALL {
-        let dir = root.join(family.name());
-        for name in files::names(&dir)? {
-            if name.parse().is_ok_and(|number: u32| !ledger.state().chunks.contains_key(&(family, number))) {
-                return Ok(Some(dir.join(name)));
-            }
-        }
-    }
-    Ok(None)
 }
 
 /// Moves the whole old store into the quarantine; its epoch's file goes last, so that a crash on the way goes on moving.

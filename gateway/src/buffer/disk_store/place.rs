@@ -9,7 +9,7 @@ use super::super::family::Family;
 use super::super::{BufferError, files};
 use super::DiskStore;
 use super::high_water::HighWater;
-use super::opening::{EPOCH, EPOCH_BYTES_MAX};
+use super::opening::{EPOCH, EPOCH_BYTES_MAX, LOCK};
 use std::fs::{File, Metadata, TryLockError};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
@@ -28,7 +28,7 @@ impl Place {
     /// # Errors
     /// [`BufferError::InUse`] if another process has it; otherwise what the disk said.
     pub(super) fn take(root: &Path) -> Result<Self, BufferError> {
-        let path = root.join("lock");
+        let path = root.join(LOCK);
         let lock = File::create(&path).map_err(|e| files::error("make", &path, &e))?;
         match lock.try_lock() {
             Ok(()) => {}

@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 const VERSION: u8 = 2;
 
 const EPOCH: u8 = b'e';
+const GENERATION: u8 = b'g';
 const NEXT: u8 = b'n';
 const POINT: u8 = b'p';
 const LANE: u8 = b'l';
@@ -40,6 +41,8 @@ pub(in crate::buffer) struct ConfigMark {
 pub(in crate::buffer) enum Entry {
     /// Whose ledger it is.
     Epoch(Epoch),
+    /// How often it was written; one entry in every batch.
+    Generation(u64),
     /// The next sequence of every stream, as it stood when the ledger was last written: a run is in the ledger before it is
     /// offered, so nothing that was ever delivered is above.
     Next([Sequence; 6]),
@@ -68,6 +71,7 @@ impl Entry {
     pub(super) fn encode(&self) -> Write {
         match self {
             Self::Epoch(epoch) => (vec![EPOCH], value(epoch)),
+            Self::Generation(generation) => (vec![GENERATION], value(generation)),
             Self::Next(next) => (vec![NEXT], value(next)),
             Self::Point(id, key) => (key_of(POINT, &[&id.0.to_be_bytes()]), value(key)),
             Self::Lane(sink, stream, lane) => (key_of(LANE, &[&[stream.code()], sink.as_bytes()]), value(lane)),
@@ -102,6 +106,7 @@ impl Entry {
         }
         Some(match *kind {
             EPOCH => Self::Epoch(read(value)?),
+            GENERATION => Self::Generation(read(value)?),
             NEXT => Self::Next(read(value)?),
             POINT => Self::Point(PointId(u32::from_be_bytes(key.try_into().ok()?)), read(value)?),
             LANE => {
@@ -160,6 +165,7 @@ mod tests {
         let key = PointKey { device: "d".into(), point: "p".into(), unit: "°C".into(), source: "s".into() };
         let entries = [
             Entry::Epoch(Epoch(u128::MAX)),
+            Entry::Generation(u64::MAX),
             Entry::Next([0, 1, 2, 3, 4, u64::MAX]),
             Entry::Point(PointId(7), key),
             Entry::Lane("plant kafka".into(), Stream::Gaps, Lane { gaps: 9, ..Lane::default() }),
