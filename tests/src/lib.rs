@@ -26,4 +26,5 @@ pub mod process;
 pub mod receiver;
 pub mod serial;
 pub mod small_disk;
+pub mod syscalls;
 pub mod wait;
