@@ -4,7 +4,7 @@ CARGO ?= cargo
 PEERS = $(or $(CARGO_TARGET_DIR),target)/peers
 
 .DEFAULT_GOAL := help
-.PHONY: help needs demo test crash lint firmware-check power-cut sim bench cross deny reference fuzz-check clean-peers
+.PHONY: help needs demo test crash damage lint firmware-check power-cut sim bench cross deny reference fuzz-check clean-peers
 
 help: ## list what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -20,6 +20,9 @@ test: needs firmware-check ## run every test against real brokers, devices and c
 	$(CARGO) build --locked -p forebay
 	$(CARGO) build --locked -p e2e --features fault-points --bin forebay-faulty
 	$(CARGO) test --locked --workspace --no-fail-fast
+
+damage: needs ## damage every file of the buffer in every way and print what became of the records: CASES=600 SEED=1
+	DAMAGE_CASES=$(or $(CASES),600) DAMAGE_SEED=$(or $(SEED),1) $(CARGO) test --locked -p forebay --lib -- --nocapture buffer::damage_table
 
 lint: needs ## check formatting, then clippy with every warning an error
 	$(CARGO) fmt --all --check

@@ -347,10 +347,16 @@ impl DiskStore {
     /// Opens a chunk that there is, if nothing of it is lost by that: sled clears what it cannot read.
     fn open_whole(&self, id: ChunkId) -> Result<Chunk, BufferError> {
         let path = self.path(id);
-        match Log::open(path.join(LOG))?.condition() {
-            Condition::Whole => Chunk::open(&path, &self.options.cipher),
-            Condition::Torn(what) | Condition::Broken(what) => Err(BufferError::Damaged(what)),
+        let log = Log::open(path.join(LOG))?;
+        if let Condition::Torn(what) | Condition::Broken(what) = log.condition() {
+            return Err(BufferError::Damaged(what));
         }
+        // Another chunk's log beside this one's small files would be misread, and cleared.
+        let first = log.first_block(self.epoch, &self.options.cipher);
+        if first.is_some_and(|(stream, range)| !self.claims(id, stream, range)) {
+            return Err(BufferError::Damaged(format!("{} holds another chunk's blocks", path.display())));
+        }
+        Chunk::open(&path, &self.options.cipher)
     }
 
     /// Keeps a sealed chunk open for readers.

@@ -229,6 +229,25 @@ impl Log {
         Ok(())
     }
 
+    /// The first sound block of an epoch: whose log this is.
+    pub(super) fn first_block(&self, epoch: Epoch, cipher: &Cipher) -> Option<(Stream, SequenceRange)> {
+        let mut buffer = Vec::new();
+        for base in self.segments() {
+            self.read_segment(base, &mut buffer);
+            let mut at = 0;
+            while let Some(next) = next_magic(&buffer, at) {
+                at = next + 1;
+                let value = value_here(buffer.get(next..).unwrap_or_default(), cipher);
+                if let Ok(Some((Value::Block(block), _))) = value
+                    && block.epoch == epoch
+                {
+                    return Some((block.meta.stream, block.range));
+                }
+            }
+        }
+        None
+    }
+
     /// Reads a block that was found; `None` if the disk gives something else now.
     pub(super) fn read(&self, place: &Place, cipher: &Cipher) -> Option<Block> {
         let mut stored = vec![0; place.bytes];

@@ -141,7 +141,7 @@ impl DiskStore {
     }
 
     /// Whether a block would be the chunk's.
-    fn claims(&self, id: ChunkId, stream: Stream, range: SequenceRange) -> bool {
+    pub(super) fn claims(&self, id: ChunkId, stream: Stream, range: SequenceRange) -> bool {
         let Some(info) = self.index.get(&id).filter(|_| Family::of(stream) == id.0) else { return false };
         match (info.state, info.extent(stream)) {
             (ChunkState::Active, _) => range.first >= info.base[stream.index()],
