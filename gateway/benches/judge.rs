@@ -10,8 +10,8 @@ use forebay::checks::range::RangeOptions;
 use forebay::checks::{Action, CheckOptions, CheckSeverity};
 use forebay::clock::Tick;
 use forebay::judge::{Judge, Judged, Rules};
-use forebay::reading::{Epoch, Sample, SequenceRange, TimeQuality, Value};
-use forebay::sinks::encode::{RENDER_VERSION, RenderContext, Renderer};
+use forebay::reading::{Epoch, Sample, SequenceRange, Stream, TimeQuality, Value};
+use forebay::sinks::encode::{Batch, RENDER_VERSION, RenderContext, Renderer, Selection, View};
 use forebay::site::Registry;
 use std::hint::black_box;
 use std::sync::Arc;
@@ -67,7 +67,7 @@ fn main() {
         let context = RenderContext {
             gateway: "bench".into(),
             epoch: Epoch(1),
-            tags: Arc::default(),
+            view: View::default(),
             registry: registry.clone(),
         };
         let mut renderer = Renderer::new(RENDER_VERSION, context).unwrap();
@@ -99,7 +99,12 @@ fn main() {
             let started = Instant::now();
             let blocks: Vec<Block> = blocks.into_iter().map(|block| Block::parse(block).unwrap()).collect();
             let run = SequenceRange { first: blocks[0].range.first, last: next - 1 };
-            black_box(renderer.render(run, run, &blocks).unwrap());
+            let mut selection = Selection::default();
+            for block in &blocks {
+                renderer.select(run, block, &mut selection).unwrap();
+            }
+            let batch = Batch { stream: Stream::Readings, covers: run, records: selection.records(), lane: None };
+            black_box(renderer.render(&batch, run, &selection).unwrap());
             rendered_in += started.elapsed();
         }
         judging = judging.min(judged_in);

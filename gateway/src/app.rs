@@ -9,7 +9,7 @@ mod reload;
 mod supervisor;
 mod tools;
 
-use crate::buffer::{Buffer, BufferError, Cipher, KeyError, SinkLanes, StoreOptions};
+use crate::buffer::{Buffer, BufferError, Cipher, KeyError, StoreOptions};
 use crate::clock::Clock;
 use crate::config::{self, Config};
 use crate::control::{Control, ReloadRequest};
@@ -145,7 +145,7 @@ pub async fn start(config: Config, config_text: String, clock: Clock) -> Result<
         opened.snapshot,
     )
     .await?;
-    parts.start_sinks(sinks);
+    parts.start_sinks(sinks).await;
     parts.show(&config);
 
     let (shown, shown_out) = watch::channel(config::redacted_toml(&config_text).into());
@@ -293,6 +293,6 @@ pub fn store_options(config: &Config) -> Result<StoreOptions, AppError> {
         when_full: buffer.when_full,
         keep_delivered_us: i64::try_from(buffer.keep_delivered.0.as_micros()).unwrap_or(i64::MAX),
         cipher,
-        sinks: config.sink_names().map(SinkLanes::from).collect(),
+        sinks: config.sink.iter().map(|sink| sink.route().lanes(sink.name())).collect(),
     })
 }

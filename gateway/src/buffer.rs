@@ -60,6 +60,8 @@ pub use replay::{
 };
 pub use sled_store::WRITES_TARGET;
 pub use stopped::StoppedBuffer;
+#[cfg(test)]
+pub(crate) use test_support::in_memory;
 
 use crate::block::{Draft, records::Record};
 use crate::reading::{Epoch, PointId, Sequence, SequenceRange, Stream, TimeQuality, UnixMicros};

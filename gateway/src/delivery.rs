@@ -3,40 +3,58 @@
 //! One task a sink. It pins a run in the ledger, offers it, and saves what came of it; the sink answers, this file
 //! decides. Nothing else retries.
 
+mod attempt;
+mod lane_work;
+mod link;
 mod pinning;
 mod recovery;
 mod rendering;
 mod run;
+mod schedule;
 mod telling;
+#[cfg(test)]
+mod tests;
 
 use crate::backoff::Backoff;
-use crate::block::Block;
-use crate::block::records::Record;
-use crate::buffer::{Buffer, BufferError, Ends, Lane, LaneChange, Run};
+use crate::buffer::{Buffer, Ends, SentToday};
 use crate::clock::Clock;
-use crate::fault;
-use crate::reading::{Epoch, Sequence, SequenceRange, Stream};
-use crate::sinks::encode::Renderer;
-use crate::sinks::{AnySink, Offer, Outcome, Rendered, Sink};
+use crate::reading::{Epoch, Sequence, Stream};
+use crate::sinks::encode::{Renderer, View};
+use crate::sinks::pace::PaceOptions;
+use crate::sinks::route::{Route, RouteOptions};
+use crate::sinks::{AnySink, Sink};
 use crate::site::{DeviceTags, Registry};
 use crate::status::{SinkStatus, State, Status};
-use run::Refusal;
+use lane_work::LaneWork;
+use link::{Leave, Link};
+use run::Part;
+use schedule::{Turn, Turns};
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
-use telling::LEDGER_RETRY;
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-/// First and longest wait between attempts. The longest one is also how late a sink's return is noticed.
-const RETRY: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(5));
+/// First wait between two attempts.
+const RETRY_FIRST: Duration = Duration::from_millis(200);
+/// Longest wait between two attempts, and so how late a sink's return is noticed at most.
+const RETRY_MAX: Duration = Duration::from_secs(5);
+/// The same where the link has a budget: an attempt that fails may have cost its bytes all the same.
+const RETRY_MAX_METERED: Duration = Duration::from_secs(60);
+/// After so many failures in a row, over all lanes, one attempt at a time probes the sink until one succeeds.
+const BREAKER_FAILURES: u32 = 5;
 /// A record's size before the first one was rendered, in bytes.
 const RECORD_BYTES_GUESS: f64 = 400.0;
-/// Over so many records refusals are counted; more than one in a hundred of them refused pauses the sink.
-const REFUSAL_WINDOW: f64 = 10_000.0;
-/// Reads a configuration that a pinned run needs; `None` if it cannot be read.
-pub type TagsOf = Arc<dyn Fn(&str) -> Option<DeviceTags> + Send + Sync>;
+/// Live readings gather no longer than this while history is under way on a link with a budget, and history waits for them
+/// meanwhile. Without a budget they gather while a run of history is in flight, and no longer.
+const LIVE_LINGER_MAX: Duration = Duration::from_millis(250);
+/// How long a run of history is to take, so that alerts and live readings do not wait long for its end.
+const HISTORY_RUN: Duration = Duration::from_millis(250);
+/// Bytes of JSON of the first run of history, and the least: some dozens of readings, or the link would carry heads alone.
+const HISTORY_RUN_BYTES: (f64, f64) = (64.0 * 1024.0, 16.0 * 1024.0);
+/// Reads what an older configuration, which a pinned run needs, says of this sink; `None` if it cannot be read.
+pub type ViewOf = Arc<dyn Fn(&str) -> Option<View> + Send + Sync>;
 
 /// The configuration's share in rendering.
 #[derive(Clone, Debug)]
@@ -69,8 +87,12 @@ pub struct DeliveryOptions<S: Sink = AnySink> {
     pub epoch: Epoch,
     /// What renders new runs; another configuration may take its place at any time.
     pub rendering: watch::Receiver<Rendering>,
-    /// Reads the tags of an older configuration.
-    pub tags_of: TagsOf,
+    /// What goes to it, and where it begins.
+    pub route: RouteOptions,
+    /// In which order a backlog goes, and what the link may carry.
+    pub pace: PaceOptions,
+    /// Reads what an older configuration says of this sink.
+    pub view_of: ViewOf,
     /// How long a run may wait to fill.
     pub linger: Duration,
     /// Most bytes of a run before compression.
@@ -84,74 +106,25 @@ pub struct DeliveryOptions<S: Sink = AnySink> {
 /// Delivery to one sink.
 pub struct Delivery<S: Sink = AnySink> {
     options: DeliveryOptions<S>,
+    /// Which readings and alerts go to the sink.
+    route: Route,
     lanes: Vec<LaneWork>,
     /// The ledger agrees with what the sink itself remembers. Nothing is offered before: it could be there already.
     agreed: bool,
-    /// The lane that was served last: the others have their turn before it.
-    turn: usize,
+    turns: Turns,
+    link: Link,
     renderers: HashMap<u32, Renderer>,
     record_bytes: f64,
-    /// Waits of the sink as a whole: taking over from an older self.
+    /// Most bytes of a run of history, as fast as the sink is now.
+    history_bytes: f64,
+    /// Waits of the sink as a whole: taking over from an older self, and probing it while nothing goes.
     backoff: Backoff,
+    /// Failures in a row, over all lanes.
+    failures: u32,
+    /// While nothing goes: when the next attempt, of any lane, may be made.
+    probe_at: Option<Instant>,
     /// Why nothing can be offered at all.
     sink_trouble: Option<State>,
-}
-
-/// A lane, and how the sink stands to it. A stream that is refused holds no other back.
-struct LaneWork {
-    stream: Stream,
-    lane: Lane,
-    /// Since when something waits to be pinned.
-    waiting: Option<Instant>,
-    /// The blocks of the pinned run.
-    blocks: Vec<Block>,
-    /// The oldest sequence that was held when the lane was taken from the store.
-    oldest: Sequence,
-    /// Whether the sink has taken anything of this stream since it started.
-    proven: bool,
-    /// Too much was refused: until the next success a refusal proves nothing about the record.
-    doubted: bool,
-    /// Records offered and refused lately, old ones fading out.
-    offered: f64,
-    refused: f64,
-    backoff: Backoff,
-    /// Not offered before this moment.
-    not_before: Option<Instant>,
-    failing_since: Option<Instant>,
-    /// How it stands, if not well.
-    trouble: Option<State>,
-}
-
-impl LaneWork {
-    fn new(stream: Stream, lane: Lane, oldest: Sequence) -> Self {
-        Self {
-            stream,
-            lane,
-            waiting: None,
-            blocks: Vec::new(),
-            oldest,
-            proven: false,
-            doubted: false,
-            offered: 0.0,
-            refused: 0.0,
-            backoff: Backoff::new(RETRY.0, RETRY.1),
-            not_before: None,
-            failing_since: None,
-            trouble: None,
-        }
-    }
-
-    /// Counts what was offered, so that old refusals fade; says whether too much of it was refused.
-    fn count(&mut self, delivered: u64, refused: u64) -> bool {
-        self.offered += (delivered + refused) as f64;
-        self.refused += refused as f64;
-        if self.offered > REFUSAL_WINDOW {
-            let fade = REFUSAL_WINDOW / self.offered;
-            self.offered *= fade;
-            self.refused *= fade;
-        }
-        self.refused > REFUSAL_WINDOW / 100.0
-    }
 }
 
 /// Why a turn ended without success.
@@ -174,20 +147,45 @@ impl<S: Sink> Delivery<S> {
     /// Ready to run.
     #[must_use]
     pub fn new(options: DeliveryOptions<S>) -> Self {
+        let link = Link::new(options.pace.link.as_ref(), Instant::now());
+        let retry_max = retry_max(&options.pace);
         Self {
+            route: options.route.route(),
             options,
             lanes: Vec::new(),
             agreed: false,
-            turn: 0,
+            turns: Turns::default(),
+            link,
             renderers: HashMap::new(),
             record_bytes: RECORD_BYTES_GUESS,
-            backoff: Backoff::new(RETRY.0, RETRY.1),
+            history_bytes: HISTORY_RUN_BYTES.0,
+            backoff: Backoff::new(RETRY_FIRST, retry_max),
+            failures: 0,
+            probe_at: None,
             sink_trouble: None,
+        }
+    }
+
+    /// Loads the lanes and tells the books, so that nobody sees an empty backlog before [`Self::run`] has got so far. What
+    /// cannot be read yet is read there.
+    pub async fn prepare(&mut self) {
+        if self.load_lanes().await.is_ok() {
+            self.report();
         }
     }
 
     /// Delivers until it is told to stop; then goes on while records are left and the sink takes them.
     pub async fn run(mut self) {
+        self.deliver().await;
+        // What was passed over at the end need not be read again after the next start.
+        while let Some(index) = self.unsaved_lane(true) {
+            if self.save_passed(index).await.is_err() {
+                break;
+            }
+        }
+    }
+
+    async fn deliver(&mut self) {
         let stop = self.options.stop.clone();
         let mut ends = self.options.buffer.ends();
         while !(self.options.halt.is_cancelled() || stop.is_cancelled() && self.is_done()) {
@@ -197,11 +195,13 @@ impl<S: Sink> Delivery<S> {
                 self.load_lanes().await
             } else if let Some(index) = self.robbed_lane() {
                 Err(Setback::Reload(index))
+            } else if let Some(index) = self.unsaved_lane(false) {
+                self.save_passed(index).await
             } else if !self.agreed || self.options.sink.must_recover() {
                 self.recover().await
             } else {
-                match self.next_lane() {
-                    Ok(index) => self.work(index).await,
+                match self.next_turn() {
+                    Ok(turn) => self.work(turn).await,
                     Err(due) => {
                         self.wait_until(&mut ends, due, true).await;
                         Ok(())
@@ -209,6 +209,7 @@ impl<S: Sink> Delivery<S> {
                 }
             };
             self.report();
+            self.tell_budget();
             match worked {
                 Ok(()) | Err(Setback::Lane) => {}
                 Err(Setback::Sink(_)) if stop.is_cancelled() => return,
@@ -239,9 +240,15 @@ impl<S: Sink> Delivery<S> {
         }
     }
 
-    /// Whether nothing is left to deliver that the sink takes now.
-    fn is_done(&self) -> bool {
-        let done = |work: &LaneWork| work.trouble.is_some() || work.lane.undelivered(self.next(work.stream)) == 0;
+    /// Whether nothing is left to deliver that the sink takes now; history that has to wait is for the next start.
+    fn is_done(&mut self) -> bool {
+        let can_go = self.history_leave() == Leave::Now;
+        let done = |work: &LaneWork| {
+            let left = work.lane.undelivered(self.next(work.stream));
+            let history = run::undelivered_in(&work.lane.cursor, Part::History, 0);
+            let waits = self.is_live_first(work.stream) && !can_go && work.lane.run.is_none() && left == history;
+            work.trouble.is_some() || left == 0 || waits
+        };
         !self.lanes.is_empty() && self.lanes.iter().all(done)
     }
 
@@ -264,17 +271,27 @@ impl<S: Sink> Delivery<S> {
     fn robbed_lane(&self) -> Option<usize> {
         self.lanes.iter().position(|work| {
             let (oldest, next) = (self.oldest(work.stream), self.next(work.stream));
-            let first = run::first_stretch(&work.lane.cursor, next).map_or(next, |stretch| stretch.first);
+            let first =
+                run::first_stretch(&work.lane.cursor, Part::InOrder, next).map_or(next, |stretch| stretch.first);
             oldest > work.oldest && oldest > first
         })
     }
 
     async fn load_lanes(&mut self) -> Result<(), Setback> {
+        let retry_max = retry_max(&self.options.pace);
+        let DeliveryOptions { buffer, name, route, .. } = &self.options;
         let mut lanes = Vec::new();
-        for stream in Stream::DELIVERED {
+        for stream in route.streams() {
             let oldest = self.oldest(stream);
-            let lane = self.options.buffer.lane(&self.options.name, stream).await;
-            lanes.push(LaneWork::new(stream, lane.map_err(|error| self.disk(&error))?, oldest));
+            let lane = buffer.lane_from(name, stream, route.start).await.map_err(|error| self.disk(&error))?;
+            let first = run::first_stretch(&lane.cursor, Part::InOrder, self.next(stream));
+            let mut work = LaneWork::new(name, stream, lane, oldest, retry_max);
+            if let Some(first) = first {
+                // The page tells how old the backlog is, also while the sink cannot be reached at all.
+                let block = buffer.blocks(stream, first.first, 1).await.map_err(|error| self.disk(&error))?;
+                work.oldest_us = block.first().map(|block| block.meta.first_time_us);
+            }
+            lanes.push(work);
         }
         self.lanes = lanes;
         Ok(())
@@ -282,16 +299,13 @@ impl<S: Sink> Delivery<S> {
 
     /// Takes the lane as the store has it now.
     async fn reload(&mut self, index: usize) {
-        let Some(stream) = self.lanes.get(index).map(|work| work.stream) else { return };
+        let Some(work) = self.lanes.get(index) else { return };
+        let (name, stream) = (work.name.clone(), work.stream);
         let oldest = self.oldest(stream);
-        if let Some(work) = self.lanes.get_mut(index) {
-            work.oldest = oldest;
-        }
-        match self.options.buffer.lane(&self.options.name, stream).await {
+        match self.options.buffer.lane(&name, stream).await {
             Ok(lane) => {
                 if let Some(work) = self.lanes.get_mut(index) {
-                    work.lane = lane;
-                    work.blocks.clear();
+                    work.take(lane, oldest);
                 }
             }
             Err(error) => drop(self.disk(&error)),
@@ -299,187 +313,80 @@ impl<S: Sink> Delivery<S> {
     }
 
     /// The next lane with something to offer, or when to look again.
-    fn next_lane(&mut self) -> Result<usize, Instant> {
+    fn next_turn(&mut self) -> Result<Turn, Instant> {
         let now = Instant::now();
-        let ends = *self.options.buffer.ends().borrow();
         let mut due = now + Duration::from_secs(1);
+        if let Some(probe_at) = self.probe_at.filter(|probe_at| *probe_at > now) {
+            return Err(due.min(probe_at));
+        }
+        let ends = *self.options.buffer.ends().borrow();
         let stopping = self.options.stop.is_cancelled();
-        let lanes = self.lanes.len();
-        for index in (self.turn + 1..=self.turn + lanes).map(|index| index % lanes.max(1)) {
-            let Some(work) = self.lanes.get_mut(index) else { continue };
+        let leave = self.history_leave();
+        let metered = self.options.pace.link.is_some();
+        let mut ready = Vec::new();
+        for lane in 0..self.lanes.len() {
+            let live_first = self.lanes.get(lane).is_some_and(|work| self.is_live_first(work.stream));
+            let part = if live_first { Part::Live } else { Part::InOrder };
+            let full = self.is_full(lane, part);
+            let Some(work) = self.lanes.get_mut(lane) else { continue };
             if let Some(not_before) = work.not_before.filter(|not_before| *not_before > now) {
                 due = due.min(not_before);
                 continue;
             }
-            let next = ends.get(work.stream.index()).map_or(0, |ends| ends.next);
-            let waiting = run::undelivered(&work.lane.cursor, next);
-            if work.lane.run.is_none() && waiting == 0 {
-                work.waiting = None;
+            if work.lane.run.is_some() {
+                ready.push(Turn { lane, class: work.class(part), part });
                 continue;
             }
-            let since = *work.waiting.get_or_insert(now);
-            let linger = if work.stream == Stream::Readings { self.options.linger } else { Duration::ZERO };
-            let full = waiting as f64 * self.record_bytes >= self.options.run_bytes_max as f64;
-            if work.lane.run.is_some() || full || stopping || now >= since + linger {
-                self.turn = index;
-                return Ok(index);
-            }
-            due = due.min(since + linger);
-        }
-        Err(due)
-    }
-
-    /// One attempt at one node of the lane's run, which is pinned first if there is none.
-    async fn work(&mut self, index: usize) -> Result<(), Setback> {
-        let Some(mut lane) = self.lanes.get(index).map(|work| work.lane.clone()) else { return Ok(()) };
-        if lane.run.is_none() {
-            if !self.pin(index, &mut lane).await? {
-                // The store has nothing there yet, or no more; it is not asked again at once. What it lost is in the books now.
-                self.save(index, lane, Vec::new()).await?;
-                return Err(self.lane_waits(index, LEDGER_RETRY));
-            }
-            fault::point("delivery.before_pin_saved");
-            self.save(index, lane.clone(), Vec::new()).await?;
-            fault::point("delivery.after_pin_saved");
-            lane = self.lanes.get(index).map(|work| work.lane.clone()).unwrap_or_default();
-        }
-        let Some(run) = lane.run.clone() else { return Ok(()) };
-        self.load_blocks(index, run.range).await?;
-        let node = run::node(&run);
-        let records = self.render(index, &run, node).await?;
-        if records.is_empty() {
-            // None of it is for this sink.
-            run::skipped(&mut lane);
-            return self.save(index, lane, Vec::new()).await;
-        }
-        match self.offer(index, &lane, node, &records).await {
-            Outcome::Delivered { remote_position } => {
-                self.delivered(index, &run, records.len() as u64, remote_position).await
-            }
-            Outcome::Refused { reason } => self.refused(index, lane, node, &reason).await,
-            Outcome::Retry { after, reason } => Err(self.retry(index, after, &reason)),
-            Outcome::Pause { reason } => Err(self.paused(index, &reason)),
-        }
-    }
-
-    async fn offer(&mut self, index: usize, lane: &Lane, node: SequenceRange, records: &[Rendered]) -> Outcome {
-        let Some(stream) = self.lanes.get(index).map(|work| work.stream) else {
-            return Outcome::Retry { after: None, reason: "the lane is gone".to_owned() };
-        };
-        let DeliveryOptions { gateway, epoch, name, status, sink, .. } = &mut self.options;
-        let offer = Offer {
-            key: format!("{gateway}/{epoch}/{name}/{stream}/{node}"),
-            stream,
-            range: node,
-            records,
-            epoch: *epoch,
-            run_mark: lane.run.as_ref().map_or(0, |run| run.mark),
-            cursor_after: &run::advance(&lane.cursor, node.last),
-        };
-        let started = Instant::now();
-        let outcome = sink.deliver(&offer).await;
-        status.attempts.add(1);
-        status.last_attempt_us.set(u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX));
-        outcome
-    }
-
-    /// The sink has the node of `run`: from here on it must not be offered again, whatever the disk says. So the books are
-    /// saved until that succeeds, or the program ends (then the sink's own cursor, or the same key, tells).
-    async fn delivered(
-        &mut self,
-        index: usize,
-        run: &Run,
-        records: u64,
-        remote_position: Option<i64>,
-    ) -> Result<(), Setback> {
-        let mut held_count = 0;
-        loop {
-            let Some(mut lane) = self.lanes.get(index).map(|work| work.lane.clone()) else { return Ok(()) };
-            if lane.run.as_ref() != Some(run) {
-                // An eviction or a salvage has given the run up meanwhile and booked it as a gap of unknown outcome.
-                break;
-            }
-            let held = run::delivered(&mut lane, records);
-            held_count = held.len() as u64;
-            lane.remote_position = remote_position.or(lane.remote_position);
-            let letters = self.refusals(index, &held, "refused while its neighbours were taken").await;
-            if lane.run.is_none() && self.is_full(index, &lane) {
-                // The next run is pinned by the same write that resolves this one: half the synchronisations while catching
-                // up. If it cannot be read now, it is pinned later.
-                self.pin(index, &mut lane).await.ok();
-            }
-            fault::point("delivery.before_books_saved");
-            match self.save(index, lane, letters).await {
-                Ok(()) => break,
-                Err(Setback::Reload(_)) => self.reload(index).await,
-                // Going on would offer it again, for the ledger does not know of it; after the next start the sink tells.
-                Err(setback) if self.options.stop.is_cancelled() || self.options.halt.is_cancelled() => {
-                    return Err(setback);
+            let next = ends.get(work.stream.index()).map_or(0, |ends| ends.next);
+            let history = live_first && !work.lane.cursor.ranges.is_empty();
+            if run::undelivered_in(&work.lane.cursor, part, next) == 0 {
+                work.waiting = None;
+            } else {
+                let since = *work.waiting.get_or_insert(now);
+                let linger = match work.stream {
+                    Stream::Readings if history && metered => self.options.linger.min(LIVE_LINGER_MAX),
+                    Stream::Readings if history => Duration::ZERO,
+                    Stream::Readings => self.options.linger,
+                    _ => Duration::ZERO,
+                };
+                if full || stopping || now >= since + linger {
+                    ready.push(Turn { lane, class: work.class(part), part });
+                } else {
+                    due = due.min(since + linger);
+                    // A run of history now would be in their way when they have gathered.
+                    continue;
                 }
-                Err(_) => tokio::time::sleep(LEDGER_RETRY).await,
+            }
+            match leave {
+                Leave::Now if history => {
+                    ready.push(Turn { lane, class: work.class(Part::History), part: Part::History });
+                }
+                Leave::At(later) if history => due = due.min(later),
+                _ => {}
             }
         }
-        fault::point("delivery.after_books_saved");
-        self.succeeded(index, records, held_count);
-        Ok(())
+        self.turns.choose(&ready).ok_or(due)
     }
 
-    async fn refused(
-        &mut self,
-        index: usize,
-        mut lane: Lane,
-        node: SequenceRange,
-        reason: &str,
-    ) -> Result<(), Setback> {
-        self.options.status.retries.add(1);
-        let Some(work) = self.lanes.get_mut(index) else { return Ok(()) };
-        let proven = work.proven || (!work.doubted && run::has_moved(&lane));
-        match run::refused(&mut lane, proven) {
-            Refusal::Halved | Refusal::Held => {
-                fault::point("delivery.before_halving_saved");
-                self.save(index, lane, Vec::new()).await?;
-                fault::point("delivery.after_halving_saved");
-                Ok(())
-            }
-            Refusal::DeadLetter(sequence) => {
-                if work.count(0, 1) {
-                    // From now on a refusal is held back until something succeeds, and counting begins anew.
-                    (work.proven, work.doubted, work.offered, work.refused) = (false, true, 0.0, 0.0);
-                    return Err(self.paused(index, &format!(
-                        "more than 1 % of the last {REFUSAL_WINDOW} records were refused, the last one with: {reason}; check \
-                         the schema that the endpoint expects"
-                    )));
-                }
-                let letters = self.refusals(index, &[sequence], reason).await;
-                self.save(index, lane, letters).await
-            }
-            Refusal::AllRefused => {
-                self.save(index, lane, Vec::new()).await?;
-                Err(self.paused(index, &format!(
-                    "everything is refused, the last one ({node}) with: {reason}; check the address and the schema that it expects"
-                )))
-            }
-        }
+    /// What all lanes have sent today.
+    fn sent_today(&self) -> SentToday {
+        let now_us = self.options.clock.tick().wall_us;
+        link::total(self.lanes.iter().map(|work| work.lane.sent), now_us)
     }
 
-    /// Saves a lane and takes what the store made of it.
-    async fn save(&mut self, index: usize, lane: Lane, records: Vec<Record>) -> Result<(), Setback> {
-        let Some(work) = self.lanes.get(index) else { return Ok(()) };
-        if lane == work.lane && records.is_empty() {
-            return Ok(());
-        }
-        let stream = work.stream;
-        let change = LaneChange { sink: self.options.name.clone(), stream, lane, records };
-        match self.options.buffer.change_lane(change).await {
-            Ok(saved) => {
-                debug_assert!(saved.closes(self.next(stream)), "the books of {stream} do not close: {saved:?}");
-                if let Some(work) = self.lanes.get_mut(index) {
-                    work.lane = saved;
-                }
-                Ok(())
-            }
-            Err(BufferError::Stale { .. }) => Err(Setback::Reload(index)),
-            Err(error) => Err(self.disk(&error)),
-        }
+    /// When history may go.
+    fn history_leave(&mut self) -> Leave {
+        let today = self.sent_today();
+        self.link.leave(Instant::now(), self.options.clock.tick().wall_us, today)
     }
+
+    /// Most bytes of a run of history.
+    fn history_run_bytes(&self) -> f64 {
+        let most = self.history_bytes.min(self.link.run_bytes_max()).max(HISTORY_RUN_BYTES.1);
+        most.min(self.options.run_bytes_max as f64)
+    }
+}
+
+fn retry_max(pace: &PaceOptions) -> Duration {
+    if pace.link.is_some() { RETRY_MAX_METERED } else { RETRY_MAX }
 }

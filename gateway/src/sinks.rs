@@ -5,9 +5,13 @@
 pub mod encode;
 pub mod http;
 pub mod kafka;
+pub mod pace;
+pub mod route;
 
 use self::http::{HttpOptions, HttpSink};
 use self::kafka::{KafkaOptions, KafkaSink};
+use self::pace::PaceOptions;
+use self::route::RouteOptions;
 use crate::buffer::Cursor;
 use crate::reading::{Epoch, SequenceRange, Stream};
 use crate::units::ByteSize;
@@ -123,6 +127,12 @@ pub trait Sink: Send + 'static {
 
     /// Whether [`Sink::recover`] must run before the next offer (at start, when fenced, after a fatal error).
     fn must_recover(&self) -> bool;
+
+    /// Bytes sent since the sink was made, with what surrounds the records as far as the sink knows it. A sink that does not
+    /// count has no budget.
+    fn bytes_sent(&self) -> u64 {
+        0
+    }
 }
 
 /// Where readings go.
@@ -170,6 +180,24 @@ impl SinkOptions {
             Self::Kafka(options) => options.linger_ms,
             Self::Http(options) => options.linger_ms,
         })
+    }
+
+    /// What goes to it.
+    #[must_use]
+    pub fn route(&self) -> &RouteOptions {
+        match self {
+            Self::Kafka(options) => &options.route,
+            Self::Http(options) => &options.route,
+        }
+    }
+
+    /// In which order a backlog goes to it, and what the link may carry.
+    #[must_use]
+    pub fn pace(&self) -> &PaceOptions {
+        match self {
+            Self::Kafka(options) => &options.pace,
+            Self::Http(options) => &options.pace,
+        }
     }
 
     /// Most bytes of a run.
@@ -224,6 +252,13 @@ impl Sink for AnySink {
         match self {
             Self::Http(sink) => sink.must_recover(),
             Self::Kafka(sink) => sink.must_recover(),
+        }
+    }
+
+    fn bytes_sent(&self) -> u64 {
+        match self {
+            Self::Http(sink) => sink.bytes_sent(),
+            Self::Kafka(sink) => sink.bytes_sent(),
         }
     }
 }

@@ -132,6 +132,10 @@ pub struct LaneBooks {
     pub gaps: u64,
     /// Records undelivered.
     pub undelivered: u64,
+    /// Those of them that follow live readings as history.
+    pub history: u64,
+    /// When the oldest undelivered record was taken, as far as it was read; none if nothing waits.
+    pub oldest_us: Option<UnixMicros>,
 }
 
 impl LaneBooks {
@@ -178,6 +182,10 @@ pub struct SinkStatus {
     pub retries: Counter,
     /// Duration of the last attempt, in microseconds.
     pub last_attempt_us: Gauge,
+    /// Bytes sent since the start, as far as the sink knows it.
+    pub sent_bytes: Counter,
+    /// Bytes left of the day's budget of the link; as large as can be without one.
+    pub budget_left_bytes: Gauge,
     /// The books by stream, each read and written as one.
     lanes: Mutex<[LaneBooks; 6]>,
     /// State and last error.

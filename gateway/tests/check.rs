@@ -192,7 +192,7 @@ forebay.toml:17:8: source[2].name: source[1] already has this name; each needs i
 forebay.toml:19:10: check[0].points: expected device/point, where * stands for any run of characters, such as "boiler-*/*"
 forebay.toml:20:1: check[0].rnage: unknown key "rnage"; did you mean "range"? (one of points, action, range, severity)
 forebay.toml:24:7: sink[0].url: "ftp://example.com/" must begin with http:// or https://
-forebay.toml:25:1: sink[0].lingr_ms: unknown key "lingr_ms"; did you mean "linger_ms"? (one of name, url, auth, batch_max, compression, format, linger_ms, timeout_ms)
+forebay.toml:25:1: sink[0].lingr_ms: unknown key "lingr_ms"; did you mean "linger_ms"? (one of name, url, auth, batch_max, compression, devices, format, linger_ms, link, order, points, start, streams, tags, timeout_ms)
 forebay.toml:28:8: sink[1].name: sink[0] already has this name; each needs its own
 forebay.toml:29:11: sink[1].brokers: "nohost:port" is not of the form "host:port"
 forebay.toml:30:16: sink[1].topic_prefix: expected a string in quotes, found a whole number

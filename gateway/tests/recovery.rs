@@ -8,6 +8,8 @@ use forebay::buffer::{Buffer, Commit, Cursor, StoreOptions};
 use forebay::clock::{Clock, Tick};
 use forebay::delivery::{Delivery, DeliveryOptions, Rendering};
 use forebay::reading::{Epoch, Stream, TimeQuality};
+use forebay::sinks::pace::PaceOptions;
+use forebay::sinks::route::RouteOptions;
 use forebay::sinks::{Offer, Outcome, RemoteCursor, Sink, SinkError};
 use forebay::site::Registry;
 use forebay::status::{HasHealth as _, SinkStatus, State, Status};
@@ -91,7 +93,9 @@ async fn ten_alerts_and(remote: impl FnOnce(Epoch) -> RemoteCursor) -> (tempfile
         gateway: "plant-7".to_owned(),
         epoch,
         rendering: watch::channel(Rendering { config_version: 1, tags: Arc::default() }).1,
-        tags_of: Arc::new(|_| None),
+        view_of: Arc::new(|_| None),
+        route: RouteOptions::default(),
+        pace: PaceOptions::default(),
         linger: Duration::ZERO,
         run_bytes_max: 1 << 20,
         stop: CancellationToken::new(),

@@ -18,7 +18,8 @@ use forebay::reading::{
     TimeQuality, Value,
 };
 use forebay::sinks::Rendered;
-use forebay::sinks::encode::{RENDER_VERSION, RenderContext, RenderError, Renderer};
+use forebay::sinks::encode::{Batch, RENDER_VERSION, RenderContext, RenderError, Renderer, Selection, View};
+use forebay::sinks::route::{Route, RouteOptions};
 use forebay::site::{DeviceTags, PointKey, Registry};
 use proptest::prelude::*;
 use serde_json::{Value as Json, json};
@@ -45,11 +46,37 @@ fn context() -> RenderContext {
     ]);
     let tags = BTreeMap::from([("site".to_owned(), "north".to_owned()), ("zone".to_owned(), "A\t1".to_owned())]);
     let tags = DeviceTags([("boiler-3".to_owned(), tags)].into());
-    RenderContext { gateway: "plant-7-line-2".to_owned(), epoch: EPOCH, tags: tags.into(), registry: registry.into() }
+    RenderContext {
+        gateway: "plant-7-line-2".to_owned(),
+        epoch: EPOCH,
+        view: View { tags: tags.into(), route: Route::default() },
+        registry: registry.into(),
+    }
 }
 
 fn renderer() -> Renderer {
     Renderer::new(RENDER_VERSION, context()).unwrap()
+}
+
+/// What a run that brings all of the blocks becomes.
+fn render(renderer: &mut Renderer, run: SequenceRange, part: SequenceRange, blocks: &[Block]) -> Vec<Rendered> {
+    try_render(renderer, run, part, blocks, None).unwrap()
+}
+
+fn try_render(
+    renderer: &mut Renderer,
+    run: SequenceRange,
+    part: SequenceRange,
+    blocks: &[Block],
+    lane: Option<&'static str>,
+) -> Result<Vec<Rendered>, RenderError> {
+    let mut selection = Selection::default();
+    for block in blocks {
+        renderer.select(run, block, &mut selection)?;
+    }
+    let stream = blocks.first().map_or(Stream::Readings, |block| block.meta.stream);
+    let batch = Batch { stream, covers: run, records: selection.records(), lane };
+    renderer.render(&batch, part, &selection)
 }
 
 fn plain(outcome: Outcome) -> JudgedReading {
@@ -187,13 +214,14 @@ fn rendered_records() -> (String, Vec<Arc<str>>) {
     for record in records {
         drafts.extend(records::encode(&[record], &frame()).unwrap());
     }
-    let rendered = renderer().render(RUN, RUN, &seal(&drafts)).unwrap();
+    let blocks = seal(&drafts);
+    let rendered: Vec<Rendered> = blocks.chunks(1).flat_map(|block| render(&mut renderer(), RUN, RUN, block)).collect();
     (lines(&rendered), rendered.into_iter().map(|record| record.key).collect())
 }
 
 #[test]
 fn a_reading_is_the_same_bytes_for_ever() {
-    let rendered = renderer().render(RUN, RUN, &blocks(&frozen_readings())).unwrap();
+    let rendered = render(&mut renderer(), RUN, RUN, &blocks(&frozen_readings()));
     let lines = lines(&rendered);
     assert!(lines == include_str!("golden/render-v1-readings.ndjson"), "rendered otherwise than version 1:\n{lines}");
     assert_eq!(&*rendered[0].key, "boiler-3");
@@ -211,7 +239,7 @@ fn a_record_is_the_same_bytes_for_ever() {
 #[test]
 fn a_reading_says_all_that_the_design_promises() {
     let blocks = blocks(&frozen_readings()[..1]);
-    let rendered = renderer().render(RUN, RUN, &blocks).unwrap();
+    let rendered = render(&mut renderer(), RUN, RUN, &blocks);
     let reading: Json = serde_json::from_slice(&rendered[0].json).unwrap();
     assert_eq!(
         reading,
@@ -220,7 +248,7 @@ fn a_reading_says_all_that_the_design_promises() {
             "device": "boiler-3", "point": "supply_temp", "observed_at": "2026-11-20T10:00:00.123Z",
             "received_at": "2026-11-20T10:00:00.140Z", "time_quality": "ntp", "value": 71.2, "unit": "°C",
             "quality": "good", "flags": [], "anomaly": 0.1087, "tags": {"site": "north", "zone": "A\t1"},
-            "source": "boiler-bus", "batch": "readings/4000-4499",
+            "source": "boiler-bus", "batch": "readings/4000-4499", "batch_records": 1,
         })
     );
 }
@@ -231,12 +259,12 @@ fn a_part_of_a_run_is_cut_out_of_the_same_bytes() {
     let blocks = blocks(&readings);
     assert!(blocks.len() > 1);
     let run = SequenceRange { first: FIRST + 3, last: FIRST + 1_100 };
-    let whole = renderer().render(run, run, &blocks).unwrap();
+    let whole = render(&mut renderer(), run, run, &blocks);
     assert_eq!(whole.len() as u64, run.count());
     let (left, right) = run.halves().unwrap();
-    let mut halves = renderer().render(run, left, &blocks).unwrap();
+    let mut halves = render(&mut renderer(), run, left, &blocks);
     assert_eq!(halves.len() as u64, left.count());
-    halves.extend(renderer().render(run, right, &blocks).unwrap());
+    halves.extend(render(&mut renderer(), run, right, &blocks));
     assert_eq!(halves, whole);
 }
 
@@ -244,7 +272,7 @@ fn a_part_of_a_run_is_cut_out_of_the_same_bytes() {
 fn thinned_out_readings_have_no_record() {
     let thinned = JudgedReading { flags: Flags::THINNED, ..plain(Ok(Value::Integer(1))) };
     let rendered =
-        renderer().render(RUN, RUN, &blocks(&[thinned.clone(), plain(Ok(Value::Integer(2))), thinned])).unwrap();
+        render(&mut renderer(), RUN, RUN, &blocks(&[thinned.clone(), plain(Ok(Value::Integer(2))), thinned]));
     let [only] = &rendered[..] else { panic!("{rendered:?}") };
     let reading: Json = serde_json::from_slice(&only.json).unwrap();
     assert_eq!((&reading["seq"], &reading["value"]), (&json!(4001), &json!(2)));
@@ -261,7 +289,7 @@ fn more_points_than_are_kept_are_rendered_alike() {
             let readings: Vec<_> =
                 chunk.iter().map(|n| JudgedReading { point: PointId(*n), ..plain(Ok(Value::Integer(1))) }).collect();
             let all = SequenceRange { first: 0, last: u64::MAX };
-            let made = renderer.render(all, all, &blocks(&readings)).unwrap();
+            let made = render(&mut renderer, all, all, &blocks(&readings));
             assert_eq!(made.len(), chunk.len());
             assert!(made.iter().zip(chunk).all(|(record, n)| *record.key == format!("d{n}")));
         }
@@ -272,8 +300,40 @@ fn more_points_than_are_kept_are_rendered_alike() {
 fn what_cannot_be_rendered_is_named() {
     assert_eq!(Renderer::new(RENDER_VERSION + 1, context()).unwrap_err(), RenderError::Version(RENDER_VERSION + 1));
     let stranger = JudgedReading { point: PointId(99), ..plain(Ok(Value::Integer(1))) };
-    let error = renderer().render(RUN, RUN, &blocks(&[stranger])).unwrap_err();
+    let error = try_render(&mut renderer(), RUN, RUN, &blocks(&[stranger]), None).unwrap_err();
     assert_eq!(error.to_string(), "reading 4000 is of point 99, which the ledger does not have");
+}
+
+#[test]
+fn a_route_leaves_out_what_is_not_for_the_sink_and_the_batch_says_how_many_are() {
+    let options: RouteOptions = toml::from_str("devices = [\"door*\"]").unwrap();
+    let mut context = context();
+    context.view.route = options.route();
+    let mut renderer = Renderer::new(RENDER_VERSION, context).unwrap();
+    let rendered = try_render(&mut renderer, RUN, RUN, &blocks(&frozen_readings()), Some("history")).unwrap();
+    let json: Vec<Json> = rendered.iter().map(|record| serde_json::from_slice(&record.json).unwrap()).collect();
+    assert_eq!(json.iter().map(|json| json["seq"].as_u64().unwrap()).collect::<Vec<_>>(), [4008, 4009]);
+    for json in json {
+        assert_eq!(json["batch_records"], 2);
+        assert_eq!(json["lane"], "history");
+    }
+}
+
+#[test]
+fn an_alert_goes_where_its_point_goes() {
+    let options: RouteOptions = toml::from_str("tags = { site = \"south\" }").unwrap();
+    let mut context = context();
+    context.view.route = options.route();
+    let alert = frozen_records().remove(0);
+    let about_the_gateway = match alert.clone() {
+        RecordBody::Alert(alert) => RecordBody::Alert(Alert { subject: "boiler-bus".into(), ..alert }),
+        other => other,
+    };
+    let records: Vec<Record> =
+        [alert, about_the_gateway].into_iter().map(|body| Record { id: 1, time_us: 0, body }).collect();
+    let blocks = seal(&records::encode(&records, &frame()).unwrap());
+    let rendered = render(&mut Renderer::new(RENDER_VERSION, context).unwrap(), RUN, RUN, &blocks);
+    assert_eq!(rendered.iter().map(|record| &*record.key).collect::<Vec<_>>(), ["boiler-bus"]);
 }
 
 fn any_outcome() -> impl Strategy<Value = Outcome> {
@@ -295,12 +355,12 @@ proptest! {
         let [device, point, unit, source] = names;
         let tags = DeviceTags([(device.clone(), tags)].into());
         let registry = Arc::new(Registry::restore(vec![key(&device, &point, &unit, &source)]));
-        let context = RenderContext { gateway: gateway.clone(), epoch: EPOCH, tags: tags.clone().into(), registry };
+        let context = RenderContext { gateway: gateway.clone(), epoch: EPOCH, view: View { tags: tags.clone().into(), route: Route::default() }, registry };
         let reading = JudgedReading {
             observed_at_us, flags: Flags(flags), score: AnomalyScore(score), message_hash, ..plain(outcome.clone())
         };
         let blocks = blocks(&[reading]);
-        let rendered = Renderer::new(RENDER_VERSION, context).unwrap().render(RUN, RUN, &blocks).unwrap();
+        let rendered = render(&mut Renderer::new(RENDER_VERSION, context).unwrap(), RUN, RUN, &blocks);
         prop_assert_eq!(&*rendered[0].key, &device);
         let json: Json = serde_json::from_slice(&rendered[0].json).unwrap();
         prop_assert_eq!(&json["gateway"], &json!(gateway));
@@ -335,7 +395,7 @@ proptest! {
         let RecordBody::DeadLetter(letter) = frozen_records().remove(1) else { panic!() };
         let record = Record { id: 1, time_us: 0, body: RecordBody::DeadLetter(DeadLetter { raw: raw.clone(), ..letter }) };
         let blocks = seal(&records::encode(&[record], &frame()).unwrap());
-        let json: Json = serde_json::from_slice(&renderer().render(RUN, RUN, &blocks).unwrap()[0].json).unwrap();
+        let json: Json = serde_json::from_slice(&render(&mut renderer(), RUN, RUN, &blocks)[0].json).unwrap();
         let original = json["original"].as_str().unwrap();
         if json["original_encoding"] == "utf8" {
             prop_assert_eq!(original.as_bytes(), raw);

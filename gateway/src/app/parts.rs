@@ -4,11 +4,12 @@ use super::supervisor::Supervisor;
 use crate::buffer::Buffer;
 use crate::clock::Clock;
 use crate::config::{self, Config};
-use crate::delivery::{Delivery, DeliveryOptions, Rendering, TagsOf};
+use crate::delivery::{Delivery, DeliveryOptions, Rendering, ViewOf};
 use crate::ingest::{Change, Feed};
 use crate::reading::Epoch;
+use crate::sinks::encode::View;
 use crate::sinks::{AnySink, SinkOptions};
-use crate::site::{DeviceTags, Registry};
+use crate::site::Registry;
 use crate::sources::{INTAKES_MAX, Intake, Receipt, SourceContext, SourceOptions};
 use crate::status::{SinkStatus, SourceStatus, Status};
 use std::collections::HashMap;
@@ -135,7 +136,7 @@ impl Parts {
     }
 
     /// Starts sinks; each goes on where the ledger says.
-    pub(super) fn start_sinks(&mut self, sinks: Vec<(SinkOptions, AnySink)>) {
+    pub(super) async fn start_sinks(&mut self, sinks: Vec<(SinkOptions, AnySink)>) {
         for (options, sink) in sinks {
             let name = options.name().to_owned();
             let address = config::redacted_toml(&options.address());
@@ -143,7 +144,7 @@ impl Parts {
             self.sink_status.insert(name.clone(), status.clone());
             let halt = CancellationToken::new();
             let Wiring { buffer, registry, status: gateway_status, clock, gateway, epoch } = &self.wiring;
-            let delivery = Delivery::new(DeliveryOptions {
+            let mut delivery = Delivery::new(DeliveryOptions {
                 name: name.clone(),
                 sink,
                 status,
@@ -154,12 +155,16 @@ impl Parts {
                 gateway: gateway.to_string(),
                 epoch: *epoch,
                 rendering: self.rendering.subscribe(),
-                tags_of: tags_of_text(),
+                route: options.route().clone(),
+                pace: options.pace().clone(),
+                view_of: view_of_text(name.clone()),
                 linger: options.linger(),
                 run_bytes_max: options.run_bytes_max(),
                 stop: self.deliveries.stop_token(),
                 halt: halt.clone(),
             });
+            // Before the page shows it: a backlog must not look empty while its delivery starts.
+            delivery.prepare().await;
             self.deliveries.spawn_part(&name, halt, delivery.run());
         }
     }
@@ -205,9 +210,11 @@ impl Parts {
     }
 }
 
-/// Tags of an older configuration: a run that it rendered is rendered the same after a change.
-fn tags_of_text() -> TagsOf {
-    Arc::new(|text: &str| -> Option<DeviceTags> {
-        config::parse("an older configuration", text.to_owned()).ok().map(|loaded| loaded.config.device_tags())
+/// What an older configuration says of a sink: a run that it rendered is rendered the same after a change.
+fn view_of_text(name: String) -> ViewOf {
+    Arc::new(move |text: &str| -> Option<View> {
+        let config = config::parse("an older configuration", text.to_owned()).ok()?.config;
+        let sink = config.sink.iter().find(|sink| sink.name() == name)?;
+        Some(View { tags: Arc::new(config.device_tags()), route: sink.route().route() })
     })
 }

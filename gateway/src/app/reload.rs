@@ -220,7 +220,7 @@ impl Running {
         change_ingest(parts, rules(&config, config_version), &config, feeds, gone).await?;
         parts.stop_sinks(&difference.sinks.stopping(SinkOptions::name), SINKS_STOP).await;
         parts.rendering.send_replace(Rendering { config_version, tags: Arc::new(config.device_tags()) });
-        parts.start_sinks(sinks);
+        parts.start_sinks(sinks).await;
         parts.show(&config);
         parts.start_sources(sources);
         self.shown.send_replace(config::redacted_toml(&text).into());

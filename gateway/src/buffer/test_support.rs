@@ -2,12 +2,13 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 use super::disk_store::DiskStore;
+use super::memory_store::MemoryStore;
 use super::store::Store;
-use super::{Commit, Opened, StoreOptions};
+use super::{Buffer, Commit, Opened, StoreOptions};
 use crate::block::records::{Alert, Record, RecordBody, Severity};
 use crate::block::{Block, BlockFlags, Draft, Layout, Meta};
 use crate::clock::Clock;
-use crate::reading::{Sequence, Stream, TimeQuality, UnixMicros};
+use crate::reading::{Epoch, Sequence, Stream, TimeQuality, UnixMicros};
 use std::path::Path;
 
 /// The time of every test.
@@ -84,4 +85,9 @@ pub(super) fn all_blocks(store: &mut impl Store, stream: Stream) -> Vec<Block> {
         at = last.range.last + 1;
         all.extend(blocks);
     }
+}
+
+/// A buffer in memory, and what serves it: for tests on a paused clock.
+pub(crate) fn in_memory(epoch: Epoch, clock: Clock) -> (Buffer, impl Future<Output = ()> + Send) {
+    Buffer::over(MemoryStore::new(epoch, clock))
 }

@@ -1,6 +1,7 @@
 //! Recovery: a sink that remembers its own cursors moves the ledger's, so that what it has is not offered again.
 
 use super::{Delivery, Setback, run};
+use crate::buffer::{Cursor, Lane};
 use crate::fault;
 use crate::sinks::{Sink, SinkError};
 
@@ -15,7 +16,8 @@ impl<S: Sink> Delivery<S> {
             Err(SinkError::Misconfigured(reason)) => return Err(self.sink_pauses(&reason)),
         };
         for (stream, cursor) in remote {
-            let Some(index) = self.lanes.iter().position(|work| work.stream == stream) else { continue };
+            let own = |work: &super::LaneWork| work.stream == stream && work.name == self.options.name;
+            let Some(index) = self.lanes.iter().position(own) else { continue };
             if cursor.epoch != self.options.epoch {
                 tracing::warn!(
                     sink = self.options.name, %stream, epoch = %cursor.epoch,
@@ -36,7 +38,8 @@ impl<S: Sink> Delivery<S> {
                 )));
             }
             let mut lane = work.lane.clone();
-            let held = run::catch_up(&mut lane, &cursor.cursor, next);
+            let filtered = self.filtered_of(index, &lane, &cursor.cursor).await;
+            let held = run::catch_up(&mut lane, &cursor.cursor, next, filtered);
             lane.remote_position = Some(cursor.position);
             let records = self.refusals(index, &held, "refused before a restart").await;
             fault::point("delivery.before_catch_up_saved");
@@ -46,5 +49,17 @@ impl<S: Sink> Delivery<S> {
         self.agreed = true;
         self.sink_recovered();
         Ok(())
+    }
+
+    /// How much of what the sink has and the ledger does not know yet was not for the sink. What cannot be read any more counts
+    /// as delivered.
+    async fn filtered_of(&mut self, index: usize, lane: &Lane, remote: &Cursor) -> u64 {
+        let had = run::caught_up(lane, remote);
+        let Some(run) = lane.run.as_ref().filter(|_| !had.is_empty()) else { return 0 };
+        if self.load_selection(index, run).await.is_err() {
+            return 0;
+        }
+        let Some((_, selection)) = self.lanes.get(index).and_then(|work| work.selection.as_ref()) else { return 0 };
+        had.iter().map(|range| range.count().saturating_sub(selection.count_in(*range))).sum()
     }
 }

@@ -1,13 +1,16 @@
 //! Rendering: what a node of a run looks like upstream, and what a refused record becomes.
 
-use super::{Delivery, DeliveryOptions, Rendering, Setback};
+use super::{Delivery, DeliveryOptions, Setback};
+use crate::block::Block;
 use crate::block::records::{self, DeadLetter, Gap, GapReason, RawBytes, Record, RecordBody};
 use crate::buffer::Run;
 use crate::reading::{Sequence, SequenceRange, Stream};
-use crate::sinks::encode::{RenderContext, Renderer};
+use crate::sinks::encode::{Batch, RenderContext, Renderer, Selection, View};
 use crate::sinks::{Rendered, Sink};
-use std::sync::Arc;
 use xxhash_rust::xxh3::xxh3_64;
+
+/// What records of a backlog say as their `lane`.
+const HISTORY: &str = "history";
 
 impl<S: Sink> Delivery<S> {
     /// The records of a node: a pure function of the run and its pinned configuration.
@@ -17,15 +20,18 @@ impl<S: Sink> Delivery<S> {
         run: &Run,
         node: SequenceRange,
     ) -> Result<Vec<Rendered>, Setback> {
-        if !self.renderers.contains_key(&run.config_version) {
-            let renderer = self.renderer(index, run).await?;
-            let present = self.config_version();
-            self.renderers.retain(|version, _| *version == present);
-            self.renderers.insert(run.config_version, renderer);
-        }
-        let blocks = self.lanes.get(index).map(|work| work.blocks.as_slice()).unwrap_or_default();
-        let Some(renderer) = self.renderers.get_mut(&run.config_version) else { return Ok(Vec::new()) };
-        match renderer.render(run.range, node, blocks) {
+        self.load_selection(index, run).await?;
+        let renderer = self.renderer(index, run.config_version, run.render_version).await?;
+        let Some(work) = self.lanes.get(index) else { return Ok(Vec::new()) };
+        let Some((_, selection)) = &work.selection else { return Ok(Vec::new()) };
+        let batch = Batch {
+            stream: work.stream,
+            covers: run.covers(),
+            records: selection.records(),
+            lane: run.history.then_some(HISTORY),
+        };
+        let Some(renderer) = self.renderers.get_mut(&renderer) else { return Ok(Vec::new()) };
+        match renderer.render(&batch, node, selection) {
             Ok(records) => {
                 let bytes: usize = records.iter().map(|record| record.json.len()).sum();
                 if !records.is_empty() {
@@ -37,24 +43,48 @@ impl<S: Sink> Delivery<S> {
         }
     }
 
-    async fn renderer(&mut self, index: usize, run: &Run) -> Result<Renderer, Setback> {
-        let Rendering { config_version, mut tags } = self.options.rendering.borrow().clone();
-        if run.config_version != config_version {
-            let text = self.options.buffer.config(run.config_version).await.map_err(|error| self.disk(&error))?;
-            if let Some(older) = text.as_deref().and_then(|text| (self.options.tags_of)(text)) {
-                tags = Arc::new(older);
+    /// Adds what of a block is for the sink, as a configuration has it; gives back how many records that are.
+    pub(super) async fn select(
+        &mut self,
+        index: usize,
+        config_version: u32,
+        render_version: u8,
+        range: SequenceRange,
+        block: &Block,
+        into: &mut Selection,
+    ) -> Result<u64, Setback> {
+        let renderer = self.renderer(index, config_version, render_version).await?;
+        let Some(renderer) = self.renderers.get_mut(&renderer) else { return Ok(0) };
+        renderer.select(range, block, into).map_err(|error| self.paused(index, &error.to_string()))
+    }
+
+    /// Makes sure that the renderer of a configuration is there; the answer is its key. The newest one and one older are kept.
+    async fn renderer(&mut self, index: usize, config_version: u32, render_version: u8) -> Result<u32, Setback> {
+        if self.renderers.contains_key(&config_version) {
+            return Ok(config_version);
+        }
+        let present = self.options.rendering.borrow().clone();
+        let mut view = View { tags: present.tags, route: self.route.clone() };
+        if config_version != present.config_version {
+            let text = self.options.buffer.config(config_version).await.map_err(|error| self.disk(&error))?;
+            if let Some(older) = text.as_deref().and_then(|text| (self.options.view_of)(text)) {
+                view = older;
             } else {
-                let version = run.config_version;
-                tracing::warn!(version, "an older configuration cannot be read; the present tags are used");
+                let version = config_version;
+                tracing::warn!(version, "an older configuration cannot be read; the present tags and route are used");
             }
         }
         let context = RenderContext {
             gateway: self.options.gateway.clone(),
             epoch: self.options.epoch,
-            tags,
+            view,
             registry: self.options.registry.clone(),
         };
-        Renderer::new(run.render_version, context).map_err(|error| self.paused(index, &error.to_string()))
+        let renderer =
+            Renderer::new(render_version, context).map_err(|error| self.paused(index, &error.to_string()))?;
+        self.renderers.retain(|version, _| *version == present.config_version);
+        self.renderers.insert(config_version, renderer);
+        Ok(config_version)
     }
 
     /// What refused records become: dead letters; a refused dead letter becomes a gap.
@@ -102,7 +132,6 @@ impl<S: Sink> Delivery<S> {
     /// A refused record as it was offered.
     async fn raw_of(&mut self, index: usize, range: SequenceRange) -> Result<Vec<u8>, Setback> {
         let Some(run) = self.lanes.get(index).and_then(|work| work.lane.run.clone()) else { return Ok(Vec::new()) };
-        self.load_blocks(index, run.range).await?;
         let rendered = self.render(index, &run, range).await?;
         Ok(rendered.first().map(|record| record.json.to_vec()).unwrap_or_default())
     }

@@ -1,6 +1,6 @@
 //! The life of a run: its halving tree, and what each answer makes of it. Pure, so that every path is tested without a sink.
 
-use crate::buffer::{Cursor, Lane, Run};
+use crate::buffer::{CURSOR_RANGES_MAX, Cursor, Lane, Run};
 use crate::reading::{Sequence, SequenceRange};
 
 /// Refused records held back while nothing proves that the sink takes anything. As many in a row mean a wrong address or
@@ -12,22 +12,97 @@ pub(super) fn node(run: &Run) -> SequenceRange {
     run.nodes.last().copied().unwrap_or(run.range)
 }
 
+/// What of a lane a run is taken from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Part {
+    /// The oldest undelivered records, whatever they are.
+    InOrder,
+    /// What comes in now.
+    Live,
+    /// The backlog.
+    History,
+}
+
+/// The undelivered sequences of a part of a stream that ends before `next`.
+pub(super) fn undelivered_in(cursor: &Cursor, part: Part, next: Sequence) -> u64 {
+    let ranges = cursor.ranges.iter().map(|range| range.count()).sum::<u64>();
+    let open = next.saturating_sub(cursor.from);
+    match part {
+        Part::InOrder => ranges + open,
+        Part::Live => open,
+        Part::History => ranges,
+    }
+}
+
 /// The undelivered sequences of a stream that ends before `next`.
-pub(super) fn undelivered(cursor: &Cursor, next: Sequence) -> u64 {
-    cursor.ranges.iter().map(|range| range.count()).sum::<u64>() + next.saturating_sub(cursor.from)
+fn undelivered(cursor: &Cursor, next: Sequence) -> u64 {
+    undelivered_in(cursor, Part::InOrder, next)
 }
 
-/// The first undelivered stretch of a stream that ends before `next`.
-pub(super) fn first_stretch(cursor: &Cursor, next: Sequence) -> Option<SequenceRange> {
+/// The first undelivered stretch in a part of a stream that ends before `next`.
+pub(super) fn first_stretch(cursor: &Cursor, part: Part, next: Sequence) -> Option<SequenceRange> {
     let open = (cursor.from < next).then(|| SequenceRange { first: cursor.from, last: next - 1 });
-    cursor.ranges.first().copied().or(open)
+    let range = cursor.ranges.first().copied();
+    match part {
+        Part::InOrder => range.or(open),
+        Part::Live => open,
+        Part::History => range,
+    }
 }
 
-/// The cursor once everything up to and including `last` is resolved.
-pub(super) fn advance(cursor: &Cursor, last: Sequence) -> Cursor {
-    let rest = cursor.ranges.iter().filter(|range| range.last > last);
-    let ranges = rest.map(|range| SequenceRange { first: range.first.max(last + 1), last: range.last }).collect();
-    Cursor { ranges, from: cursor.from.max(last + 1) }
+/// The cursor once a range at the front of one of its parts is resolved.
+pub(super) fn without(cursor: &Cursor, range: SequenceRange) -> Cursor {
+    let mut left: Vec<SequenceRange> = Vec::with_capacity(cursor.ranges.len() + 1);
+    for part in parts(cursor) {
+        if part.overlap(range).is_none() {
+            left.push(part);
+            continue;
+        }
+        if part.first < range.first {
+            left.push(SequenceRange { first: part.first, last: range.first - 1 });
+        }
+        if part.last > range.last {
+            left.push(SequenceRange { first: range.last + 1, last: part.last });
+        }
+    }
+    // The open part goes on for ever, so it is the last.
+    let from = left.pop().map_or(cursor.from, |open| open.first);
+    Cursor { ranges: left, from }
+}
+
+/// Makes history of everything that waits, so that live readings go on from `next`. False if the cursor has no room for
+/// another range: then the backlog stays with live readings, in order.
+pub(super) fn split(lane: &mut Lane, next: Sequence) -> bool {
+    let Cursor { ranges, from } = &mut lane.cursor;
+    let Some(last) = next.checked_sub(1).filter(|last| last >= from) else { return false };
+    let has_room = ranges.len() + 1 < CURSOR_RANGES_MAX;
+    match ranges.last_mut() {
+        Some(range) if range.last + 1 == *from => range.last = last,
+        _ if has_room => ranges.push(SequenceRange { first: *from, last }),
+        _ => return false,
+    }
+    *from = next;
+    true
+}
+
+/// Books a range as not for the sink; the next run covers it.
+pub(super) fn pass_over(lane: &mut Lane, range: SequenceRange, history: bool) {
+    lane.filtered += range.count();
+    lane.cursor = without(&lane.cursor, range);
+    let skipped = if history { &mut lane.history_skipped_from } else { &mut lane.skipped_from };
+    *skipped = Some(skipped.map_or(range.first, |from| from.min(range.first)));
+    if lane.cursor.ranges.is_empty()
+        && let Some(first) = lane.history_skipped_from.take()
+    {
+        // No history is left to say so; everything up to the live readings is known, so that their next run can.
+        lane.skipped_from = Some(lane.skipped_from.map_or(first, |from| from.min(first)));
+    }
+}
+
+/// Where the next run begins to cover, and that it does.
+pub(super) fn cover(lane: &mut Lane, first: Sequence, history: bool) -> Sequence {
+    let skipped = if history { &mut lane.history_skipped_from } else { &mut lane.skipped_from };
+    skipped.take().map_or(first, |from| from.min(first))
 }
 
 /// What a refusal asks for.
@@ -35,8 +110,8 @@ pub(super) fn advance(cursor: &Cursor, last: Sequence) -> Cursor {
 pub(super) enum Refusal {
     /// Offer the halves.
     Halved,
-    /// This record is refused; the sink has taken others, so it becomes a dead letter.
-    DeadLetter(Sequence),
+    /// These records are refused; the sink has taken others, so they become dead letters.
+    DeadLetters(Vec<Sequence>),
     /// This record is refused, and nothing proves yet that the sink takes anything: it is held back.
     Held,
     /// So much was refused, and nothing taken, that the sink itself must be wrong.
@@ -54,8 +129,19 @@ pub(super) fn delivered(lane: &mut Lane, records: u64) -> Vec<Sequence> {
     release_held(lane)
 }
 
-/// The sink refused the node. `proven` says whether the sink has taken anything since it started.
-pub(super) fn refused(lane: &mut Lane, proven: bool) -> Refusal {
+/// What is known of a sink that refuses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Proof {
+    /// It has taken records of this stream since it started.
+    Proven,
+    /// It has taken records of other streams, so its address and its key are right, and few of this one were refused so far.
+    Vouched,
+    /// Nothing.
+    None,
+}
+
+/// The sink refused the node.
+pub(super) fn refused(lane: &mut Lane, proof: Proof) -> Refusal {
     let Some(run) = &mut lane.run else { return Refusal::AllRefused };
     let node = node(run);
     if let Some((left, right)) = node.halves() {
@@ -63,10 +149,16 @@ pub(super) fn refused(lane: &mut Lane, proven: bool) -> Refusal {
         run.nodes.extend([right, left]);
         return Refusal::Halved;
     }
-    if proven {
+    if proof == Proof::Proven {
         lane.refused += 1;
         close_node(lane);
-        return Refusal::DeadLetter(node.first);
+        return Refusal::DeadLetters(vec![node.first]);
+    }
+    if proof == Proof::Vouched && run.held.len() + 1 < HELD_MAX && run.nodes.len() <= 1 {
+        // A small run that is refused whole, such as a stream's only record: it would stand in the way for ever.
+        run.held.push(node.first);
+        close_node(lane);
+        return Refusal::DeadLetters(release_held(lane));
     }
     if run.held.len() + 1 >= HELD_MAX || run.nodes.len() <= 1 {
         // Nothing was taken, so nothing is repeated by offering those that were held back once more.
@@ -88,9 +180,9 @@ pub(super) fn refused(lane: &mut Lane, proven: bool) -> Refusal {
 /// The node is behind: the cursor moves over it, and after the last one the run is over. What is held back keeps it open.
 fn close_node(lane: &mut Lane) {
     let Some(run) = &mut lane.run else { return };
-    let last = node(run).last;
+    let node = node(run);
     run.nodes.pop();
-    lane.cursor = advance(&lane.cursor, last);
+    lane.cursor = without(&lane.cursor, node);
     if run.nodes.is_empty() && run.held.is_empty() {
         lane.run = None;
     }
@@ -130,15 +222,16 @@ pub(super) fn is_of_ledger(lane: &Lane, remote: &Cursor, mark: u64, next: Sequen
 }
 
 /// The sink says what it still lacks: what the ledger has as undelivered beyond that was delivered just before a crash.
-/// Returns the sequences that were held back and are dead letters now.
-pub(super) fn catch_up(lane: &mut Lane, remote: &Cursor, next: Sequence) -> Vec<Sequence> {
+/// `filtered` of it were not for the sink. Returns the sequences that were held back and are dead letters now.
+pub(super) fn catch_up(lane: &mut Lane, remote: &Cursor, next: Sequence, filtered: u64) -> Vec<Sequence> {
     let cursor = intersection(&lane.cursor, remote);
-    let delivered = undelivered(&lane.cursor, next).saturating_sub(undelivered(&cursor, next));
-    if delivered == 0 {
+    let resolved = undelivered(&lane.cursor, next).saturating_sub(undelivered(&cursor, next));
+    if resolved == 0 {
         return Vec::new();
     }
     lane.cursor = cursor;
-    lane.delivered += delivered;
+    lane.delivered += resolved.saturating_sub(filtered);
+    lane.filtered += filtered.min(resolved);
     let Some(run) = &mut lane.run else { return Vec::new() };
     // Cursors stand at the ends of nodes only.
     run.nodes.retain(|node| overlap_count(&lane.cursor, *node) > 0);
@@ -147,6 +240,26 @@ pub(super) fn catch_up(lane: &mut Lane, remote: &Cursor, next: Sequence) -> Vec<
         return release_held(lane);
     }
     std::mem::take(&mut run.held).into_iter().inspect(|_| lane.refused += 1).collect()
+}
+
+/// What of the lane's run the sink has according to its own cursor, and the ledger does not know yet.
+pub(super) fn caught_up(lane: &Lane, remote: &Cursor) -> Vec<SequenceRange> {
+    let Some(run) = &lane.run else { return Vec::new() };
+    let ours: Vec<_> = parts(&lane.cursor).filter_map(|part| part.overlap(run.range)).collect();
+    let mut had = Vec::new();
+    for part in ours {
+        let mut first = part.first;
+        for lacking in parts(remote).filter_map(|lacking| lacking.overlap(part)) {
+            if lacking.first > first {
+                had.push(SequenceRange { first, last: lacking.first - 1 });
+            }
+            first = lacking.last.saturating_add(1);
+        }
+        if first <= part.last {
+            had.push(SequenceRange { first, last: part.last });
+        }
+    }
+    had
 }
 
 /// How many sequences of a range are undelivered.
@@ -215,18 +328,19 @@ mod tests {
 
     /// A sink that refuses every node with a bad record in it; returns lane, dead letters, and whether it gave up.
     fn bisect(count: u64, bad: &dyn Fn(u64) -> bool, proven: bool) -> (Lane, Vec<Sequence>, bool) {
-        let (mut lane, mut proven, mut letters) = (lane(count), proven, Vec::new());
+        let (mut lane, mut letters) = (lane(count), Vec::new());
+        let mut proof = if proven { Proof::Proven } else { Proof::None };
         for _ in 0..4 * count + 4 {
             let Some(run) = &lane.run else { return (lane, letters, false) };
             let node = node(run);
             if (node.first..=node.last).any(bad) {
-                match refused(&mut lane, proven) {
-                    Refusal::DeadLetter(sequence) => letters.push(sequence),
+                match refused(&mut lane, proof) {
+                    Refusal::DeadLetters(sequences) => letters.extend(sequences),
                     Refusal::AllRefused => return (lane, letters, true),
                     Refusal::Halved | Refusal::Held => {}
                 }
             } else {
-                proven = true;
+                proof = Proof::Proven;
                 letters.extend(delivered(&mut lane, node.count()));
             }
         }
@@ -274,11 +388,11 @@ mod tests {
     fn a_late_refusal_after_a_restart_takes_back_only_what_was_held() {
         let mut lane = lane(8);
         for _ in 0..3 {
-            assert_eq!(refused(&mut lane, false), Refusal::Halved);
+            assert_eq!(refused(&mut lane, Proof::None), Refusal::Halved);
         }
         assert!(delivered(&mut lane, 1).is_empty());
         assert!(has_moved(&lane));
-        assert!((0..12).any(|_| refused(&mut lane, false) == Refusal::AllRefused));
+        assert!((0..12).any(|_| refused(&mut lane, Proof::None) == Refusal::AllRefused));
         assert_eq!((lane.delivered, lane.cursor.from, lane.undelivered(8)), (1, 1, 7));
         assert_eq!(lane.run.as_ref().map(node), Some(SequenceRange { first: 1, last: 1 }));
     }
@@ -290,7 +404,7 @@ mod tests {
         if let Some(run) = &mut lane.run {
             run.range = SequenceRange { first: 10, last: 19 };
         }
-        catch_up(&mut lane, &Cursor { ranges: Vec::new(), from: 30 }, 50);
+        catch_up(&mut lane, &Cursor { ranges: Vec::new(), from: 30 }, 50, 0);
         assert_eq!((lane.cursor, lane.run, lane.delivered), (Cursor { ranges: Vec::new(), from: 30 }, None, 10));
     }
 
@@ -310,10 +424,12 @@ mod tests {
             let has = |cursor: &Cursor, at: u64| parts(cursor).any(|part| (part.first..=part.last).contains(&at));
             let (a, b) = (cursor(&ours), cursor(&theirs));
             let both = intersection(&a, &b);
+            let less = without(&a, SequenceRange { first: back, last: back + length });
             let more = with(&a, SequenceRange { first: back, last: back + length });
             for at in 0..20 {
                 prop_assert_eq!(has(&a, at), !ours.contains(&at));
                 prop_assert_eq!(has(&both, at), has(&a, at) && has(&b, at));
+                prop_assert_eq!(has(&less, at), has(&a, at) && !(back..=back + length).contains(&at));
                 prop_assert_eq!(has(&more, at), has(&a, at) || (back..=back + length).contains(&at));
             }
         }
@@ -322,16 +438,16 @@ mod tests {
     #[test]
     fn what_the_sink_says_it_has_is_not_sent_again() {
         let mut whole = lane(100);
-        assert!(catch_up(&mut whole, &Cursor { ranges: Vec::new(), from: 100 }, 250).is_empty());
+        assert!(catch_up(&mut whole, &Cursor { ranges: Vec::new(), from: 100 }, 250, 0).is_empty());
         assert_eq!((whole.delivered, whole.run.is_none(), whole.cursor.from), (100, true, 100));
         let mut halved = lane(100);
-        assert_eq!(refused(&mut halved, true), Refusal::Halved);
-        catch_up(&mut halved, &Cursor { ranges: Vec::new(), from: 50 }, 250);
+        assert_eq!(refused(&mut halved, Proof::Proven), Refusal::Halved);
+        catch_up(&mut halved, &Cursor { ranges: Vec::new(), from: 50 }, 250, 0);
         assert_eq!(halved.run.as_ref().map(node), Some(SequenceRange { first: 50, last: 99 }));
         assert_eq!(halved.delivered, 50);
         let mut behind = lane(100);
         behind.cursor.from = 40;
-        catch_up(&mut behind, &Cursor { ranges: Vec::new(), from: 10 }, 250);
+        catch_up(&mut behind, &Cursor { ranges: Vec::new(), from: 10 }, 250, 0);
         assert_eq!((behind.cursor.from, behind.delivered), (40, 0));
     }
 }

@@ -1,6 +1,7 @@
 //! Telling: what went wrong, in words for the page, and how long to wait; the books for the metrics.
 
-use super::{Delivery, Setback};
+use super::run::{self, Part};
+use super::{BREAKER_FAILURES, Delivery, Setback};
 use crate::block::records::Severity;
 use crate::buffer::BufferError;
 use crate::reading::{Stream, UnixMicros};
@@ -22,6 +23,9 @@ const TROUBLE_AFTER: Duration = Duration::from_secs(3);
 const WAITING: &str = "Nothing is lost: it waits on the board and is sent when the other end takes it again";
 /// What to do about a sink that stands still.
 const PROBED: &str = "Nothing is lost: it waits on the board and is tried again once a minute";
+/// What to do about a budget that is too small.
+const OVER_BUDGET: &str =
+    "They go on, and history waits for tomorrow (UTC). Raise link.bytes_per_day, or route less to this sink";
 /// Wait before the ledger is tried again after an error of the disk.
 pub(super) const LEDGER_RETRY: Duration = Duration::from_secs(1);
 
@@ -66,13 +70,19 @@ impl<S: Sink> Delivery<S> {
     /// The lane's run is offered again after a wait.
     pub(super) fn retry(&mut self, index: usize, after: Option<Duration>, reason: &str) -> Setback {
         self.options.status.retries.add(1);
+        self.failures = self.failures.saturating_add(1);
+        let now = Instant::now();
+        if self.failures >= BREAKER_FAILURES {
+            // Nothing goes, whatever the lane: from here on one attempt at a time asks whether the sink is back.
+            self.probe_at = Some(now + self.backoff.next_wait());
+        }
         let Some(work) = self.lanes.get_mut(index) else { return Setback::Lane };
         let wait = work.backoff.next_wait();
         let wait = after.map_or(wait, |after| after.min(RETRY_AFTER_MAX).max(wait));
-        let now = Instant::now();
         let failing = now.saturating_duration_since(*work.failing_since.get_or_insert(now));
         let failures = work.backoff.failures();
         work.trouble = Some(State::Down);
+        work.was_told_to_wait = after.is_some();
         tracing::debug!(sink = self.options.name, reason, failures, wait_ms = wait.as_millis(), "tried again later");
         self.tell_health(Some(reason));
         if failures >= TROUBLE_FAILURES && failing >= TROUBLE_AFTER {
@@ -113,6 +123,15 @@ impl<S: Sink> Delivery<S> {
         (work.not_before, work.failing_since) = (None, None);
         work.backoff.succeed();
         work.trouble = None;
+        if std::mem::take(&mut self.failures) >= BREAKER_FAILURES {
+            // The sink is back: the other lanes need not wait for their own turn to find out.
+            self.probe_at = None;
+            self.backoff.succeed();
+            for work in self.lanes.iter_mut().filter(|work| work.trouble == Some(State::Down) && !work.was_told_to_wait)
+            {
+                work.not_before = None;
+            }
+        }
         self.options.gateway_status.clear(&self.lane_key(index), self.now_us());
         if self.lanes.iter().all(|work| work.trouble != Some(State::Down)) {
             self.options.gateway_status.clear(&self.sink_key(), self.now_us());
@@ -169,6 +188,21 @@ impl<S: Sink> Delivery<S> {
         self.options.clock.tick().wall_us
     }
 
+    /// Says so if alerts and live readings alone have used up the day's budget of the link.
+    pub(super) fn tell_budget(&self) {
+        let key = format!("{}/link", self.sink_key());
+        if self.link.is_short(self.sent_today()) {
+            self.raise(
+                &key,
+                "Today's budget of the link is used up by alerts and new readings alone",
+                OVER_BUDGET,
+                Severity::Warning,
+            );
+        } else {
+            self.options.gateway_status.clear(&key, self.now_us());
+        }
+    }
+
     /// Puts the books where the page and the metrics find them.
     pub(super) fn report(&self) {
         let status = &self.options.status;
@@ -181,6 +215,11 @@ impl<S: Sink> Delivery<S> {
                 refused: work.lane.refused,
                 gaps: work.lane.gaps,
                 undelivered: work.lane.undelivered(next),
+                history: match self.is_live_first(work.stream) {
+                    true => run::undelivered_in(&work.lane.cursor, Part::History, next),
+                    false => 0,
+                },
+                oldest_us: work.oldest_us.filter(|_| work.lane.undelivered(next) > 0),
             };
             status.set_lane(work.stream, books);
             if !books.closes() {
@@ -199,5 +238,6 @@ impl<S: Sink> Delivery<S> {
                 self.raise(&key, &what, "Send the log and the output of `forebay buffer stats`", Severity::Error);
             }
         }
+        status.budget_left_bytes.set(self.link.left(self.sent_today()).unwrap_or(u64::MAX));
     }
 }

@@ -9,10 +9,13 @@ use crate::buffer::memory_disk::MemoryDisk;
 use crate::buffer::memory_store::{MemoryOptions, MemoryStore};
 use crate::buffer::{Buffer, BufferError, SinkLanes};
 use crate::clock::Clock;
-use crate::delivery::{Delivery, DeliveryOptions, Rendering, TagsOf};
+use crate::delivery::{Delivery, DeliveryOptions, Rendering, ViewOf};
 use crate::ingest::{Feed, Ingest, IngestOptions};
 use crate::judge::{Judge, Rules};
 use crate::reading::Epoch;
+use crate::sinks::encode::View;
+use crate::sinks::pace::PaceOptions;
+use crate::sinks::route::{Route, RouteOptions};
 use crate::site::{DeviceTags, Registry};
 use crate::sources::{INTAKES_MAX, Intake};
 use crate::status::{SinkStatus, SourceStatus, Status};
@@ -133,7 +136,10 @@ impl Life {
 
         let deliveries_stop = CancellationToken::new();
         let (_rendering, rendering) = watch::channel(Rendering { config_version, tags: Arc::new(tags(self.config)) });
-        let tags_of: TagsOf = Arc::new(|text: &str| text.parse().ok().map(tags));
+        let view_of: ViewOf = Arc::new(|text: &str| {
+            let tags = Arc::new(text.parse().ok().map(tags)?);
+            Some(View { tags, route: Route::default() })
+        });
         let mut deliveries = Vec::new();
         for ((index, sink), status_of) in plan.sinks.iter().enumerate().zip(sinks) {
             let delivery = Delivery::new(DeliveryOptions {
@@ -153,7 +159,9 @@ impl Life {
                 gateway: "sim".to_owned(),
                 epoch,
                 rendering: rendering.clone(),
-                tags_of: tags_of.clone(),
+                route: RouteOptions::default(),
+                pace: PaceOptions::default(),
+                view_of: view_of.clone(),
                 linger: sink.linger,
                 run_bytes_max: sink.run_bytes_max,
                 stop: deliveries_stop.clone(),

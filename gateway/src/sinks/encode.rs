@@ -5,17 +5,22 @@
 
 mod json;
 mod records;
+mod selection;
 mod time;
 
+pub use selection::{Batch, Selection};
+
 use super::Rendered;
+use super::route::Route;
+use crate::block::BlockError;
 use crate::block::columns::ReadingRow;
-use crate::block::{Block, BlockError};
 use crate::reading::{
     AnomalyScore, Epoch, Flags, NO_HASH, Outcome, PointId, Sequence, SequenceRange, Stream, TimeQuality, Value,
 };
 use crate::site::{DeviceTags, POINTS_MAX, PointKey, Registry};
 use bytes::Bytes;
 use json::Object;
+use selection::Part;
 use std::sync::Arc;
 
 /// The version of the rendering that this program pins for new runs, and the only one there is so far.
@@ -31,6 +36,15 @@ const READING_BYTES_USUAL: usize = 448;
 /// anew from time to time.
 const POINT_PARTS_MAX: usize = 16_384;
 
+/// What a configuration says about the records of one sink.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct View {
+    /// The tags of the devices.
+    pub tags: Arc<DeviceTags>,
+    /// Which records go to the sink.
+    pub route: Route,
+}
+
 /// What rendering needs to know beside the blocks: the pinned configuration's share, and the names of the points.
 #[derive(Clone, Debug)]
 pub struct RenderContext {
@@ -38,8 +52,8 @@ pub struct RenderContext {
     pub gateway: String,
     /// The data directory's epoch.
     pub epoch: Epoch,
-    /// The tags of the devices.
-    pub tags: Arc<DeviceTags>,
+    /// The pinned configuration's share.
+    pub view: View,
     /// What the points in blocks stand for.
     pub registry: Arc<Registry>,
 }
@@ -94,10 +108,12 @@ struct PointParts {
     unit: Box<[u8]>,
     /// `,"tags":{…},"source":"…"`.
     tail: Box<[u8]>,
+    /// Whether it goes to the sink.
+    wanted: bool,
 }
 
 /// Records on their way: all in one buffer, cut apart at the end.
-struct Batch {
+struct Sheet {
     out: Vec<u8>,
     ends: Vec<(Arc<str>, usize)>,
 }
@@ -119,60 +135,55 @@ impl Renderer {
         Ok(Self { context, reading_head, points: Vec::new(), points_kept: 0, anomalies })
     }
 
-    /// The records of `part` that lie in `blocks`, in order; thinned-out readings have none.
-    ///
-    /// `run` is the whole run also while it is bisected: every record names it as its batch. The blocks are of one stream, in
-    /// order, and may reach beyond the part.
+    /// The records of `part` in a selection, in order, each naming the batch, which is the whole run also while that is bisected.
     ///
     /// # Errors
-    /// If a block cannot be read or names a point that nobody knows.
+    /// If a reading is of a point that nobody knows.
     pub fn render(
         &mut self,
-        run: SequenceRange,
+        batch: &Batch,
         part: SequenceRange,
-        blocks: &[Block],
+        selection: &Selection,
     ) -> Result<Vec<Rendered>, RenderError> {
-        let mut batch = Batch { out: Vec::new(), ends: Vec::new() };
-        for block in blocks {
-            let Some(wanted) = block.range.overlap(part) else { continue };
-            let damaged = |error| RenderError::Block { stream: block.meta.stream, range: block.range, error };
-            if block.meta.stream == Stream::Readings {
-                let rows = block.readings().map_err(damaged)?;
-                batch.out.reserve(usize::try_from(wanted.count()).unwrap_or(0).saturating_mul(READING_BYTES_USUAL));
-                self.readings(&mut batch, run, wanted, block.meta.time_quality, &rows)?;
-            } else {
-                for record in block.records().map_err(damaged)? {
-                    if (wanted.first..=wanted.last).contains(&record.sequence) {
-                        let key = records::render(&mut batch.out, &self.context, block.meta.stream, run, &record);
-                        batch.finish(key);
+        let tail = batch_part(batch);
+        let mut sheet = Sheet { out: Vec::new(), ends: Vec::new() };
+        for rows in &selection.parts {
+            match rows {
+                Part::Readings(time_quality, rows) => {
+                    self.readings(&mut sheet, &tail, part, *time_quality, rows)?;
+                }
+                Part::Records(records) => {
+                    let records = records.iter();
+                    for record in records.filter(|record| (part.first..=part.last).contains(&record.sequence)) {
+                        let key = records::render(&mut sheet.out, &self.context, &tail, record);
+                        sheet.finish(key);
                     }
                 }
             }
         }
-        Ok(batch.cut())
+        Ok(sheet.cut())
     }
 
     fn readings(
         &mut self,
-        batch: &mut Batch,
-        run: SequenceRange,
-        wanted: SequenceRange,
+        sheet: &mut Sheet,
+        batch_part: &[u8],
+        part: SequenceRange,
         time_quality: TimeQuality,
         rows: &[ReadingRow],
     ) -> Result<(), RenderError> {
-        let batch_part = format!(",\"batch\":\"{}/{run}\"", Stream::Readings);
         let mut dates = time::Dates::default();
+        let first = rows.partition_point(|row| row.sequence < part.first);
+        let end = rows.partition_point(|row| row.sequence <= part.last);
+        let rows = rows.get(first..end).unwrap_or_default();
+        sheet.out.reserve(rows.len().saturating_mul(READING_BYTES_USUAL));
         for row in rows {
-            let skipped = row.reading.flags.contains(Flags::THINNED);
-            if skipped || !(wanted.first..=wanted.last).contains(&row.sequence) {
-                continue;
-            }
             self.keep_parts(row.reading.point);
             let parts = self.points.get(row.reading.point.0 as usize).and_then(Option::as_ref);
             let Some(parts) = parts else {
                 return Err(RenderError::UnknownPoint { point: row.reading.point, sequence: row.sequence });
             };
-            let out = &mut batch.out;
+            let out = &mut sheet.out;
             out.extend_from_slice(&self.reading_head);
             json::put_whole(out, row.sequence);
             out.extend_from_slice(&parts.names);
@@ -200,15 +211,21 @@ impl Renderer {
                 json::put_text(out, &note.words(value, &parts.key.unit));
             }
             out.extend_from_slice(&parts.tail);
-            out.extend_from_slice(batch_part.as_bytes());
+            out.extend_from_slice(batch_part);
             if row.reading.message_hash != NO_HASH {
                 out.extend_from_slice(b",\"message_hash\":");
                 json::put_hex(out, u128::from(row.reading.message_hash), 8);
             }
             out.push(b'}');
-            batch.finish(parts.device.clone());
+            sheet.finish(parts.device.clone());
         }
         Ok(())
+    }
+
+    /// Whether a point goes to the sink; `None` if nobody knows the point.
+    fn is_wanted(&mut self, id: PointId) -> Option<bool> {
+        self.keep_parts(id);
+        self.points.get(id.0 as usize)?.as_ref().map(|parts| parts.wanted)
     }
 
     /// Makes sure that the constant parts of a point are there, if anybody knows the point.
@@ -226,14 +243,14 @@ impl Renderer {
             self.points.resize_with(index + 1, || None);
         }
         if let Some(place) = self.points.get_mut(index) {
-            *place = Some(PointParts::new(key, &self.context.tags));
+            *place = Some(PointParts::new(key, &self.context.view));
             self.points_kept += 1;
         }
     }
 }
 
 impl PointParts {
-    fn new(key: Arc<PointKey>, tags: &DeviceTags) -> Self {
+    fn new(key: Arc<PointKey>, view: &View) -> Self {
         let mut names = Vec::new();
         Object::resume(&mut names).text("device", &key.device).text("point", &key.point);
         let mut unit = Vec::new();
@@ -243,16 +260,17 @@ impl PointParts {
         let mut tail = Vec::new();
         let mut object = Object::resume(&mut tail);
         object.object("tags", |object| {
-            for (name, value) in tags.0.get(&*key.device).into_iter().flatten() {
+            for (name, value) in view.tags.0.get(&*key.device).into_iter().flatten() {
                 object.text(name, value);
             }
         });
         object.text("source", &key.source);
-        Self { device: key.device.clone(), key, names: names.into(), unit: unit.into(), tail: tail.into() }
+        let wanted = view.route.wants(&key.device, &key.point, &view.tags);
+        Self { device: key.device.clone(), key, names: names.into(), unit: unit.into(), tail: tail.into(), wanted }
     }
 }
 
-impl Batch {
+impl Sheet {
     /// Ends the record that was just written.
     fn finish(&mut self, key: Arc<str>) {
         self.ends.push((key, self.out.len()));
@@ -268,6 +286,17 @@ impl Batch {
         };
         self.ends.into_iter().map(cut).collect()
     }
+}
+
+/// `,"batch":"readings/4000-4499","batch_records":500`, and `,"lane":"history"` where there is one.
+fn batch_part(batch: &Batch) -> Vec<u8> {
+    let mut part = Vec::new();
+    let mut object = Object::resume(&mut part);
+    object.text("batch", &format!("{}/{}", batch.stream, batch.covers)).whole("batch_records", batch.records);
+    if let Some(lane) = batch.lane {
+        object.text("lane", lane);
+    }
+    part
 }
 
 /// The value, or `null` with the reason why there is none.

@@ -2,6 +2,8 @@
 
 mod answer;
 
+use super::pace::PaceOptions;
+use super::route::RouteOptions;
 use super::{Offer, Outcome, RemoteCursor, Rendered, Sink, SinkError, run_problems};
 use crate::fault;
 use crate::reading::Stream;
@@ -33,6 +35,9 @@ const GZIP_LEVEL: u32 = 6;
 
 /// "Unknown" in the header of gzip (RFC 1952, section 2.3.1): the same bytes on every system.
 const GZIP_SYSTEM_UNKNOWN: u8 = 255;
+
+/// What a request sends beside its body: the usual headers and what TLS adds.
+const HEAD_BYTES_USUAL: u64 = 600;
 
 /// Tells an endpoint that takes all streams at one URL what it gets.
 const STREAM_HEADER: &str = "forebay-stream";
@@ -69,6 +74,12 @@ pub struct HttpOptions {
     /// How long an answer may take, in milliseconds.
     #[serde(default = "timeout_ms")]
     pub timeout_ms: u64,
+    /// What goes to it.
+    #[serde(flatten)]
+    pub route: RouteOptions,
+    /// In which order a backlog goes to it, and what the link may carry.
+    #[serde(flatten)]
+    pub pace: PaceOptions,
 }
 
 /// How records are put into the body.
@@ -107,6 +118,8 @@ impl HttpOptions {
     #[must_use]
     pub fn problems(&self) -> Vec<(&'static str, String)> {
         let mut problems = run_problems(self.linger_ms, self.batch_max);
+        problems.extend(self.route.problems());
+        problems.extend(self.pace.problems());
         if let Err(problem) = stream_url(&self.url, Stream::Readings) {
             problems.push(("url", problem));
         }
@@ -126,6 +139,7 @@ pub struct HttpSink {
     /// The token as it was last read; it prints as `***`.
     token: Option<Secret>,
     must_recover: bool,
+    bytes_sent: u64,
 }
 
 impl HttpSink {
@@ -147,7 +161,7 @@ impl HttpSink {
             .pool_max_idle_per_host(1)
             .build()
             .map_err(|error| SinkError::Misconfigured(format!("sink {:?}: {}", options.name, chain(&error))))?;
-        Ok(Self { client, options: options.clone(), token: None, must_recover: true })
+        Ok(Self { client, options: options.clone(), token: None, must_recover: true, bytes_sent: 0 })
     }
 
     /// Reads the token again; says whether it is another one now.
@@ -223,10 +237,16 @@ impl Sink for HttpSink {
             },
         };
         fault::point("http.before_send");
+        let bytes = body.len() as u64 + HEAD_BYTES_USUAL;
         let response = match self.client.post(url).headers(headers).body(body).send().await {
             Ok(response) => response,
-            Err(error) => return retry(answer::failure(&error, self.options.timeout_ms)),
+            Err(error) => {
+                // Without a connection nothing was sent; otherwise it may have been all of it.
+                self.bytes_sent += if error.is_connect() { 0 } else { bytes };
+                return retry(answer::failure(&error, self.options.timeout_ms));
+            }
         };
+        self.bytes_sent += bytes;
         fault::point("http.answer_begun");
         let status = response.status();
         let outcome = answer::outcome(response).await;
@@ -240,6 +260,10 @@ impl Sink for HttpSink {
 
     fn must_recover(&self) -> bool {
         self.must_recover
+    }
+
+    fn bytes_sent(&self) -> u64 {
+        self.bytes_sent
     }
 }
 

@@ -12,8 +12,11 @@ mod worker;
 
 pub use self::reader::read_topic;
 
+use self::client::Context;
 use self::cursors::CursorTopic;
 use self::worker::{Request, Worker};
+use super::pace::PaceOptions;
+use super::route::RouteOptions;
 use super::{Offer, Outcome, RemoteCursor, Sink, SinkError, run_problems};
 use crate::reading::Stream;
 use crate::units::ByteSize;
@@ -51,6 +54,12 @@ pub struct KafkaOptions {
     /// Most bytes of a run.
     #[serde(default = "batch_max")]
     pub batch_max: ByteSize,
+    /// What goes to it.
+    #[serde(flatten)]
+    pub route: RouteOptions,
+    /// In which order a backlog goes to it, and what the link may carry.
+    #[serde(flatten)]
+    pub pace: PaceOptions,
 }
 
 /// How batches are compressed.
@@ -75,6 +84,8 @@ impl KafkaOptions {
     #[must_use]
     pub fn problems(&self) -> Vec<(&'static str, String)> {
         let mut problems = run_problems(self.linger_ms, self.batch_max);
+        problems.extend(self.route.problems());
+        problems.extend(self.pace.problems());
         if self.brokers.is_empty() {
             problems.push(("brokers", "there must be at least one broker, as \"host:port\"".to_owned()));
         }
@@ -119,6 +130,7 @@ pub struct KafkaSink {
     gateway: String,
     options: KafkaOptions,
     cursors: CursorTopic,
+    context: Context,
     /// The thread's door; none before the first recovery.
     requests: Option<mpsc::Sender<Request>>,
     must_recover: bool,
@@ -137,6 +149,7 @@ impl KafkaSink {
             gateway: gateway.to_owned(),
             cursors: CursorTopic::new(gateway, options),
             options: options.clone(),
+            context: Context::default(),
             requests: None,
             must_recover: true,
         })
@@ -148,7 +161,7 @@ impl KafkaSink {
             return Ok(requests.clone());
         }
         let (sender, receiver) = mpsc::channel(REQUESTS_MAX);
-        let worker = Worker::new(&self.gateway, &self.options, self.cursors.clone());
+        let worker = Worker::new(&self.gateway, &self.options, self.cursors.clone(), self.context.clone());
         // Its door closes when this sink is dropped; the thread then ends its attempt and itself.
         std::thread::Builder::new()
             .name("kafka-sink".to_owned())
@@ -193,6 +206,10 @@ impl Sink for KafkaSink {
 
     fn must_recover(&self) -> bool {
         self.must_recover
+    }
+
+    fn bytes_sent(&self) -> u64 {
+        self.context.bytes_sent()
     }
 }
 

@@ -301,7 +301,7 @@ fn source_view(source: &SourceStatus, meter: &Meter) -> SourceView {
 fn sink_view(sink: &SinkStatus, meter: &Meter) -> SinkView {
     let lane = |stream: Stream| {
         let books = sink.lane(stream);
-        let LaneBooks { accepted, delivered, filtered, refused, gaps, undelivered } = books;
+        let LaneBooks { accepted, delivered, filtered, refused, gaps, undelivered, .. } = books;
         LaneView { closes: books.closes(), accepted, delivered, filtered, undelivered, refused, gaps }
     };
     let per_second = |pick: fn(&LaneBooks) -> u64| meter.per_second(|books| books.sinks.get(&sink.name).map(pick));

@@ -9,7 +9,8 @@ use crate::buffer::ExtentReport;
 use crate::cli::when;
 use crate::clock::Clock;
 use crate::reading::{Sequence, SequenceRange, Stream, UnixMicros, Value};
-use crate::sinks::encode::{RENDER_VERSION, RenderContext, Renderer};
+use crate::sinks::encode::{RENDER_VERSION, RenderContext, Renderer, View};
+use crate::sinks::route::Route;
 use crate::site::{PointKey, PointPattern, Registry};
 use anyhow::{Context as _, Result, anyhow, bail};
 use clap::{Args, ValueEnum};
@@ -150,7 +151,7 @@ pub(super) async fn run(arguments: ExportArguments) -> Result<()> {
     let context = RenderContext {
         gateway: config.gateway.id.clone(),
         epoch: report.epoch,
-        tags: Arc::new(config.device_tags()),
+        view: View { tags: Arc::new(config.device_tags()), route: Route::default() },
         registry: Arc::new(Registry::restore(points.clone())),
     };
     let mut renderer = Renderer::new(RENDER_VERSION, context)?;
@@ -203,7 +204,7 @@ fn ndjson(
     };
     let mut count = 0;
     for stretch in stretches {
-        match renderer.render(block.range, stretch, std::slice::from_ref(block)) {
+        match renderer.render_block(block, stretch) {
             Err(error) => return Ok(Err(error.to_string())),
             Ok(records) => {
                 count += records.len() as u64;

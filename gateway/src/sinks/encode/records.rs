@@ -3,7 +3,7 @@
 use super::json::{self, Object};
 use super::{RECORD_VERSION, RenderContext, time::Dates};
 use crate::block::records::{Alert, DeadLetter, Gap, Missed, NumberedRecord, RecordBody};
-use crate::reading::{NO_HASH, SequenceRange, Stream, UnixMicros};
+use crate::reading::{NO_HASH, SequenceRange, UnixMicros};
 use std::sync::Arc;
 
 /// Digits of a record's id: text, since JSON readers that keep numbers as doubles would round it.
@@ -13,8 +13,7 @@ const ID_DIGITS: u32 = 16;
 pub(super) fn render(
     out: &mut Vec<u8>,
     context: &RenderContext,
-    stream: Stream,
-    run: SequenceRange,
+    batch_part: &[u8],
     numbered: &NumberedRecord,
 ) -> Arc<str> {
     let record = &numbered.record;
@@ -35,8 +34,8 @@ pub(super) fn render(
         RecordBody::Gap(gap) => put_gap(&mut object, gap),
         RecordBody::Missed(missed) => put_missed(&mut object, missed),
     };
-    object.text("batch", &format!("{stream}/{run}"));
-    object.end();
+    out.extend_from_slice(batch_part);
+    out.push(b'}');
     key.into()
 }
 

@@ -1,12 +1,14 @@
 //! The client library's settings, and what it tells by the way: logs, errors, delivery reports.
 
 use super::KafkaOptions;
-use rdkafka::ClientContext;
 use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 use rdkafka::consumer::ConsumerContext;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::Message as _;
 use rdkafka::producer::{DeliveryResult, ProducerContext};
+use rdkafka::{ClientContext, Statistics};
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::time::Instant;
@@ -36,6 +38,9 @@ const QUEUE_SLACK_KIB: u64 = 2 * 1024;
 /// Records in the library's queue: the smallest is above 100 bytes, so the largest run has fewer.
 const QUEUE_RECORDS_MAX: u32 = 100_000;
 
+/// How often the library counts the bytes that it has sent: what a link's budget goes by.
+const STATISTICS_EVERY: Duration = Duration::from_secs(1);
+
 /// Longest wait for the reason of a failure; only failed attempts wait, and they have lasted seconds.
 const EXPLANATION_WAIT: Duration = Duration::from_millis(200);
 
@@ -52,7 +57,7 @@ pub(super) fn base_config(gateway: &str, options: &KafkaOptions) -> ClientConfig
     config.set("socket.timeout.ms", millis(SOCKET_TIMEOUT));
     config.set("socket.keepalive.enable", "true");
     config.set("reconnect.backoff.max.ms", millis(RECONNECT_WAIT_MAX));
-    config.set("statistics.interval.ms", "0");
+    config.set("statistics.interval.ms", millis(STATISTICS_EVERY));
     config.set_log_level(RDKafkaLogLevel::Warning);
     config
 }
@@ -108,7 +113,14 @@ pub(super) struct Context {
     reports: Arc<Mutex<Reports>>,
     /// The last trouble with a connection: "timed out" alone helps nobody.
     trouble: Arc<Mutex<Option<String>>>,
+    /// Bytes sent by all clients of the sink so far.
+    bytes_sent: Arc<AtomicU64>,
+    /// What each client, by its name in the library, had sent when it counted last; who counted last is last.
+    counted: Arc<Mutex<VecDeque<(String, u64)>>>,
 }
+
+/// Most clients whose counts are remembered: each recovery makes three, and only the producer lasts.
+const CLIENTS_COUNTED_MAX: usize = 32;
 
 /// Whether a record is the cursor's: passed through the library with each record.
 pub(super) const IS_CURSOR: usize = 1;
@@ -116,6 +128,11 @@ pub(super) const IS_CURSOR: usize = 1;
 pub(super) const IS_DATA: usize = 0;
 
 impl Context {
+    /// Bytes sent so far, as the library counted them last.
+    pub(super) fn bytes_sent(&self) -> u64 {
+        self.bytes_sent.load(Ordering::Relaxed)
+    }
+
     /// Forgets the reports; the next ones are of a new attempt.
     pub(super) fn begin(&self) {
         *self.reports.lock().unwrap_or_else(PoisonError::into_inner) = Reports::default();
@@ -151,6 +168,18 @@ impl Context {
 }
 
 impl ClientContext for Context {
+    fn stats(&self, statistics: Statistics) {
+        let sent = u64::try_from(statistics.tx_bytes).unwrap_or(0);
+        let mut counted = self.counted.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = counted.iter().position(|(name, _)| *name == statistics.name);
+        let before = known.and_then(|position| counted.remove(position)).map_or(0, |(_, before)| before);
+        if counted.len() >= CLIENTS_COUNTED_MAX {
+            counted.pop_front();
+        }
+        counted.push_back((statistics.name, sent));
+        self.bytes_sent.fetch_add(sent.saturating_sub(before), Ordering::Relaxed);
+    }
+
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
         // What matters comes back as an error of a call, and delivery tells it once; here are the details.
         match level {

@@ -81,12 +81,12 @@ impl std::fmt::Debug for OpaqueProducer {
 }
 
 impl Worker {
-    pub(super) fn new(gateway: &str, options: &KafkaOptions, cursors: CursorTopic) -> Self {
+    pub(super) fn new(gateway: &str, options: &KafkaOptions, cursors: CursorTopic, context: Context) -> Self {
         Self {
             gateway: gateway.to_owned(),
             options: options.clone(),
             cursors,
-            context: Context::default(),
+            context,
             producer: None,
             fences: 0,
             deliveries_since_fence: 0,
