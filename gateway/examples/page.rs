@@ -173,7 +173,7 @@ fn sinks(trouble: bool, now_us: i64) -> Vec<Arc<SinkStatus>> {
         cloud.set_error(State::Degraded, "catching up after 503 service unavailable", now_us - 3 * MINUTE_US);
         let audit = sink("audit", "http", "https://audit.example.com/readings", 0);
         audit.set_error(State::Paused, "401 unauthorized: check token_file", now_us - 90 * MINUTE_US);
-        audit.set_lane(Stream::Readings, LaneBooks { refused: 2, ..audit.lane(Stream::Readings) });
+        audit.set_lane(Stream::Readings, LaneBooks { accepted: 35_600_002, refused: 2, ..audit.lane(Stream::Readings) });
         all.push(audit);
     }
     all
@@ -288,6 +288,7 @@ fn live(status: &Status, ends: &watch::Sender<Ends>, trouble: bool) {
         }
         let mut books = sink.lane(Stream::Readings);
         let taken = if index == 1 && trouble { 15_500.min(books.undelivered) } else { 206 };
+        books.accepted += 206;
         books.delivered += taken;
         books.undelivered += 206;
         books.undelivered -= taken.min(books.undelivered);

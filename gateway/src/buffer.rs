@@ -16,6 +16,8 @@
 //! ```
 
 mod books;
+#[cfg(test)]
+mod books_tests;
 mod chunk;
 mod cipher;
 mod copies;

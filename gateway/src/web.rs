@@ -1,6 +1,7 @@
 //! The local page, its data as JSON, the metrics and the two probes. Everything here only reads.
 
 mod assets;
+mod books;
 mod configuration;
 mod live;
 mod metrics;

@@ -402,9 +402,13 @@ impl DiskStore {
         if books.sources == self.books.sources && books.streams == self.books.streams {
             return Ok(());
         }
-        self.write_ledger(vec![Entry::Books(books.clone())])?;
-        self.books = books;
-        Ok(())
+        let before = std::mem::replace(&mut self.books, books);
+        self.owes_books = true;
+        let written = self.write_ledger(Vec::new());
+        if written.is_err() {
+            self.books = before;
+        }
+        written
     }
 
     /// The frame of records that the store itself writes.

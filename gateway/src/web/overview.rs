@@ -1,5 +1,6 @@
 //! `/`: the way of a reading. First whether anything needs a person, then sources, board and upstream, then points.
 
+use super::books::Books;
 use super::live::Shared;
 use super::pages::{self, Frame, Screen};
 use super::point::PointView;
@@ -95,6 +96,7 @@ struct Page {
     board: String,
     upstream: String,
     watch: String,
+    books: String,
     count: String,
 }
 
@@ -112,6 +114,7 @@ pub(super) async fn page(State(shared): State<Arc<Shared>>, headers: HeaderMap) 
             board: part("board"),
             upstream: part("upstream"),
             watch: part("watch"),
+            books: part("books"),
             count: part("count"),
         }
         .render()
@@ -131,6 +134,7 @@ pub(super) fn parts(snapshot: &Snapshot, shared: &Shared) -> askama::Result<Vec<
         ("board", board(snapshot).render()?),
         ("upstream", upstream(snapshot).render()?),
         ("watch", watch.render()?),
+        ("books", Books::new(snapshot).render()?),
         ("count", points::how_many(registry)),
     ])
 }
@@ -340,7 +344,7 @@ fn board(snapshot: &Snapshot) -> Board {
     let kept = |stream: Stream| buffer.streams.get(stream.name()).map_or(0, |ends| ends.next);
     let lost = snapshot.sinks.iter().map(|sink| sink.readings().gaps).max().unwrap_or(0);
     let mut facts = vec![
-        ("Accepted since the start", words::count(accepted), false),
+        ("Accepted so far", words::count(accepted), false),
         ("Flagged by a check", words::count(snapshot.flagged), false),
         ("Dead letters", words::count(kept(Stream::DeadLetters)), false),
         ("Never came in", words::count(total(|source| source.missed)), false),

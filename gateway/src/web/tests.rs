@@ -453,3 +453,16 @@ async fn the_first_view_is_light_and_its_files_are_kept_for_good() {
     let plain = served.get(page.split('"').find(|part| part.starts_with("/static/page.")).unwrap()).await;
     assert!(plain.text().await.unwrap().contains("--paper"));
 }
+
+#[tokio::test]
+async fn the_page_says_whether_the_books_close() {
+    let served = Served::start().await;
+    let page = served.text("/").await;
+    assert!(page.contains(">close<") && page.contains("came again") && !page.contains("do not close"), "{page}");
+    assert!(served.text("/metrics").await.contains("forebay_books_closed{of=\"ingest\",name=\"\",stream=\"\"} 1.0"));
+    let books = LaneBooks { accepted: 10, delivered: 9, ..LaneBooks::default() };
+    served.status.sinks()[0].set_lane(Stream::Readings, books);
+    assert!(served.text("/").await.contains("do not close"));
+    let metrics = served.text("/metrics").await;
+    assert!(metrics.contains("forebay_books_closed{of=\"sink\",name=\"cloud\",stream=\"readings\"} 0.0"), "{metrics}");
+}

@@ -253,6 +253,13 @@ fn sealed(epoch: crate::reading::Epoch, next: &mut [Sequence; 6], draft: &Draft)
 
 #[cfg(test)]
 impl DiskStore {
+    /// The state between the first family of a commit and its last.
+    pub(in crate::buffer) fn append_half_for_test(&mut self, drafts: &[Draft]) {
+        let mut next = self.next;
+        let blocks = drafts.iter().filter_map(|draft| sealed(self.epoch, &mut next, draft).ok()).collect();
+        self.append(blocks, None).unwrap_or_default();
+    }
+
     /// The state between a lane's change and the append of its records.
     pub(in crate::buffer) fn promise_for_test(&mut self, records: &[Record]) -> Vec<Entry> {
         let entries = self.outbox_entries(records).unwrap_or_default();
