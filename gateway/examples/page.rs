@@ -173,7 +173,8 @@ fn sinks(trouble: bool, now_us: i64) -> Vec<Arc<SinkStatus>> {
         cloud.set_error(State::Degraded, "catching up after 503 service unavailable", now_us - 3 * MINUTE_US);
         let audit = sink("audit", "http", "https://audit.example.com/readings", 0);
         audit.set_error(State::Paused, "401 unauthorized: check token_file", now_us - 90 * MINUTE_US);
-        audit.set_lane(Stream::Readings, LaneBooks { accepted: 35_600_002, refused: 2, ..audit.lane(Stream::Readings) });
+        audit
+            .set_lane(Stream::Readings, LaneBooks { accepted: 35_600_002, refused: 2, ..audit.lane(Stream::Readings) });
         all.push(audit);
     }
     all

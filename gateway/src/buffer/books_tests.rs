@@ -9,9 +9,9 @@ use crate::reading::Stream;
 use crate::status::SourceBooks;
 use std::collections::BTreeMap;
 
-fn sources(accepted: u64) -> Option<BTreeMap<String, SourceBooks>> {
+fn sources(accepted: u64) -> BTreeMap<String, SourceBooks> {
     let books = SourceBooks { received: accepted + 2, accepted, duplicate: 2, ..SourceBooks::default() };
-    Some(BTreeMap::from([("bus".to_owned(), books)]))
+    BTreeMap::from([("bus".to_owned(), books)])
 }
 
 fn assert_close(store: &DiskStore, books: &Books) {
@@ -25,25 +25,17 @@ fn the_newest_books_are_found_in_whatever_family_they_lie() {
     let (mut store, _) = open(dir.path());
     for (stream, accepted) in [(Stream::Readings, 20), (Stream::Alerts, 20), (Stream::Readings, 40)] {
         let drafts = vec![draft(stream, 20, 100, &mut random)];
-        store.commit(&Commit { drafts, books: sources(accepted), ..Commit::default() }).unwrap();
+        store.commit(&Commit { drafts, books: Some(sources(accepted)), ..Commit::default() }).unwrap();
         drop(store);
         let (again, opened) = open(dir.path());
-        assert_eq!(Some(&opened.books.sources), sources(accepted).as_ref(), "after {stream}");
+        assert_eq!(opened.books.sources, sources(accepted), "after {stream}");
         assert_close(&again, &opened.books);
         store = again;
     }
     // Also where nothing was to be stored: what came again counts.
-    store
-        .commit(&Commit {
-            books: sources(40).map(|mut books| {
-                books
-                    .values_mut()
-                    .for_each(|books| (books.received, books.duplicate) = (books.received + 5, books.duplicate + 5));
-                books
-            }),
-            ..Commit::default()
-        })
-        .unwrap();
+    let mut books = sources(40);
+    books.values_mut().for_each(|books| (books.received, books.duplicate) = (books.received + 5, books.duplicate + 5));
+    store.commit(&Commit { books: Some(books), ..Commit::default() }).unwrap();
     drop(store);
     let (store, opened) = open(dir.path());
     assert_eq!(opened.books.sources.get("bus").map(|books| books.duplicate), Some(7));
@@ -56,7 +48,7 @@ fn records_whose_commit_never_finished_are_recovered_and_the_books_close() {
     let mut random = fastrand::Rng::with_seed(2);
     let (mut store, _) = open(dir.path());
     let drafts = vec![draft(Stream::Readings, 20, 100, &mut random)];
-    store.commit(&Commit { drafts, books: sources(20), ..Commit::default() }).unwrap();
+    store.commit(&Commit { drafts, books: Some(sources(20)), ..Commit::default() }).unwrap();
     // The process ends between the first family of a commit and its last.
     store.append_half_for_test(&[draft(Stream::Alerts, 3, 100, &mut random)]);
     drop(store);
@@ -79,11 +71,11 @@ fn books_outlive_the_chunk_that_they_were_in() {
     for _ in 0..1_500 {
         accepted += 500;
         let drafts = vec![draft(Stream::Readings, 500, 6_000, &mut random)];
-        store.commit(&Commit { drafts, books: sources(accepted), ..Commit::default() }).unwrap();
+        store.commit(&Commit { drafts, books: Some(sources(accepted)), ..Commit::default() }).unwrap();
     }
     assert!(store.ends()[Stream::Readings.index()].oldest > 0, "chunks were given up");
     drop(store);
     let (store, opened) = open();
-    assert_eq!(Some(&opened.books.sources), sources(accepted).as_ref());
+    assert_eq!(opened.books.sources, sources(accepted));
     assert_close(&store, &opened.books);
 }

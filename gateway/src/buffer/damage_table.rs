@@ -200,7 +200,8 @@ impl Template {
         fill(&mut store, 5, &mut random);
         let mut written = BTreeMap::new();
         for stream in Stream::DELIVERED {
-            written.extend(all_blocks(&mut store, stream).into_iter().map(|block| ((stream, block.range.first), block)));
+            written
+                .extend(all_blocks(&mut store, stream).into_iter().map(|block| ((stream, block.range.first), block)));
         }
         let next = store.ends().map(|ends| ends.next);
         let lanes = Stream::DELIVERED.map(|stream| (stream, store.lane("cloud", stream).unwrap())).to_vec();
@@ -215,8 +216,10 @@ impl Template {
         for part in target.split('/') {
             let mut found = Vec::new();
             for path in paths {
-                let names = fs::read_dir(root.join(&path)).ok()?.flatten().filter_map(|e| e.file_name().into_string().ok());
-                let wanted = |name: &String| part == "*" || name == part || (part == "snap" && name.starts_with("snap."));
+                let names =
+                    fs::read_dir(root.join(&path)).ok()?.flatten().filter_map(|e| e.file_name().into_string().ok());
+                let wanted =
+                    |name: &String| part == "*" || name == part || (part == "snap" && name.starts_with("snap."));
                 found.extend(names.filter(wanted).map(|name| path.join(name)));
             }
             found.sort();
@@ -263,7 +266,9 @@ fn damage(kind: Kind, root: &Path, place: &Path, older: &Path, random: &mut Rng)
     let bytes = fs::metadata(&path).unwrap().len();
     let to_bytes = !is_dir && bytes > 0;
     match kind {
-        Kind::Cut if to_bytes => fs::File::options().write(true).open(&path).unwrap().set_len(random.u64(..bytes)).unwrap(),
+        Kind::Cut if to_bytes => {
+            fs::File::options().write(true).open(&path).unwrap().set_len(random.u64(..bytes)).unwrap()
+        }
         Kind::CutToNothing if to_bytes => fs::write(&path, []).unwrap(),
         Kind::PageZeroed if to_bytes => {
             let page = random.u64(..bytes.div_ceil(4096)) * 4096;
@@ -313,7 +318,17 @@ fn damage(kind: Kind, root: &Path, place: &Path, older: &Path, random: &mut Rng)
         }
         Kind::Stray => {
             let beside = path.parent().unwrap();
-            let names = ["notes.txt", "00000099", "99", "00000001.bak", "x.dead", "snap.zzz", "x.generating", "db.old", "ledger.new"];
+            let names = [
+                "notes.txt",
+                "00000099",
+                "99",
+                "00000001.bak",
+                "x.dead",
+                "snap.zzz",
+                "x.generating",
+                "db.old",
+                "ledger.new",
+            ];
             let stray = beside.join(names[random.usize(..names.len())]);
             match random.u8(..3) {
                 0 => fs::write(&stray, b"what I am nobody knows").unwrap(),
@@ -363,8 +378,8 @@ impl Outcome {
 /// Opens a damaged store and looks at everything in it.
 fn check(template: &Template, dir: &Path) -> Result<Outcome, String> {
     let begun = Instant::now();
-    let (mut store, opened) =
-        DiskStore::open(options(dir, DISK_BYTES_MAX), clock()).map_err(|error| format!("it does not start: {error}"))?;
+    let (mut store, opened) = DiskStore::open(options(dir, DISK_BYTES_MAX), clock())
+        .map_err(|error| format!("it does not start: {error}"))?;
     let held: u64 = template.written.values().map(|block| block.range.count()).sum();
     let mut outcome = Outcome { cases: 1, held, slowest_ms: begun.elapsed().as_millis(), ..Outcome::default() };
     let mut served: BTreeMap<Stream, Vec<Block>> = BTreeMap::new();
@@ -400,7 +415,10 @@ fn check(template: &Template, dir: &Path) -> Result<Outcome, String> {
             for sequence in missing(blocks, before) {
                 if sequence < lane_before.cursor.from {
                     outcome.had += 1;
-                } else if gaps.iter().any(|(of, range)| of == stream && range.first <= sequence && sequence <= range.last) {
+                } else if gaps
+                    .iter()
+                    .any(|(of, range)| of == stream && range.first <= sequence && sequence <= range.last)
+                {
                     outcome.gap += 1;
                 } else {
                     outcome.lost += 1;
@@ -465,7 +483,12 @@ fn go_on(
         let kept = blocks.iter().zip(&old).filter(|(a, b)| a == *b).count();
         let more = usize::from(stream == Stream::Readings);
         if kept != old.len() || (stream != Stream::Gaps && blocks.len() != old.len() + more) {
-            return Err(format!("after the second start {stream} has {} blocks, {} of {} as before", blocks.len(), kept, old.len()));
+            return Err(format!(
+                "after the second start {stream} has {} blocks, {} of {} as before",
+                blocks.len(),
+                kept,
+                old.len()
+            ));
         }
     }
     Ok(())
@@ -487,9 +510,15 @@ fn case(template: &'static Template, kind: Kind, target: &str, seed: u64) -> Opt
     let result = match end.recv_timeout(START_MAX) {
         Ok(result) => result,
         Err(mpsc::RecvTimeoutError::Timeout) => Err("it does not end".to_owned()),
-        Err(mpsc::RecvTimeoutError::Disconnected) => Err(format!("it panicked: {:?}", worker.join().err().map(|panic| {
-            panic.downcast_ref::<String>().cloned().or_else(|| panic.downcast_ref::<&str>().map(ToString::to_string))
-        }))),
+        Err(mpsc::RecvTimeoutError::Disconnected) => Err(format!(
+            "it panicked: {:?}",
+            worker.join().err().map(|panic| {
+                panic
+                    .downcast_ref::<String>()
+                    .cloned()
+                    .or_else(|| panic.downcast_ref::<&str>().map(ToString::to_string))
+            })
+        )),
     };
     Some(result.map_err(|error| format!("{kind:?} of {} (seed {seed}): {error}", place.display())))
 }
@@ -518,7 +547,8 @@ fn whatever_file_is_damaged_the_store_starts_serves_nothing_wrong_and_tells_what
             break;
         }
         let template = templates[usize::try_from(index).unwrap() / all.len() % templates.len()];
-        let template = if index % 2 == 0 { template } else { templates[usize::try_from(index).unwrap() % templates.len()] };
+        let template =
+            if index % 2 == 0 { template } else { templates[usize::try_from(index).unwrap() % templates.len()] };
         let Some(result) = case(template, *kind, target, seed << 32 | index) else { continue };
         done += 1;
         match result {
@@ -560,7 +590,10 @@ fn print(table: &BTreeMap<(Kind, &str), Outcome>) {
         "| {:<55} | cases |       held |     served |      gap |      had | set aside | lost | wrong | epochs   | max ms |",
         "damage"
     );
-    println!("|{:-<57}|------:|-----------:|-----------:|---------:|---------:|----------:|-----:|------:|---------:|-------:|", "");
+    println!(
+        "|{:-<57}|------:|-----------:|-----------:|---------:|---------:|----------:|-----:|------:|---------:|-------:|",
+        ""
+    );
     let mut total = Outcome::default();
     for (kind, words) in KINDS {
         let mut of_kind = Outcome::default();
