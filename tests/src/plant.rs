@@ -48,8 +48,13 @@ impl Plant {
 
     /// Counts on, `count` messages, and waits until the broker has them.
     pub async fn publish(&mut self, count: i64) {
+        self.publish_on(TOPIC, count).await;
+    }
+
+    /// The same, on another topic.
+    pub async fn publish_on(&mut self, topic: &str, count: i64) {
         for _ in 0..count {
-            self.publisher.publish(TOPIC, format!("{{\"value\":{}}}", self.published)).await;
+            self.publisher.publish(topic, format!("{{\"value\":{}}}", self.published)).await;
             self.published += 1;
         }
         self.publisher.all_acknowledged(LIMIT).await;
