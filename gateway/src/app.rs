@@ -9,12 +9,12 @@ mod reload;
 mod supervisor;
 mod tools;
 
-use crate::buffer::{Buffer, BufferError, Cipher, KeyError, StoreOptions};
+use crate::buffer::{Buffer, BufferError, Card, Cipher, KeyError, StoreOptions};
 use crate::clock::Clock;
 use crate::config::{self, Config};
 use crate::control::{Control, ReloadRequest};
 use crate::delivery::Rendering;
-use crate::ingest::{Change, Ingest, IngestOptions};
+use crate::ingest::{Change, CommitPace, Ingest, IngestOptions};
 use crate::judge::{Judge, Rules};
 use crate::reading::Epoch;
 use crate::secret::SecretError;
@@ -139,7 +139,7 @@ pub async fn start(config: Config, config_text: String, clock: Clock) -> Result<
             judge: Judge::new(rules(&config, config_version), clock.boot_id),
             feeds,
             books: opened.books,
-            commit_interval: Duration::from_millis(config.buffer.commit_interval_ms),
+            pace: pace_options(&config),
             config_version,
         },
         opened.snapshot,
@@ -291,8 +291,17 @@ pub fn store_options(config: &Config) -> Result<StoreOptions, AppError> {
         limits: buffer.limits.limits(),
         free_bytes_min: buffer.free_min.map(|size| size.0),
         when_full: buffer.when_full,
+        card: buffer.card_capacity.map(|size| Card { capacity_bytes: size.0, write_cycles: buffer.card_write_cycles }),
         keep_delivered_us: i64::try_from(buffer.keep_delivered.0.as_micros()).unwrap_or(i64::MAX),
         cipher,
         sinks: config.sink.iter().map(|sink| sink.route().lanes(sink.name())).collect(),
     })
+}
+
+fn pace_options(config: &Config) -> CommitPace {
+    CommitPace {
+        interval: Duration::from_millis(config.buffer.commit_interval_ms),
+        interval_max: Duration::from_millis(config.buffer.commit_interval_max_ms),
+        daily_bytes_max: config.buffer.daily_write_max.map(|size| size.0),
+    }
 }

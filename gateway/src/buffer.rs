@@ -51,6 +51,7 @@ mod store;
 #[cfg(test)]
 mod test_support;
 mod times;
+mod wear;
 
 pub use books::{Books, StreamBooks};
 pub use cipher::{Cipher, KeyError};
@@ -64,6 +65,7 @@ pub use sled_store::WRITES_TARGET;
 pub use stopped::StoppedBuffer;
 #[cfg(test)]
 pub(crate) use test_support::in_memory;
+pub use wear::{Card, Wear};
 
 use crate::block::{Draft, records::Record};
 use crate::reading::{Epoch, PointId, Sequence, SequenceRange, Stream, TimeQuality, UnixMicros};
@@ -248,6 +250,8 @@ pub struct Usage {
     pub free_bytes_min: u64,
     /// Time of the oldest record held, if any.
     pub oldest_time_us: Option<UnixMicros>,
+    /// What is written to the card.
+    pub wear: Wear,
 }
 
 /// What a family of streams occupies.
@@ -417,6 +421,8 @@ pub struct StoreOptions {
     pub free_bytes_min: Option<u64>,
     /// What to do when it is full.
     pub when_full: WhenFull,
+    /// What the card takes, if it is known.
+    pub card: Option<Card>,
     /// How long delivered blocks are kept, in microseconds.
     pub keep_delivered_us: i64,
     /// What encrypts and decrypts; without keys everything is stored as it is.
@@ -435,6 +441,7 @@ impl StoreOptions {
             limits: FamilyLimits::default(),
             free_bytes_min: None,
             when_full: WhenFull::default(),
+            card: None,
             keep_delivered_us: 7 * 24 * 3_600 * 1_000_000,
             cipher: Cipher::default(),
             sinks: Vec::new(),

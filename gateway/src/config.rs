@@ -84,12 +84,31 @@ pub struct WebOptions {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct BufferOptions {
-    /// Longest time that an accepted reading waits for the disk, in milliseconds.
+    /// Longest time that an accepted reading waits for the disk, in milliseconds, if nobody would send it again: a poll, a line
+    /// of text, MQTT with QoS 0.
     // Below, a synchronisation of an SD card takes longer than the interval; above, a source that cannot redeliver risks
     // more in a power cut than anyone expects.
     #[serde(default = "commit_interval_ms")]
     #[schemars(range(min = 10, max = 5_000))]
     pub commit_interval_ms: u64,
+    /// Longest time that any reading waits for the disk, in milliseconds: while little comes in that a broker keeps until it is acknowledged,
+    /// and to keep `daily_write_max`. A broker that waits for its acknowledgements gets them at once.
+    // Above, a broker's queue may overflow, and nobody wants to look at a page that is older.
+    #[serde(default = "commit_interval_max_ms")]
+    #[schemars(range(min = 10, max = 10_000))]
+    pub commit_interval_max_ms: u64,
+    /// What the gateway may write to the card a day, as measured; while it writes more, commits come less often, at most
+    /// `commit_interval_max_ms` apart. Nothing is lost for it: if that is not enough, it is told.
+    #[serde(default)]
+    pub daily_write_max: Option<ByteSize>,
+    /// Capacity of the card or disk that holds the buffer, to tell how long it lasts.
+    #[serde(default)]
+    pub card_capacity: Option<ByteSize>,
+    /// How often all of the card can be written, as its maker says (terabytes written, divided by the capacity). The default is a third of what a
+    /// card made for video is warranted for; ordinary cards promise nothing.
+    #[serde(default = "card_write_cycles")]
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub card_write_cycles: u64,
     /// Most space that the buffer takes on disk, at least 64 MiB.
     #[serde(default = "disk_max")]
     pub disk_max: ByteSize,
@@ -224,6 +243,10 @@ impl Default for BufferOptions {
     fn default() -> Self {
         Self {
             commit_interval_ms: commit_interval_ms(),
+            commit_interval_max_ms: commit_interval_max_ms(),
+            daily_write_max: None,
+            card_capacity: None,
+            card_write_cycles: card_write_cycles(),
             disk_max: disk_max(),
             when_full: WhenFull::default(),
             encryption: None,
@@ -244,6 +267,16 @@ fn listen() -> String {
 
 fn commit_interval_ms() -> u64 {
     200
+}
+
+fn commit_interval_max_ms() -> u64 {
+    2_000
+}
+
+/// SanDisk promises 10 000 hours of video at 26 Mbit/s for its High Endurance card of 128 GB, which is 117 TB or some 900
+/// times its capacity, written in large pieces. An ordinary card promises nothing: a third of it.
+fn card_write_cycles() -> u64 {
+    300
 }
 
 fn disk_max() -> ByteSize {

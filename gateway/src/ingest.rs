@@ -5,12 +5,14 @@
 
 mod audit;
 mod forward;
+mod pace;
 mod pending;
 mod places;
 mod redelivery;
 mod telling;
 mod watch;
 
+pub use pace::CommitPace;
 pub use pending::{PENDING_READINGS_MAX, PENDING_RECORDS_MAX};
 pub use places::{Feed, Receipts};
 pub use redelivery::WINDOW_PAIRS;
@@ -26,9 +28,11 @@ use crate::reading::{Flags, Sample, Sequence};
 use crate::site::{PointKey, Registry};
 use crate::sources::{INTAKE_MESSAGES_MAX, Intake, Message, Reject};
 use crate::status::{Status, Trouble};
+use pace::{Pace, Waiting};
 use pending::Pending;
 use places::{Place, Places};
 use redelivery::Redelivery;
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -38,14 +42,15 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 use xxhash_rust::xxh3::xxh3_64;
 
-/// With receipts outstanding and nothing new for so long, the sender's window is full: it waits for us, not we for it.
-const STALL: Duration = Duration::from_millis(2);
 /// The loop turns at least so often, which is what the watchdog watches as long as commits land.
 const TURN: Duration = Duration::from_secs(1);
 /// How often the judge's state is kept: what lies after it is replayed at the start, and each costs the card its size.
 const SNAPSHOT_EVERY: Duration = Duration::from_mins(10);
 /// First and longest wait before a commit that failed is tried again.
 const RETRY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(2));
+/// The key of the trouble that more is written a day than allowed.
+const BUDGET_TROUBLE: &str = "buffer/budget";
+
 /// What ingest works with.
 #[derive(Debug)]
 pub struct IngestOptions {
@@ -63,8 +68,8 @@ pub struct IngestOptions {
     pub feeds: Vec<Feed>,
     /// The books as they are on disk: they go on from there.
     pub books: Books,
-    /// Longest time that an accepted reading waits for the disk.
-    pub commit_interval: Duration,
+    /// How long a reading may wait for the disk.
+    pub pace: CommitPace,
     /// Version of the configuration.
     pub config_version: u32,
 }
@@ -74,8 +79,8 @@ pub struct IngestOptions {
 pub struct Change {
     /// The rules, with the version of the configuration.
     pub rules: Rules,
-    /// Longest time that an accepted reading waits for the disk.
-    pub commit_interval: Duration,
+    /// How long a reading may wait for the disk.
+    pub pace: CommitPace,
     /// Sources that are new, or start anew.
     pub feeds: Vec<Feed>,
     /// Slots of sources that are configured no longer; what they brought last is still taken in.
@@ -91,6 +96,7 @@ pub struct Ingest {
     encoder: Encoder,
     places: Places,
     pending: Pending,
+    pace: Pace,
     last_snapshot: Instant,
 }
 
@@ -114,7 +120,8 @@ impl Ingest {
         for feed in options.feeds.drain(..) {
             places.admit(feed);
         }
-        let mut ingest = Self { options, encoder, places, pending: Pending::default(), last_snapshot: Instant::now() };
+        let (pending, pace) = (Pending::default(), Pace::new(options.pace));
+        let mut ingest = Self { options, encoder, places, pending, pace, last_snapshot: Instant::now() };
         ingest.audit_start();
         ingest.learn_points();
         let mut seen_below = 0;
@@ -135,7 +142,6 @@ impl Ingest {
         let mut flight: Option<Flight> = None;
         let mut backoff = Backoff::new(RETRY.0, RETRY.1);
         let mut first_waiting: Option<Instant> = None;
-        let mut last_intake = Instant::now();
         let mut open = true;
         let mut damages = watch::Damages::new(self.options.buffer.damages());
         while open || flight.is_some() || !self.pending.is_empty() {
@@ -145,7 +151,7 @@ impl Ingest {
             damages.tell(&self.options.status, now_us);
             let now = Instant::now();
             // While a commit is on its way, nothing can depart, however due it is.
-            let due = if flight.is_some() { now + TURN } else { self.due(now, first_waiting, last_intake, open) };
+            let due = if flight.is_some() { now + TURN } else { self.due(now, first_waiting, open) };
             tokio::select! {
                 biased;
                 result = landing(&mut flight), if flight.is_some() => {
@@ -166,10 +172,7 @@ impl Ingest {
                 }
                 Some(change) = changes.recv() => self.change(change),
                 intake = intakes.recv(), if open && !self.pending.is_full() => match intake {
-                    Some(intake) => {
-                        last_intake = Instant::now();
-                        self.take(intake);
-                    }
+                    Some(intake) => self.take(intake),
                     None => open = false,
                 },
                 () = tokio::time::sleep_until(due) => {}
@@ -183,7 +186,7 @@ impl Ingest {
                 first_waiting.get_or_insert_with(Instant::now);
             }
             let now = Instant::now();
-            if flight.is_none() && !self.pending.is_empty() && now >= self.due(now, first_waiting, last_intake, open) {
+            if flight.is_none() && !self.pending.is_empty() && now >= self.due(now, first_waiting, open) {
                 let mut departing = std::mem::take(&mut self.pending);
                 departing.books = self.places.books();
                 first_waiting = None;
@@ -200,27 +203,31 @@ impl Ingest {
     }
 
     /// When the next commit is due, or the loop must turn.
-    fn due(&self, now: Instant, first_waiting: Option<Instant>, last_intake: Instant, open: bool) -> Instant {
-        if !open || self.pending.is_full() {
+    fn due(&self, now: Instant, first_waiting: Option<Instant>, open: bool) -> Instant {
+        // Receipts of redeliveries alone: what they stand for is on disk already.
+        if !open || self.pending.is_full() || (first_waiting.is_some() && !self.pending.has_content()) {
             return now;
         }
-        let Some(first_waiting) = first_waiting else { return now + TURN };
-        let deadline = first_waiting + self.options.commit_interval;
-        if self.pending.receipts.is_empty() { deadline } else { deadline.min(last_intake + STALL) }
+        let judged = &self.pending.judged;
+        let is_urgent = self.pending.is_at_risk || !judged.records.is_empty();
+        let waiting = Waiting { since: first_waiting, readings: judged.readings.len(), is_urgent };
+        self.pace.due(&waiting).map_or(now + TURN, |due| due.min(now + TURN))
     }
 
     /// Goes on by another configuration: state of points that it does not touch stays.
     fn change(&mut self, change: Change) {
-        let Change { rules, commit_interval, feeds, gone, done } = change;
+        let Change { rules, pace, feeds, gone, done } = change;
         let tick = self.options.clock.tick();
         self.options.config_version = rules.config_version;
-        self.options.commit_interval = commit_interval;
+        self.pace.set_options(pace);
         self.pending.tick(tick, self.options.clock.boot_id, rules.config_version);
         self.pending.judged.records.extend(self.options.judge.set_rules(rules, &tick));
         for slot in gone {
             self.places.dismiss(slot);
+            self.pace.forget(slot);
         }
         for feed in feeds {
+            self.pace.forget(feed.slot);
             self.places.admit(feed);
         }
         // Whoever asked may have gone.
@@ -243,6 +250,9 @@ impl Ingest {
                 place.redelivery = Redelivery::new();
             }
             let count = message.samples as usize;
+            // A broker keeps what is not acknowledged; a microcontroller, too, but in little memory and with a clock of its own.
+            let is_kept_by_sender = message.receipt.is_some() && place.status.kind == "mqtt";
+            self.pending.is_at_risk |= !is_kept_by_sender && (count > 0 || !message.rejects.is_empty());
             let own = samples.get(position..position + count).unwrap_or_default();
             position += count;
             let mut duplicates = 0;
@@ -272,6 +282,7 @@ impl Ingest {
             let id = xxh3_64(format!("{}/{}/{}", missed.source, missed.position, tick.mono_us).as_bytes());
             judged.records.push(Record { id, time_us: tick.wall_us, body: RecordBody::Missed(missed) });
         }
+        self.pace.took(source, receipts.len(), Instant::now());
         if !receipts.is_empty() {
             self.pending.receipts.push((source, start, receipts));
         }
@@ -360,10 +371,37 @@ impl Ingest {
         let flagged = landed.judged.readings.iter().filter(|reading| reading.flags != Flags::default()).count();
         status.flagged.add(flagged as u64);
         show(status, &self.options.registry, &self.options.clock.tick(), &landed.judged.readings);
+        let mut handed_back: BTreeMap<u16, usize> = BTreeMap::new();
         for (source, start, receipts) in landed.receipts {
+            *handed_back.entry(source).or_default() += receipts.len();
             self.places.owe(source, start, receipts);
         }
         self.places.hand_receipts_back();
+        let now = Instant::now();
+        for (source, receipts) in handed_back {
+            self.pace.handed_back(source, receipts, now);
+        }
+        self.keep_budget(now);
+    }
+
+    /// Follows the budget of bytes written a day; where it cannot be kept, a person is told, and nothing is lost for it.
+    fn keep_budget(&mut self, now: Instant) {
+        let wear = self.options.buffer.usage().borrow().wear;
+        let now_us = self.options.clock.tick().wall_us;
+        if self.pace.keep_budget(wear.recent_bytes_per_day, now) {
+            return self.options.status.clear(BUDGET_TROUBLE, now_us);
+        }
+        let written = wear.recent_bytes_per_day.unwrap_or_default() >> 20;
+        let trouble = Trouble {
+            subject: "buffer".to_owned(),
+            what: format!("At this rate {written} MiB are written a day, more than buffer.daily_write_max"),
+            advice:
+                "Nothing is lost for it. Let fewer readings come, or raise buffer.commit_interval_max_ms or the limit"
+                    .to_owned(),
+            severity: Severity::Warning,
+            since_us: now_us,
+        };
+        self.options.status.raise(BUDGET_TROUBLE, trouble);
     }
 
     async fn keep_snapshot(&self) {

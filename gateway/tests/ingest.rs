@@ -8,7 +8,7 @@ use forebay::buffer::{Buffer, Opened, StoreOptions};
 use forebay::checks::range::RangeOptions;
 use forebay::checks::{Action, CheckOptions, CheckSeverity};
 use forebay::clock::Clock;
-use forebay::ingest::{Feed, Ingest, IngestOptions, WINDOW_PAIRS};
+use forebay::ingest::{CommitPace, Feed, Ingest, IngestOptions, WINDOW_PAIRS};
 use forebay::judge::{Judge, Rules};
 use forebay::reading::{Flags, NO_HASH, Quality, Sample, Stream, Value};
 use forebay::site::Registry;
@@ -82,7 +82,7 @@ impl Plant {
             judge: Judge::new(rules, clock.boot_id),
             feeds,
             books: opened.books,
-            commit_interval,
+            pace: CommitPace { interval: commit_interval, interval_max: commit_interval, daily_bytes_max: None },
             config_version: 1,
         };
         let ingest = Ingest::open(options, opened.snapshot).await.unwrap();

@@ -2,7 +2,7 @@
 //! and only that, is stopped and started.
 
 use super::parts::Parts;
-use super::{AppError, Running, SOURCES_STOP, build_sinks, rules, start_page, store_options};
+use super::{AppError, Running, SOURCES_STOP, build_sinks, pace_options, rules, start_page, store_options};
 use crate::block::records::Severity;
 use crate::buffer::BufferError;
 use crate::config::{self, Config, ConfigErrors, Loaded};
@@ -248,8 +248,7 @@ async fn change_ingest(
     gone: Vec<u16>,
 ) -> Result<(), ReloadError> {
     let (done, is_done) = oneshot::channel();
-    let commit_interval = Duration::from_millis(config.buffer.commit_interval_ms);
-    let change = Change { rules, commit_interval, feeds, gone, done };
+    let change = Change { rules, pace: pace_options(config), feeds, gone, done };
     parts.changes.send(change).await.map_err(|_| ReloadError::Ingest)?;
     is_done.await.map_err(|_| ReloadError::Ingest)
 }

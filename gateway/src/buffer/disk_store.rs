@@ -26,6 +26,7 @@ use super::replay::{self, Replay};
 use super::scan::{Condition, Log};
 use super::sled_store::LOG;
 use super::store::{BLOCKS_MAX, Store};
+use super::wear::Meter;
 use super::{
     Books, BootOffset, BufferError, Commit, Committed, Ends, Lane, LaneChange, Start, StoreOptions, StreamEnds, Usage,
 };
@@ -76,6 +77,8 @@ pub(super) struct DiskStore {
     owes_books: bool,
     /// Bytes that the kept configurations occupy.
     configs_bytes: u64,
+    /// Counts what is written.
+    meter: Meter,
     /// Bytes in `quarantine`.
     quarantine_bytes: u64,
     /// What was set aside since the start, for a person.

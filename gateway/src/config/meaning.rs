@@ -108,6 +108,12 @@ impl Meaning {
         if config.buffer.disk_max.0 < DISK_BYTES_MIN {
             self.error("buffer.disk_max", "the buffer needs at least 64 MiB");
         }
+        if config.buffer.commit_interval_max_ms < config.buffer.commit_interval_ms {
+            self.error(
+                "buffer.commit_interval_max_ms",
+                "it is shorter than commit_interval_ms; no reading may wait longer",
+            );
+        }
         self.limits(&config.buffer);
     }
 

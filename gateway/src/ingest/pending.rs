@@ -28,6 +28,8 @@ pub(super) struct Pending {
     ticks: Vec<(usize, MonoMicros)>,
     /// Where in the readings each frame begins.
     frames: Vec<(usize, Frame)>,
+    /// Whether any of it would be lost with the power: nobody would send it again.
+    pub(super) is_at_risk: bool,
     /// What to hand back once it is on disk: a source's slot, which start of it, and the receipts.
     pub(super) receipts: Vec<(u16, u32, Vec<Receipt>)>,
     /// The books as they stand once it is on disk, by source; filled in when it departs.

@@ -10,7 +10,7 @@ use crate::buffer::memory_store::{MemoryOptions, MemoryStore};
 use crate::buffer::{Buffer, BufferError, SinkLanes};
 use crate::clock::Clock;
 use crate::delivery::{Delivery, DeliveryOptions, Rendering, ViewOf};
-use crate::ingest::{Feed, Ingest, IngestOptions};
+use crate::ingest::{CommitPace, Feed, Ingest, IngestOptions};
 use crate::judge::{Judge, Rules};
 use crate::reading::Epoch;
 use crate::sinks::encode::View;
@@ -127,7 +127,11 @@ impl Life {
                 judge: Judge::new(rules, self.clock.boot_id),
                 feeds: feeds.collect(),
                 books: opened.books,
-                commit_interval: plan.commit_interval,
+                pace: CommitPace {
+                    interval: plan.commit_interval,
+                    interval_max: 4 * plan.commit_interval,
+                    daily_bytes_max: None,
+                },
                 config_version,
             },
             opened.snapshot,

@@ -10,6 +10,7 @@ use super::super::chunk::{self, ChunkId, ChunkInfo, ChunkState};
 use super::super::family::Family;
 use super::super::ledger::Ledger;
 use super::super::sled_store::LOG;
+use super::super::wear::Meter;
 use super::super::{Books, BufferError, Cipher, Opened, StoreOptions, files};
 use super::damage::quarantine_path;
 use super::high_water::HighWater;
@@ -72,6 +73,7 @@ impl DiskStore {
             files::write_whole(&root.join(EPOCH), &named)?;
         }
         let file_system_bytes = files::total_bytes(&root).unwrap_or(u64::MAX);
+        let meter = Meter::of(&root);
         let mut store = Self {
             index: state.chunks.clone(),
             next: state.next,
@@ -88,6 +90,7 @@ impl DiskStore {
             active: BTreeMap::new(),
             open: VecDeque::new(),
             file_system_bytes,
+            meter,
             grows_to_bytes: None,
             given_up_in_vain: 0,
             configs_bytes: 0,

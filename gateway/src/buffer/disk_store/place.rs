@@ -6,6 +6,7 @@
 //! be out of sight as soon as the right one is mounted again.
 
 use super::super::family::Family;
+use super::super::wear::Meter;
 use super::super::{BufferError, files};
 use super::DiskStore;
 use super::high_water::HighWater;
@@ -63,6 +64,7 @@ impl DiskStore {
         self.let_go();
         self.place = Place::take(&self.root)?;
         self.file_system_bytes = files::total_bytes(&self.root).unwrap_or(u64::MAX);
+        self.meter = Meter::of(&self.root);
         self.high_water = HighWater::open(&self.root, self.epoch);
         tracing::info!("the buffer's file system is back");
         Ok(())

@@ -16,6 +16,7 @@ use crate::block::records::{Gap, GapReason, Record, RecordBody};
 use crate::reading::{SequenceRange, Stream, TimeQuality};
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::time::Duration;
 
 /// Chunks and ledger grow by segments.
 const GROWTH_BYTES: u64 = SEGMENT_BYTES as u64;
@@ -439,6 +440,8 @@ impl DiskStore {
                 info.bytes = chunk.database().occupied_bytes();
             }
         }
+        let (card, readings) = (self.options.card, self.next[Stream::Readings.index()]);
+        let wear = self.meter.look(Duration::from_micros(self.clock.tick().mono_us), readings, card);
         let extents = self.index.values().flat_map(|info| &info.extents);
         Usage {
             disk_bytes: self.used_bytes(),
@@ -452,6 +455,7 @@ impl DiskStore {
             }),
             free_bytes: files::free_bytes(&self.root).unwrap_or(0),
             free_bytes_min: self.limits().free_bytes_min(),
+            wear,
             oldest_time_us: extents.map(|extent| extent.first_time_us).min(),
         }
     }
