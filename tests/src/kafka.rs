@@ -69,18 +69,28 @@ pub struct Record {
 impl Kafka {
     /// Formats a fresh log directory and starts a node on it.
     pub async fn start() -> Self {
+        Self::start_with("").await
+    }
+
+    /// Like [`Kafka::start`], with these lines in the node's configuration after all others: the last one of a key holds.
+    pub async fn start_with(settings: &str) -> Self {
         let port = Port::reserve();
         let announced_port = port.number();
-        Self::start_on(port, announced_port).await
+        Self::start_configured(port, announced_port, settings).await
     }
 
     /// Starts a node on `port` that tells its clients to come to `announced_port`: that of a proxy before it. Kafka's clients go
     /// to where the broker says it is, so without this they would pass by the proxy.
     pub async fn start_on(port: Port, announced_port: u16) -> Self {
+        Self::start_configured(port, announced_port, "").await
+    }
+
+    async fn start_configured(port: Port, announced_port: u16, settings: &str) -> Self {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let controller_port = Port::reserve();
         let config = directory.path().join("server.properties");
-        let text = config_text(port.number(), announced_port, controller_port.number(), directory.path());
+        let mut text = config_text(port.number(), announced_port, controller_port.number(), directory.path());
+        text.push_str(settings);
         fs::write(&config, text).expect("the configuration is written");
 
         let mut kafka = Self { process: None, config, directory, port, _controller_port: controller_port };

@@ -332,3 +332,169 @@ async fn another_gateway_of_the_same_name_does_not_hide_what_this_one_has_delive
     found.sort_by_key(|(epoch, ..)| epoch.0);
     assert_eq!(found, [(EPOCH, 20, unknown), (epoch, 5, theirs)]);
 }
+
+/// A sink behind a proxy that all of its connections pass.
+async fn behind_a_proxy() -> (Kafka, FaultProxy, KafkaOptions) {
+    let port = Port::reserve();
+    let proxy = FaultProxy::start(port.number()).await;
+    let kafka = Kafka::start_on(port, proxy.port()).await;
+    let options = options(&format!("127.0.0.1:{}", proxy.port()));
+    (kafka, proxy, options)
+}
+
+/// Delivers the same sequences until they are there; `next` is where the cluster says that the cursor stands, at the end.
+async fn deliver_at_last(sink: &mut KafkaSink, sequences: Range<u64>) {
+    let deadline = Instant::now() + 2 * LIMIT;
+    loop {
+        assert!(Instant::now() < deadline);
+        if sink.must_recover() {
+            match timeout(LIMIT, sink.recover(None)).await.unwrap() {
+                Ok(cursors) if cursors.first().is_some_and(|(_, found)| found.cursor.from >= sequences.end) => return,
+                Ok(_) => {}
+                Err(SinkError::Unreachable(_)) => sleep(Duration::from_millis(100)).await,
+                Err(error) => panic!("{error}"),
+            }
+            continue;
+        }
+        match deliver_padded(sink, sequences.clone()).await {
+            Outcome::Delivered { .. } => return,
+            Outcome::Retry { .. } => sleep(Duration::from_millis(100)).await,
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+/// Records that take a while on a narrow link: 100 kB that no compression makes much smaller.
+async fn deliver_padded(sink: &mut KafkaSink, sequences: Range<u64>) -> Outcome {
+    let mut random = fastrand::Rng::with_seed(sequences.start);
+    let records: Vec<Rendered> = sequences
+        .clone()
+        .map(|seq| {
+            let padding: String = (0..1_000).map(|_| random.alphanumeric()).collect();
+            let json = Bytes::from(format!(r#"{{"seq":{seq},"padding":"{padding}"}}"#));
+            Rendered { key: "device".into(), json }
+        })
+        .collect();
+    deliver_records(sink, Stream::Readings, sequences, &records).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_link_that_narrows_breaks_resets_or_goes_dead_in_the_middle_of_a_transaction_costs_and_doubles_nothing() {
+    let (kafka, proxy, options) = behind_a_proxy().await;
+    let mut sink = KafkaSink::new(GATEWAY, &options).unwrap();
+    timeout(LIMIT, sink.recover(None)).await.unwrap().unwrap();
+    position(deliver_padded(&mut sink, 0..100).await);
+    // Two seconds' worth on this link: it arrives late and once.
+    proxy.set(Fault::Throttle(40_000));
+    position(deliver_padded(&mut sink, 100..200).await);
+    let mut next = 200;
+    for fault in ["cut", "reset", "half-open"] {
+        // Half of the records have passed when it happens.
+        proxy.set(Fault::Throttle(40_000));
+        let disturb = async {
+            sleep(Duration::from_millis(900)).await;
+            match fault {
+                "cut" => proxy.set(Fault::Cut),
+                "reset" => proxy.reset(),
+                _ => proxy.set(Fault::HalfOpen),
+            }
+            sleep(Duration::from_millis(700)).await;
+            proxy.set(Fault::None);
+        };
+        tokio::join!(deliver_at_last(&mut sink, next..next + 100), disturb);
+        next += 100;
+        assert_eq!(committed(&kafka).await, (0..next).collect::<Vec<_>>(), "after {fault}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_transaction_that_expires_on_a_dead_link_is_aborted_by_the_cluster_and_its_run_goes_again() {
+    let (kafka, proxy, options) = behind_a_proxy().await;
+    let mut sink = KafkaSink::new(GATEWAY, &options).unwrap();
+    timeout(LIMIT, sink.recover(None)).await.unwrap().unwrap();
+    position(deliver_padded(&mut sink, 0..100).await);
+    proxy.set(Fault::Throttle(40_000));
+    let dead = async {
+        sleep(Duration::from_millis(900)).await;
+        proxy.set(Fault::HalfOpen);
+        // The transaction's 15 s, and the coordinator looks every 10 s only.
+        sleep(Duration::from_secs(27)).await;
+        proxy.set(Fault::None);
+    };
+    tokio::join!(deliver_at_last(&mut sink, 100..200), dead);
+    assert_eq!(committed(&kafka).await, (0..200).collect::<Vec<_>>());
+    position(deliver_padded(&mut sink, 200..300).await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_gateway_that_hangs_in_a_transaction_holds_recovery_back_until_the_cluster_aborts_it_and_no_longer() {
+    let kafka = Kafka::start().await;
+    let (mut first, _) = recovered(&kafka, None).await;
+    position(deliver(&mut first, 0..10).await);
+    let hanging: BaseProducer = kafka
+        .client_config()
+        .set("transactional.id", "other")
+        .set("transaction.timeout.ms", "3000")
+        .set("message.timeout.ms", "3000")
+        .create()
+        .unwrap();
+    hanging.init_transactions(LIMIT).unwrap();
+    hanging.begin_transaction().unwrap();
+    hanging.send(BaseRecord::to("plant.cursors").partition(0).key("other/s/readings").payload("{}")).unwrap();
+    hanging.flush(LIMIT).unwrap();
+    position(deliver(&mut first, 10..20).await);
+    drop(first);
+    let began = Instant::now();
+    let (mut second, cursors) = recovered(&kafka, None).await;
+    assert!(began.elapsed() > Duration::from_secs(2), "it waited for what it could not see");
+    assert_eq!(cursors[0].1.cursor.from, 20, "and skipped nothing");
+    position(deliver(&mut second, 20..30).await);
+    drop(hanging);
+    assert_eq!(committed(&kafka).await, (0..30).collect::<Vec<_>>());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn recovery_comes_to_an_end_while_other_gateways_never_stop_writing_cursors() {
+    let kafka = Kafka::start().await;
+    let (mut first, _) = recovered(&kafka, None).await;
+    position(deliver(&mut first, 0..10).await);
+    drop(first);
+    let other: BaseProducer = kafka.client_config().set("linger.ms", "0").create().unwrap();
+    let write = async {
+        loop {
+            other.send(BaseRecord::to("plant.cursors").partition(0).key("other/s/readings").payload("{}")).unwrap();
+            other.poll(Duration::ZERO);
+            sleep(Duration::from_millis(5)).await;
+        }
+    };
+    let recover = timeout(Duration::from_secs(20), recovered(&kafka, None));
+    let (_, cursors) = tokio::select! {
+        recovered = recover => recovered.expect("the end that was there at the beginning is reached"),
+        () = write => unreachable!("it never stops"),
+    };
+    assert_eq!(cursors[0].1.cursor.from, 10);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn where_the_cluster_makes_no_topics_the_words_say_which_one_to_make() {
+    let kafka = Kafka::start_with("auto.create.topics.enable=false\n").await;
+    let (mut sink, _) = recovered(&kafka, None).await;
+    match deliver(&mut sink, 0..10).await {
+        Outcome::Pause { reason } => {
+            assert!(reason.contains("plant.readings") && reason.contains("create it"), "{reason}")
+        }
+        other => panic!("{other:?}"),
+    }
+    kafka.create_topic("plant.readings", 3).await;
+    let deadline = Instant::now() + LIMIT;
+    loop {
+        assert!(Instant::now() < deadline);
+        if sink.must_recover() {
+            timeout(LIMIT, sink.recover(None)).await.unwrap().unwrap();
+        }
+        if let Outcome::Delivered { .. } = deliver(&mut sink, 0..10).await {
+            break;
+        }
+    }
+    assert_eq!(committed(&kafka).await, (0..10).collect::<Vec<_>>());
+}

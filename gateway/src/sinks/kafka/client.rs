@@ -41,6 +41,9 @@ const QUEUE_RECORDS_MAX: u32 = 100_000;
 /// How often the library counts the bytes that it has sent: what a link's budget goes by.
 const STATISTICS_EVERY: Duration = Duration::from_secs(1);
 
+/// How long the broker holds back the empty answer that tells the end of a partition: 500 ms by the library's default.
+const END_WAIT: Duration = Duration::from_millis(20);
+
 /// Longest wait for the reason of a failure; only failed attempts wait, and they have lasted seconds.
 const EXPLANATION_WAIT: Duration = Duration::from_millis(200);
 
@@ -90,6 +93,7 @@ pub(super) fn consumer_config(gateway: &str, options: &KafkaOptions, isolation_l
     config.set("isolation.level", isolation_level);
     config.set("enable.auto.commit", "false");
     config.set("enable.partition.eof", "true");
+    config.set("fetch.wait.max.ms", millis(END_WAIT));
     config.set("auto.offset.reset", "earliest");
     config
 }
