@@ -58,7 +58,9 @@ fn by_sequence(records: &[Value]) -> BTreeMap<u64, Value> {
     let without_batch = |record: &Value| {
         let mut record = record.clone();
         // Each sink cuts its own runs.
-        record.as_object_mut().expect("a record is an object").remove("batch");
+        for key in ["batch", "batch_records"] {
+            record.as_object_mut().expect("a record is an object").remove(key);
+        }
         record
     };
     records.iter().map(|record| (sequence(record), without_batch(record))).collect()

@@ -191,14 +191,8 @@ impl Gateway {
     /// If the tool cannot be started.
     pub async fn tool(&self, arguments: &[&str]) -> ToolOutput {
         let mut command = tokio::process::Command::new(&self.binary);
-        command.args(arguments).arg("--config").arg(self.config_path()).kill_on_drop(true);
-        let output = tokio::time::timeout(TOOL_LIMIT, command.output()).await;
-        let output = output.expect("a tool ends within its time").expect("the tool is started");
-        ToolOutput {
-            code: output.status.code(),
-            out: String::from_utf8_lossy(&output.stdout).into_owned(),
-            err: String::from_utf8_lossy(&output.stderr).into_owned(),
-        }
+        command.args(arguments).arg("--config").arg(self.config_path());
+        run_tool(command).await
     }
 
     /// Its process id.
@@ -274,6 +268,27 @@ impl Gateway {
 
     fn log_path(&self) -> PathBuf {
         self.directory.path().join("gateway.log")
+    }
+}
+
+/// Runs a tool that needs no gateway, and returns how it ended.
+///
+/// # Panics
+///
+/// If the tool cannot be started.
+pub async fn tool(arguments: &[&str]) -> ToolOutput {
+    let mut command = tokio::process::Command::new(plain_binary());
+    command.args(arguments);
+    run_tool(command).await
+}
+
+async fn run_tool(mut command: tokio::process::Command) -> ToolOutput {
+    let output = tokio::time::timeout(TOOL_LIMIT, command.kill_on_drop(true).output()).await;
+    let output = output.expect("a tool ends within its time").expect("the tool is started");
+    ToolOutput {
+        code: output.status.code(),
+        out: String::from_utf8_lossy(&output.stdout).into_owned(),
+        err: String::from_utf8_lossy(&output.stderr).into_owned(),
     }
 }
 

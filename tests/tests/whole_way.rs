@@ -280,4 +280,8 @@ async fn every_reading_arrives_once_and_in_order_whatever_is_killed_on_the_way()
         assert_alike("the receiver", &receiver.stream(stream), "Kafka", &topic);
     }
     assert_eq!(receiver.conflicts(), Vec::<String>::new(), "a retry must be the same bytes");
+    let brokers = kafka.address();
+    let proof =
+        e2e::gateway::tool(&["verify-stream", "--kafka", &brokers, "--topic-prefix", "plant", "--sink", "kafka"]).await;
+    assert!(proof.success().contains("complete, each once, in order"), "a consumer can prove it from the topics alone");
 }
