@@ -23,7 +23,7 @@ const REPAIRING: &str = "repairing";
 /// Ends its name when it is whole.
 const REPAIRED: &str = "repaired";
 
-/// Chunks that lie in each other's places are sought over so many of them: each is read through, some 50 ms for 16 MB on a board.
+/// Chunks that lie in each other's places are sought over so many of them: each is read through twice, which must not make a start long.
 const RING_MAX: usize = 4;
 
 /// Texts of the newest damages that are kept for a person.
