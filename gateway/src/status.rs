@@ -215,7 +215,9 @@ impl SinkStatus {
     /// A sink that was not tried yet; `address` is shown and must hold no secret.
     #[must_use]
     pub fn new(name: &str, kind: &'static str, address: &str) -> Self {
-        Self { name: name.to_owned(), kind, address: address.to_owned(), ..Self::default() }
+        let status = Self { name: name.to_owned(), kind, address: address.to_owned(), ..Self::default() };
+        status.budget_left_bytes.set(u64::MAX);
+        status
     }
 
     /// The books of a stream.

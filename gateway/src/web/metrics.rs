@@ -155,8 +155,23 @@ fn sinks(to: &mut Registry, sinks: &[SinkView]) {
     counters(to, "sink_lost_records", "Records lost before delivery: gaps", lanes(|lane| lane.gaps));
     let backlog = lanes(|lane| lane.undelivered).map(|(labels, count)| (labels, count as f64));
     gauges(to, "sink_backlog_records", "Records undelivered", None, backlog);
+    let history = lanes(|lane| lane.history).map(|(labels, count)| (labels, count as f64));
+    gauges(to, "sink_history_records", "Records undelivered that follow newer ones as history", None, history);
+    let oldest = sinks.iter().flat_map(|sink| {
+        let labels = |stream: &str| {
+            vec![("sink", sink.name.clone()), ("kind", sink.kind.to_owned()), ("stream", stream.to_owned())]
+        };
+        let waiting = sink.streams.iter();
+        waiting.filter_map(move |(stream, lane)| Some((labels(stream), lane.oldest_us? as f64 / 1e6)))
+    });
+    let help = "When the oldest undelivered record was taken, in seconds since 1970; absent if nothing waits";
+    gauges(to, "sink_oldest_undelivered_timestamp", help, Some(Unit::Seconds), oldest);
     let labels = |sink: &SinkView| vec![("sink", sink.name.clone()), ("kind", sink.kind.to_owned())];
     counters(to, "sink_attempts", "Attempts made", sinks.iter().map(|sink| (labels(sink), sink.attempts)));
+    let sent = sinks.iter().map(|sink| (labels(sink), sink.sent_bytes));
+    counters(to, "sink_sent_bytes", "Bytes sent, as far as the sink knows it", sent);
+    let left = sinks.iter().filter_map(|sink| Some((labels(sink), sink.budget_left_bytes? as f64)));
+    gauges(to, "sink_budget_left", "Bytes left of the day's budget of the link", Some(Unit::Bytes), left);
     let retries = sinks.iter().map(|sink| (labels(sink), sink.retries));
     counters(to, "sink_retries", "Attempts that had to be made again", retries);
     let last = sinks.iter().map(|sink| (labels(sink), sink.last_attempt_us as f64 / 1e6));

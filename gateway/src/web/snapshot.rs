@@ -189,6 +189,10 @@ pub(super) struct SinkView {
     pub(super) retries: u64,
     /// Duration of the last attempt.
     pub(super) last_attempt_us: u64,
+    /// Bytes sent since the start.
+    pub(super) sent_bytes: u64,
+    /// Bytes left of the day's budget of the link, if it has one.
+    pub(super) budget_left_bytes: Option<u64>,
     /// The books of each stream.
     pub(super) streams: BTreeMap<&'static str, LaneView>,
 }
@@ -210,13 +214,26 @@ pub(super) struct LaneView {
     pub(super) refused: u64,
     /// Records lost before delivery.
     pub(super) gaps: u64,
+    /// Those undelivered that follow newer ones as history.
+    pub(super) history: u64,
+    /// When the oldest undelivered record was taken, as far as it was read.
+    pub(super) oldest_us: Option<UnixMicros>,
 }
 
 impl SinkView {
     /// The books of the readings.
     pub(super) fn readings(&self) -> &LaneView {
-        static NONE: LaneView =
-            LaneView { closes: true, accepted: 0, delivered: 0, filtered: 0, undelivered: 0, refused: 0, gaps: 0 };
+        static NONE: LaneView = LaneView {
+            closes: true,
+            accepted: 0,
+            delivered: 0,
+            filtered: 0,
+            undelivered: 0,
+            refused: 0,
+            gaps: 0,
+            history: 0,
+            oldest_us: None,
+        };
         self.streams.get(Stream::Readings.name()).unwrap_or(&NONE)
     }
 }
@@ -301,8 +318,18 @@ fn source_view(source: &SourceStatus, meter: &Meter) -> SourceView {
 fn sink_view(sink: &SinkStatus, meter: &Meter) -> SinkView {
     let lane = |stream: Stream| {
         let books = sink.lane(stream);
-        let LaneBooks { accepted, delivered, filtered, refused, gaps, undelivered, .. } = books;
-        LaneView { closes: books.closes(), accepted, delivered, filtered, undelivered, refused, gaps }
+        let LaneBooks { accepted, delivered, filtered, refused, gaps, undelivered, history, oldest_us } = books;
+        LaneView {
+            closes: books.closes(),
+            accepted,
+            delivered,
+            filtered,
+            undelivered,
+            refused,
+            gaps,
+            history,
+            oldest_us,
+        }
     };
     let per_second = |pick: fn(&LaneBooks) -> u64| meter.per_second(|books| books.sinks.get(&sink.name).map(pick));
     SinkView {
@@ -316,6 +343,8 @@ fn sink_view(sink: &SinkStatus, meter: &Meter) -> SinkView {
         attempts: sink.attempts.get(),
         retries: sink.retries.get(),
         last_attempt_us: sink.last_attempt_us.get(),
+        sent_bytes: sink.sent_bytes.get(),
+        budget_left_bytes: Some(sink.budget_left_bytes.get()).filter(|left| *left != u64::MAX),
         streams: Stream::ALL.into_iter().map(|stream| (stream.name(), lane(stream))).collect(),
     }
 }
