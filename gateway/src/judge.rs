@@ -403,3 +403,76 @@ fn event_id(boot_id: u128, reading: &JudgedReading, rule: &str) -> u64 {
     bytes.extend_from_slice(rule.as_bytes());
     xxh3_64(&bytes)
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use super::*;
+    use crate::reading::TimeQuality;
+
+    fn rules(operating_max: f64, false_alarms_per_month: Option<f64>) -> Rules {
+        let range = RangeOptions { operating: Some([0.0, operating_max]), possible: None };
+        let check = CheckOptions {
+            points: "boiler-*/*".to_owned(),
+            range: Some(range),
+            severity: CheckSeverity::Warning,
+            action: Action::Flag,
+        };
+        let watch = |rate| AnomalyOptions { points: "*/*".to_owned(), false_alarms_per_month: rate };
+        Rules {
+            checks: vec![check],
+            anomalies: false_alarms_per_month.map(watch).into_iter().collect(),
+            config_version: 1,
+        }
+    }
+
+    fn tick(second: u64) -> Tick {
+        Tick { mono_us: second * 1_000_000, wall_us: 1_790_000_000_000_000, quality: TimeQuality::Ntp }
+    }
+
+    /// A judge that knows a boiler above its range and a pump, both after a minute.
+    fn judge() -> Judge {
+        let mut judge = Judge::new(rules(90.0, Some(4.0)), 7);
+        let key = |device: &str| {
+            Arc::new(PointKey { device: device.into(), point: "temp".into(), unit: "°C".into(), source: "bus".into() })
+        };
+        judge.learn_points([key("boiler-1"), key("pump-1")]);
+        for second in 0..60 {
+            let sample = |point| Sample {
+                point: PointId(point),
+                outcome: Ok(Value::Number(95.0 + (second % 3) as f64)),
+                observed_at_us: None,
+                received_mono_us: second * 1_000_000,
+                message_hash: 0,
+            };
+            judge.step(&[sample(0), sample(1)], &tick(second), &mut Judged::default());
+        }
+        judge
+    }
+
+    #[test]
+    fn other_rules_leave_alone_what_is_remembered_of_points_that_they_do_not_touch() {
+        let mut judge = judge();
+        let before = judge.snapshot();
+        assert_eq!(judge.set_rules(rules(90.0, Some(1.0)), &tick(61)), []);
+        assert_eq!(judge.snapshot(), before, "how sensitive the watch is changes nothing that was learned");
+        let pump = judge.points[1].state.clone();
+        judge.set_rules(rules(80.0, Some(1.0)), &tick(62));
+        assert_eq!(judge.points[1].state, pump);
+    }
+
+    #[test]
+    fn an_alarm_whose_rule_changed_is_over_and_says_so() {
+        let mut judge = judge();
+        let ended = judge.set_rules(rules(100.0, None), &tick(61));
+        let alerts: Vec<_> = ended
+            .iter()
+            .map(|record| match &record.body {
+                RecordBody::Alert(alert) => (alert.rule.as_str(), alert.subject.as_str(), alert.raised),
+                _ => ("", "", true),
+            })
+            .collect();
+        assert_eq!(alerts, [("range", "boiler-1/temp", false)]);
+        assert_eq!(judge.points[0].state, PointState::default(), "a watch that ended has forgotten");
+    }
+}

@@ -8,7 +8,7 @@ use forebay::buffer::{Buffer, Opened, StoreOptions};
 use forebay::checks::range::RangeOptions;
 use forebay::checks::{Action, CheckOptions, CheckSeverity};
 use forebay::clock::Clock;
-use forebay::ingest::{CommitPace, Feed, Ingest, IngestOptions, WINDOW_PAIRS};
+use forebay::ingest::{Change, CommitPace, Feed, Ingest, IngestOptions, WINDOW_PAIRS};
 use forebay::judge::{Judge, Rules};
 use forebay::reading::{Flags, NO_HASH, Quality, Sample, Stream, Value};
 use forebay::site::Registry;
@@ -18,7 +18,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 use tempfile::TempDir;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
 const NOON_US: i64 = 1_790_000_000_000_000;
@@ -35,6 +35,7 @@ struct Plant {
     status: Arc<Status>,
     clock: Clock,
     intakes: mpsc::Sender<Intake>,
+    changes: mpsc::Sender<Change>,
     /// The sources' books at the start.
     before: Vec<SourceBooks>,
     /// Of the first source.
@@ -87,8 +88,9 @@ impl Plant {
         };
         let ingest = Ingest::open(options, opened.snapshot).await.unwrap();
         let before = all.iter().map(|source| source.books()).collect();
-        let task = tokio::spawn(ingest.run(intakes_out, mpsc::channel(1).1));
-        Self { buffer, registry, status, clock, intakes, before, receipts, task }
+        let (changes, changes_out) = mpsc::channel(1);
+        let task = tokio::spawn(ingest.run(intakes_out, changes_out));
+        Self { buffer, registry, status, clock, intakes, changes, before, receipts, task }
     }
 
     /// Ends the loop in order, as a stop does.
@@ -398,4 +400,34 @@ async fn the_books_of_a_source_go_on_after_a_restart_also_those_of_what_came_aga
         );
         assert_eq!((status.ingest_books_open.get(), status.troubles()), (0, vec![]));
     }
+}
+
+#[tokio::test]
+async fn a_source_that_starts_anew_gets_no_receipt_of_its_former_start_and_its_books_go_on() {
+    let dir = TempDir::new().unwrap();
+    let plant = Plant::open(dir.path(), Duration::from_millis(20)).await;
+    // Packet identifiers begin anew with a connection: this receipt would acknowledge another message.
+    plant.send(vec![plant.sample(20.0, 5)], Some(1), false).await;
+    let (to_source, mut receipts) = mpsc::channel(RECEIPTS_MAX);
+    let status = Arc::new(SourceStatus::new(SOURCES[0], "mqtt", "mqtt://127.0.0.2"));
+    let feed = Feed { slot: 0, start: 1, status: status.clone(), receipts: to_source };
+    let (done, is_done) = oneshot::channel();
+    let rules = Rules { config_version: 2, ..Rules::default() };
+    let interval = Duration::from_millis(20);
+    let pace = CommitPace { interval, interval_max: interval, daily_bytes_max: None };
+    let change = Change { rules, pace, feeds: vec![feed], gone: vec![1], done };
+    plant.changes.send(change).await.unwrap();
+    is_done.await.unwrap();
+    // The range that would have refused it is no more.
+    let sample = plant.sample(500.0, 6);
+    let receipt = Some(Receipt { generation: 1, token: 2 });
+    let message = Message { samples: 1, receipt, hash: 6, ..Message::default() };
+    let intake = Intake { start: 1, messages: vec![message], samples: vec![sample], ..Intake::default() };
+    plant.intakes.send(intake).await.unwrap();
+    let got = tokio::time::timeout(Duration::from_secs(20), receipts.recv()).await.unwrap().unwrap();
+    assert_eq!(got.iter().map(|receipt| receipt.token).collect::<Vec<_>>(), [2]);
+    let rows = plant.rows().await;
+    assert_eq!((rows.len(), plant.next(Stream::DeadLetters)), (2, 0));
+    plant.close().await;
+    assert_eq!(status.books(), SourceBooks { received: 2, accepted: 2, ..SourceBooks::default() });
 }
