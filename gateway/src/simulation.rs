@@ -14,6 +14,7 @@ mod broker;
 mod gateway;
 mod network;
 mod plan;
+mod regressions;
 mod scheduler;
 mod verdict;
 mod world;
