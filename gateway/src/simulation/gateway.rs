@@ -164,7 +164,7 @@ impl Life {
                 epoch,
                 rendering: rendering.clone(),
                 route: RouteOptions::default(),
-                pace: PaceOptions::default(),
+                pace: PaceOptions { order: sink.order, ..PaceOptions::default() },
                 view_of: view_of.clone(),
                 linger: sink.linger,
                 run_bytes_max: sink.run_bytes_max,

@@ -1,6 +1,7 @@
 //! What a seed makes of a simulation: how the plant is built, and what goes wrong in it.
 
 use crate::buffer::WhenFull;
+use crate::sinks::pace::Order;
 use fastrand::Rng;
 use std::time::Duration;
 
@@ -22,6 +23,7 @@ pub(super) struct SinkPlan {
     pub(super) kind: Kind,
     pub(super) run_bytes_max: u64,
     pub(super) linger: Duration,
+    pub(super) order: Order,
     /// It refuses some records until the calm.
     pub(super) is_picky: bool,
     /// Requests may be late, also later than their sender waits, and arrive twice. Never together with refusals that end: a
@@ -88,6 +90,7 @@ impl Plan {
                 kind,
                 run_bytes_max: [2_000, 8_000, 64_000][random.usize(..3)],
                 linger: Duration::from_millis(random.u64(0..1_500)),
+                order: if random.u8(..3) == 0 { Order::LiveFirst } else { Order::default() },
                 is_picky,
                 is_unruly: !is_picky && random.bool(),
                 dead_until_us: if dead { calm_at_us } else { 0 },

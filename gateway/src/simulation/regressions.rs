@@ -8,6 +8,8 @@ use crate::buffer::{Buffer, BufferError, Commit, SinkLanes, WhenFull};
 use crate::clock::Clock;
 use crate::delivery::{Delivery, DeliveryOptions, Rendering};
 use crate::reading::{Epoch, Stream};
+use crate::sinks::pace::PaceOptions;
+use crate::sinks::route::RouteOptions;
 use crate::sinks::{Offer, Outcome, RemoteCursor, Sink, SinkError};
 use crate::status::SinkStatus;
 use std::sync::Arc;
@@ -70,7 +72,9 @@ async fn seed_101_a_delivery_that_stops_while_the_disk_fails_offers_nothing_a_se
         gateway: "sim".to_owned(),
         epoch: Epoch(1),
         rendering,
-        tags_of: Arc::new(|_| None),
+        route: RouteOptions::default(),
+        pace: PaceOptions::default(),
+        view_of: Arc::new(|_| None),
         linger: Duration::ZERO,
         run_bytes_max: 64_000,
         stop,
