@@ -103,7 +103,8 @@ fn main() {
             for block in &blocks {
                 renderer.select(run, block, &mut selection).unwrap();
             }
-            let batch = Batch { stream: Stream::Readings, covers: run, records: selection.records(), lane: None };
+            let batch =
+                Batch { stream: Stream::Readings, covers: run, records: selection.records(), lane: None, replay: None };
             black_box(renderer.render(&batch, run, &selection).unwrap());
             rendered_in += started.elapsed();
         }

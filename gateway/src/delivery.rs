@@ -9,6 +9,7 @@ mod link;
 mod pinning;
 mod recovery;
 mod rendering;
+mod replay;
 mod run;
 mod schedule;
 mod telling;
@@ -27,6 +28,7 @@ use crate::site::{DeviceTags, Registry};
 use crate::status::{SinkStatus, State, Status};
 use lane_work::LaneWork;
 use link::{Leave, Link};
+use replay::Replays;
 use run::Part;
 use schedule::{Turn, Turns};
 use std::collections::HashMap;
@@ -112,6 +114,7 @@ pub struct Delivery<S: Sink = AnySink> {
     /// The ledger agrees with what the sink itself remembers. Nothing is offered before: it could be there already.
     agreed: bool,
     turns: Turns,
+    replays: Replays,
     link: Link,
     renderers: HashMap<u32, Renderer>,
     record_bytes: f64,
@@ -151,6 +154,7 @@ impl<S: Sink> Delivery<S> {
         let retry_max = retry_max(&options.pace);
         Self {
             route: options.route.route(),
+            replays: Replays::new(options.buffer.replays(), retry_max),
             options,
             lanes: Vec::new(),
             agreed: false,
@@ -200,11 +204,16 @@ impl<S: Sink> Delivery<S> {
             } else if !self.agreed || self.options.sink.must_recover() {
                 self.recover().await
             } else {
-                match self.next_turn() {
-                    Ok(turn) => self.work(turn).await,
-                    Err(due) => {
-                        self.wait_until(&mut ends, due, true).await;
-                        Ok(())
+                let turn = self.next_turn();
+                if self.replay_may_go(turn.is_ok()) {
+                    self.replay().await
+                } else {
+                    match turn {
+                        Ok(turn) => self.work(turn).await,
+                        Err(due) => {
+                            self.wait_until(&mut ends, due, true).await;
+                            Ok(())
+                        }
                     }
                 }
             };

@@ -35,6 +35,8 @@ pub struct Offer<'a> {
     pub key: String,
     /// The stream.
     pub stream: Stream,
+    /// The replay that it is a part of, if it is none of the lane's own runs.
+    pub replay: Option<u32>,
     /// The sequences it carries; some of them may have no record (filtered).
     pub range: SequenceRange,
     /// The rendered records, in order.
@@ -86,6 +88,8 @@ pub enum Outcome {
 /// A cursor that the sink itself remembers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RemoteCursor {
+    /// The replay that it is the place of; of the lane itself, if there is none.
+    pub replay: Option<u32>,
     /// The epoch it was written in.
     pub epoch: Epoch,
     /// The cursor.

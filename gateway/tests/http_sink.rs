@@ -49,6 +49,7 @@ async fn deliver_json(sink: &mut HttpSink, json: [String; 2]) -> Outcome {
     let offer = Offer {
         key: KEY.to_owned(),
         stream: Stream::Readings,
+        replay: None,
         range: SequenceRange { first: 40, last: 41 },
         records: &records,
         epoch: Epoch(42),

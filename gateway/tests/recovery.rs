@@ -131,7 +131,7 @@ async fn assert_stands_still(far: &Far, status: &SinkStatus) {
 async fn a_directory_that_is_older_than_the_sinks_memory_is_never_offered_from_however_long_it_waits() {
     let beyond = Cursor { ranges: Vec::new(), from: 1_000 };
     let (_dir, far, status) =
-        ten_alerts_and(|epoch| RemoteCursor { epoch, cursor: beyond, run_mark: 3, position: 5 }).await;
+        ten_alerts_and(|epoch| RemoteCursor { replay: None, epoch, cursor: beyond, run_mark: 3, position: 5 }).await;
     assert_stands_still(&far, &status).await;
 }
 
@@ -140,7 +140,7 @@ async fn a_restored_directory_that_has_grown_since_passes_over_none_of_its_recor
     // The sink has five, but not of these ten: nothing was ever offered from here.
     let within = Cursor { ranges: Vec::new(), from: 5 };
     let (_dir, far, status) =
-        ten_alerts_and(|epoch| RemoteCursor { epoch, cursor: within, run_mark: 3, position: 5 }).await;
+        ten_alerts_and(|epoch| RemoteCursor { replay: None, epoch, cursor: within, run_mark: 3, position: 5 }).await;
     assert_stands_still(&far, &status).await;
 }
 
@@ -148,6 +148,7 @@ async fn a_restored_directory_that_has_grown_since_passes_over_none_of_its_recor
 async fn the_cursor_of_another_epoch_moves_nothing() {
     let other = Cursor { ranges: Vec::new(), from: 5 };
     let (_dir, far, status) = ten_alerts_and(|Epoch(epoch)| RemoteCursor {
+        replay: None,
         epoch: Epoch(epoch ^ 1),
         cursor: other,
         run_mark: 3,

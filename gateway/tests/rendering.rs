@@ -75,7 +75,7 @@ fn try_render(
         renderer.select(run, block, &mut selection)?;
     }
     let stream = blocks.first().map_or(Stream::Readings, |block| block.meta.stream);
-    let batch = Batch { stream, covers: run, records: selection.records(), lane };
+    let batch = Batch { stream, covers: run, records: selection.records(), lane, replay: None };
     renderer.render(&batch, part, &selection)
 }
 

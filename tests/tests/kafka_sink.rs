@@ -50,7 +50,8 @@ async fn deliver_records(sink: &mut KafkaSink, stream: Stream, sequences: Range<
     let range = SequenceRange { first: sequences.start, last: sequences.end - 1 };
     let cursor = Cursor { ranges: Vec::new(), from: sequences.end };
     let key = format!("{GATEWAY}/{EPOCH}/upstream/{stream}/{range}");
-    let offer = Offer { key, stream, range, records, epoch: EPOCH, run_mark: range.last, cursor_after: &cursor };
+    let offer =
+        Offer { key, stream, replay: None, range, records, epoch: EPOCH, run_mark: range.last, cursor_after: &cursor };
     timeout(LIMIT, sink.deliver(&offer)).await.expect("an attempt is bounded")
 }
 
@@ -111,7 +112,7 @@ async fn recovery_finds_the_cursor_that_the_ledger_never_saw() {
     // The gateway dies here: the second delivery is committed, the ledger knows the first only.
     drop(first);
     let cursor = Cursor { ranges: Vec::new(), from: 20 };
-    let expected = RemoteCursor { epoch: EPOCH, cursor, run_mark: 19, position: unknown };
+    let expected = RemoteCursor { replay: None, epoch: EPOCH, cursor, run_mark: 19, position: unknown };
     for from in [Some(known), Some(unknown), None] {
         let (_, cursors) = recovered(&kafka, from).await;
         assert_eq!(cursors, [(Stream::Readings, expected.clone())], "read from {from:?}");
@@ -323,8 +324,16 @@ async fn another_gateway_of_the_same_name_does_not_hide_what_this_one_has_delive
     let records = records(0..5, 0);
     let (range, cursor) = (SequenceRange { first: 0, last: 4 }, Cursor { ranges: Vec::new(), from: 5 });
     let (stream, epoch) = (Stream::Readings, Epoch(0x2b));
-    let offer =
-        Offer { key: String::new(), stream, range, records: &records, epoch, run_mark: 1, cursor_after: &cursor };
+    let offer = Offer {
+        key: String::new(),
+        stream,
+        replay: None,
+        range,
+        records: &records,
+        epoch,
+        run_mark: 1,
+        cursor_after: &cursor,
+    };
     let theirs = position(timeout(LIMIT, other.deliver(&offer)).await.unwrap());
     drop(other);
     let (_, cursors) = recovered(&kafka, None).await;

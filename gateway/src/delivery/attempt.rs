@@ -63,6 +63,7 @@ impl<S: Sink> Delivery<S> {
         let offer = Offer {
             key: format!("{gateway}/{epoch}/{}/{}/{node}", work.name, work.stream),
             stream: work.stream,
+            replay: None,
             range: node,
             records,
             epoch: *epoch,
@@ -85,7 +86,7 @@ impl<S: Sink> Delivery<S> {
     }
 
     /// Makes the next run of history smaller if this one took too long, larger if it was through at once.
-    fn learn_history_run(&mut self, took: Duration) {
+    pub(super) fn learn_history_run(&mut self, took: Duration) {
         if took > HISTORY_RUN {
             self.history_bytes = (self.history_bytes / 2.0).max(HISTORY_RUN_BYTES.1);
         } else if took < HISTORY_RUN / 2 {

@@ -9,13 +9,20 @@ impl<S: Sink> Delivery<S> {
     /// Takes over from an older self: what the sink says it has moves the ledger's cursors.
     pub(super) async fn recover(&mut self) -> Result<(), Setback> {
         self.agreed = false;
-        let from_position = self.lanes.iter().filter_map(|work| work.lane.remote_position).max();
+        let of_lanes = self.lanes.iter().filter_map(|work| work.lane.remote_position).max();
+        let from_position = of_lanes.max(self.replays.remote_position(&self.options.name));
         let remote = match self.options.sink.recover(from_position).await {
             Ok(remote) => remote,
             Err(SinkError::Unreachable(reason)) => return Err(self.sink_retries(&reason)),
             Err(SinkError::Misconfigured(reason)) => return Err(self.sink_pauses(&reason)),
         };
         for (stream, cursor) in remote {
+            if let Some(id) = cursor.replay {
+                if cursor.epoch == self.options.epoch {
+                    self.replays.heard(id, &cursor);
+                }
+                continue;
+            }
             let own = |work: &super::LaneWork| work.stream == stream && work.name == self.options.name;
             let Some(index) = self.lanes.iter().position(own) else { continue };
             if cursor.epoch != self.options.epoch {

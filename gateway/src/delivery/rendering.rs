@@ -29,6 +29,7 @@ impl<S: Sink> Delivery<S> {
             covers: run.covers(),
             records: selection.records(),
             lane: run.history.then_some(HISTORY),
+            replay: None,
         };
         let Some(renderer) = self.renderers.get_mut(&renderer) else { return Ok(Vec::new()) };
         match renderer.render(&batch, node, selection) {

@@ -11,10 +11,10 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 /// A sink may ask for a longer wait (`Retry-After`), up to this.
-const RETRY_AFTER_MAX: Duration = Duration::from_hours(1);
+pub(super) const RETRY_AFTER_MAX: Duration = Duration::from_hours(1);
 /// A paused sink is tried again so often: the same bytes under the same key, so that it comes back by itself when somebody
 /// has mended the other end.
-const PAUSE_PROBE: Duration = Duration::from_mins(1);
+pub(super) const PAUSE_PROBE: Duration = Duration::from_mins(1);
 /// After so many failures in a row somebody should know.
 const TROUBLE_FAILURES: u32 = 3;
 /// Nor is it worth a word before this: a blip of a second is no trouble.

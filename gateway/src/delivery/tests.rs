@@ -227,7 +227,7 @@ impl Sink for Fake {
             }
             if let Some(cursors) = &mut far.cursors {
                 let (epoch, cursor, run_mark) = (offer.epoch, offer.cursor_after.clone(), offer.run_mark);
-                cursors.insert(offer.stream, RemoteCursor { epoch, cursor, run_mark, position: 1 });
+                cursors.insert(offer.stream, RemoteCursor { replay: None, epoch, cursor, run_mark, position: 1 });
             }
         }
         if death == Some(Death::AfterItArrived) {

@@ -245,6 +245,7 @@ impl World {
         } else {
             let position = i64::try_from(receiver.cursors.len()).unwrap();
             let cursor = RemoteCursor {
+                replay: None,
                 epoch: request.epoch,
                 cursor: request.cursor_after,
                 run_mark: request.run_mark,

@@ -296,6 +296,9 @@ fn batch_part(batch: &Batch) -> Vec<u8> {
     if let Some(lane) = batch.lane {
         object.text("lane", lane);
     }
+    if let Some(replay) = batch.replay {
+        object.text("replay", &replay.to_string());
+    }
     part
 }
 

@@ -40,7 +40,7 @@ pub struct KafkaOptions {
     pub name: String,
     /// Brokers to ask first, `host:port`.
     pub brokers: Vec<String>,
-    /// Topics are `<prefix>.readings`, `<prefix>.alerts`, `<prefix>.dead-letters`, `<prefix>.gaps`, `<prefix>.cursors`.
+    /// Topics are `<prefix>.readings`, `<prefix>.alerts`, `<prefix>.dead-letters`, `<prefix>.gaps`, `<prefix>.replay`, `<prefix>.cursors`.
     pub topic_prefix: String,
     /// Transactions: each reading once for `read_committed` consumers. `false`: idempotent, at least once.
     #[serde(default = "exactly_once")]
@@ -105,9 +105,12 @@ impl KafkaOptions {
         problems
     }
 
-    /// The topic of a stream.
-    fn topic(&self, stream: Stream) -> String {
-        format!("{}.{stream}", self.topic_prefix)
+    /// The topic of a stream; replays have one of their own.
+    fn topic(&self, stream: Stream, replay: Option<u32>) -> String {
+        match replay {
+            None => format!("{}.{stream}", self.topic_prefix),
+            Some(_) => format!("{}.replay", self.topic_prefix),
+        }
     }
 }
 
@@ -192,7 +195,7 @@ impl Sink for KafkaSink {
         let Some(requests) = &self.requests else { return ended("has not been started") };
         let (reply, answer) = oneshot::channel();
         let offer = worker::OwnedOffer {
-            topic: self.options.topic(offer.stream),
+            topic: self.options.topic(offer.stream, offer.replay),
             records: offer.records.to_vec(),
             cursor: self.cursors.record(offer),
         };

@@ -4,7 +4,7 @@ use super::{RenderError, Renderer};
 use crate::block::Block;
 use crate::block::columns::ReadingRow;
 use crate::block::records::{NumberedRecord, RecordBody};
-use crate::reading::{Flags, Sequence, SequenceRange, Stream, TimeQuality};
+use crate::reading::{Flags, PointId, Sequence, SequenceRange, Stream, TimeQuality, UnixMicros};
 use crate::sinks::Rendered;
 
 /// The records of some blocks that are for the sink, in order: a pure function of the blocks and the pinned configuration.
@@ -33,6 +33,8 @@ pub struct Batch {
     pub records: u64,
     /// Its place beside the live readings, if it has one: `history`.
     pub lane: Option<&'static str>,
+    /// The replay that it is a part of.
+    pub replay: Option<u32>,
 }
 
 impl Selection {
@@ -78,6 +80,24 @@ impl Selection {
         self.parts.iter().map(|part| count(part) as u64).sum()
     }
 
+    /// Leaves out what is not wanted, by time (readings: of receipt) and point (records have none).
+    pub fn retain(&mut self, mut wanted: impl FnMut(UnixMicros, Option<PointId>) -> bool) {
+        for part in &mut self.parts {
+            match part {
+                Part::Readings(_, rows) => rows.retain(|row| wanted(row.received_at_us, Some(row.reading.point))),
+                Part::Records(records) => records.retain(|record| wanted(record.record.time_us, None)),
+            }
+        }
+        self.parts.retain(|part| part.len() > 0);
+        self.records = self.parts.iter().map(|part| part.len() as u64).sum();
+    }
+
+    /// Adds what comes after.
+    pub fn append(&mut self, other: Self) {
+        self.records += other.records;
+        self.parts.extend(other.parts);
+    }
+
     fn push(&mut self, part: Part) {
         if part.len() > 0 {
             self.records += part.len() as u64;
@@ -110,7 +130,7 @@ impl Renderer {
     pub fn render_block(&mut self, block: &Block, part: SequenceRange) -> Result<Vec<Rendered>, RenderError> {
         let mut selection = Selection::default();
         let records = self.select(block.range, block, &mut selection)?;
-        let batch = Batch { stream: block.meta.stream, covers: block.range, records, lane: None };
+        let batch = Batch { stream: block.meta.stream, covers: block.range, records, lane: None, replay: None };
         self.render(&batch, part, &selection)
     }
 

@@ -83,11 +83,23 @@ impl CursorTopic {
         };
         // Plain numbers and text always become JSON.
         let value = serde_json::to_vec(&value).unwrap_or_default();
-        CursorRecord { topic: self.topic.clone(), key: self.key(offer.stream), value }
+        CursorRecord { topic: self.topic.clone(), key: self.key(offer.stream, offer.replay), value }
     }
 
-    fn key(&self, stream: Stream) -> String {
-        format!("{}/{}/{stream}", self.gateway, self.sink)
+    fn key(&self, stream: Stream, replay: Option<u32>) -> String {
+        let lane = format!("{}/{}/{stream}", self.gateway, self.sink);
+        replay.map_or(lane.clone(), |id| format!("{lane}/replay-{id}"))
+    }
+
+    /// Which stream of this sink, and which replay of it, a key means.
+    fn meant(&self, key: &[u8]) -> Option<(Stream, Option<u32>)> {
+        let key = std::str::from_utf8(key).ok()?;
+        let rest = key.strip_prefix(&self.gateway)?.strip_prefix('/')?.strip_prefix(&self.sink)?.strip_prefix('/')?;
+        let (stream, replay) = match rest.split_once("/replay-") {
+            None => (rest, None),
+            Some((stream, id)) => (stream, Some(id.parse().ok()?)),
+        };
+        Some((Stream::ALL.into_iter().find(|known| known.name() == stream)?, replay))
     }
 
     /// Makes the topic if it is not there yet, compacted, so that the last cursor of each lane is kept for ever.
@@ -223,7 +235,7 @@ impl CursorTopic {
                 },
             }
         }
-        Ok(cursors.into_iter().map(|((stream, _), cursor)| (stream, cursor)).collect())
+        Ok(cursors.into_iter().map(|((stream, ..), cursor)| (stream, cursor)).collect())
     }
 
     /// Where the partition ends for this reader: the high watermark, or the last stable offset for `read_committed`.
@@ -268,13 +280,12 @@ impl CursorTopic {
     fn take(
         &self,
         message: &BorrowedMessage<'_>,
-        cursors: &mut BTreeMap<(Stream, u128), RemoteCursor>,
+        cursors: &mut BTreeMap<(Stream, Option<u32>, u128), RemoteCursor>,
     ) -> Result<(), SinkError> {
-        let own = |stream: &Stream| message.key() == Some(self.key(*stream).as_bytes());
-        let Some(stream) = Stream::ALL.into_iter().find(own) else { return Ok(()) };
+        let Some((stream, replay)) = message.key().and_then(|key| self.meant(key)) else { return Ok(()) };
         let Some(value) = message.payload() else {
             // A tombstone: someone has had this lane forgotten.
-            cursors.retain(|(other, _), _| *other != stream);
+            cursors.retain(|(other, of, _), _| (*other, *of) != (stream, replay));
             return Ok(());
         };
         let cursor = read_value(value, message.offset()).map_err(|problem| {
@@ -285,7 +296,7 @@ impl CursorTopic {
                 message.offset()
             ))
         })?;
-        cursors.insert((stream, cursor.epoch.0), cursor);
+        cursors.insert((stream, replay, cursor.epoch.0), RemoteCursor { replay, ..cursor });
         Ok(())
     }
 
@@ -315,7 +326,7 @@ fn read_value(value: &[u8], position: i64) -> Result<RemoteCursor, String> {
         return Err(format!("a cursor with {} ranges cannot be", value.cursor.ranges.len()));
     }
     let run_mark = u64::from_str_radix(&value.run, 16).map_err(|_| format!("{:?} is not a run's mark", value.run))?;
-    Ok(RemoteCursor { epoch: Epoch(epoch), cursor: value.cursor, run_mark, position })
+    Ok(RemoteCursor { replay: None, epoch: Epoch(epoch), cursor: value.cursor, run_mark, position })
 }
 
 fn consumer(
@@ -345,18 +356,20 @@ mod tests {
     proptest! {
         #[test]
         fn a_cursor_record_reads_back_the_same(
-            epoch: u128, run_mark: u64, from: u64, ranges in proptest::collection::vec((0u64..1000, 0u64..1000), 0..7),
+            epoch: u128, replay: Option<u32>, run_mark: u64, from: u64, ranges in proptest::collection::vec((0u64..1000, 0u64..1000), 0..7),
         ) {
             let ranges = ranges.into_iter().map(|(first, count)| SequenceRange { first, last: first + count }).collect();
             let cursor = Cursor { ranges, from };
             let topic = CursorTopic { topic: "p.cursors".into(), gateway: "g".into(), sink: "s".into() };
             let (epoch, stream, range) = (Epoch(epoch), Stream::Gaps, SequenceRange { first: 0, last: 0 });
             let offer =
-                Offer { key: String::new(), stream, range, records: &[], epoch, run_mark, cursor_after: &cursor };
+                Offer { key: String::new(), stream, replay, range, records: &[], epoch, run_mark, cursor_after: &cursor };
             let record = topic.record(&offer);
-            let expected = RemoteCursor { epoch, cursor: cursor.clone(), run_mark, position: 7 };
+            let expected = RemoteCursor { replay: None, epoch, cursor: cursor.clone(), run_mark, position: 7 };
             prop_assert_eq!(read_value(&record.value, 7).unwrap(), expected);
-            prop_assert_eq!(record.key, "g/s/gaps");
+            prop_assert_eq!(topic.meant(record.key.as_bytes()), Some((stream, replay)));
+            prop_assert!(replay.is_some() || record.key == "g/s/gaps");
+            prop_assert_eq!(topic.meant(b"g/t/gaps"), None);
         }
 
         #[test]
