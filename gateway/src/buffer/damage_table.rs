@@ -4,6 +4,7 @@
 //! takes longer than [`START_MAX`], if anything is served that was never written, if a record that a sink has not got is neither
 //! served nor told as a gap, if the books of a lane do not close, if a sequence is given twice, or if the next start is not quiet.
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "tests")]
+#![allow(clippy::disallowed_methods, reason = "starts are timed, and a case that hangs is left behind")]
 
 use super::disk_store::DiskStore;
 use super::store::Store;
@@ -185,11 +186,11 @@ impl Template {
         deliver(&mut store, Stream::Readings, &mut random);
         drop(store);
         // An older state; of every second template it has all the chunks that there will be.
-        if seed % 2 == 0 {
+        if seed.is_multiple_of(2) {
             copy_tree(dir.path(), older.path());
         }
         let (mut store, _) = open(dir.path());
-        fill(&mut store, if seed % 2 == 0 { 5 } else { 40 }, &mut random);
+        fill(&mut store, if seed.is_multiple_of(2) { 5 } else { 40 }, &mut random);
         if seed % 2 == 1 {
             copy_tree(dir.path(), older.path());
         }
@@ -269,7 +270,7 @@ fn damage(kind: Kind, root: &Path, place: &Path, older: &Path, random: &mut Rng)
     let to_bytes = !is_dir && bytes > 0;
     match kind {
         Kind::Cut if to_bytes => {
-            fs::File::options().write(true).open(&path).unwrap().set_len(random.u64(..bytes)).unwrap()
+            fs::File::options().write(true).open(&path).unwrap().set_len(random.u64(..bytes)).unwrap();
         }
         Kind::CutToNothing if to_bytes => fs::write(&path, []).unwrap(),
         Kind::PageZeroed if to_bytes => {

@@ -1,5 +1,5 @@
 //! A damaged store opens, serves what is sound and nothing else, and says what is lost; and other bad days of a store.
-#![allow(clippy::unwrap_used, reason = "tests")]
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "tests")]
 
 use super::disk_store::DiskStore;
 use super::files;

@@ -214,7 +214,6 @@ impl Log {
                             *held = place;
                         }
                     }
-                    Ok(_) => {}
                     Err(BufferError::Locked(key)) => {
                         let asked = found.locked.entry(key.clone()).or_default();
                         *asked += 1;
@@ -222,7 +221,8 @@ impl Log {
                             return Err(BufferError::Locked(key));
                         }
                     }
-                    Err(_) => {}
+                    // A block of another epoch, or none.
+                    Ok(_) | Err(_) => {}
                 }
             }
         }
@@ -280,6 +280,7 @@ impl Log {
 }
 
 /// How far one segment lies from the next in the log's own counting.
+#[expect(clippy::cast_possible_wrap, reason = "half a mebibyte")]
 const SEGMENT_LSN: i64 = SEGMENT_BYTES as i64;
 
 /// What one segment says.

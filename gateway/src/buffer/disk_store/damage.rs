@@ -112,8 +112,7 @@ impl DiskStore {
         let (mut ring, mut logs, mut found) = (vec![id], Vec::new(), Found::default());
         let seal = (self.epoch, &self.options.cipher);
         let mut is_torn = false;
-        loop {
-            let Some(member) = ring.last() else { break };
+        while let Some(member) = ring.last() {
             // A log that is gone or no file has nothing to give.
             let Ok(log) = Log::open(self.path(*member).join(LOG)) else { break };
             is_torn |= ring.len() == 1 && matches!(log.condition(), Condition::Torn(_));
