@@ -143,8 +143,8 @@ fn a_cap_lowered_below_what_is_used_is_kept_at_once_and_told() {
 #[test]
 fn a_cap_lowered_where_nothing_may_go_keeps_everything_and_takes_nothing_more() {
     let dir = tempfile::tempdir().unwrap();
-    let mut store = open(options(dir.path(), 64 * MIB));
-    fill(&mut store, 4_000, &mut fastrand::Rng::with_seed(5));
+    let mut store = open(options(dir.path(), 256 * MIB));
+    fill(&mut store, 2_000, &mut fastrand::Rng::with_seed(5));
     drop(store);
     // The next start finds the lower cap.
     let lower = StoreOptions { when_full: WhenFull::Block, ..options(dir.path(), 12 * MIB) };
@@ -153,7 +153,7 @@ fn a_cap_lowered_where_nothing_may_go_keeps_everything_and_takes_nothing_more() 
     let refused = store.commit(&one).unwrap_err();
     assert!(matches!(refused, BufferError::Full { .. }), "{refused}");
     assert_eq!(store.ends()[Stream::Readings.index()].oldest, 0);
-    store.reconfigure(options(dir.path(), 64 * MIB)).unwrap();
+    store.reconfigure(options(dir.path(), 256 * MIB)).unwrap();
     store.commit(&one).unwrap();
 }
 

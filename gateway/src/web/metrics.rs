@@ -205,9 +205,25 @@ fn buffer(to: &mut Registry, snapshot: &Snapshot) {
         ("buffer_limit", "What the buffer may occupy", buffer.disk_bytes_max),
         ("buffer_quarantine", "What was set aside because it could not be read", buffer.quarantine_bytes),
         ("buffer_disk_free", "What is free on the buffer's file system", buffer.free_bytes),
+        ("buffer_disk_free_min", "What stays free of it for other programs", buffer.free_bytes_min),
     ] {
         gauges(to, name, help, Some(Unit::Bytes), one(bytes as f64));
     }
+    let part = |name: &str| vec![("part", name.to_owned())];
+    let used = buffer.parts.iter().map(|(name, [used, _])| (part(name), *used as f64));
+    gauges(to, "buffer_part_used", "What a part of the buffer occupies", Some(Unit::Bytes), used);
+    let limit = buffer.parts.iter().map(|(name, [_, limit])| (part(name), *limit as f64));
+    gauges(to, "buffer_part_limit", "What a part of the buffer may occupy", Some(Unit::Bytes), limit);
+    for (name, help, bytes) in [
+        ("written_per_reading", "What the gateway writes for each reading", buffer.written_bytes_per_reading),
+        ("written_per_day", "What the gateway writes a day at the rate of the last hour", buffer.written_bytes_per_day),
+        ("device_written_per_day", "What the card is given to write a day", buffer.device_written_bytes_per_day),
+    ] {
+        gauges(to, name, help, Some(Unit::Bytes), bytes.map(|bytes| (Labels::new(), bytes as f64)));
+    }
+    counters(to, "written_bytes", "What the gateway wrote", buffer.written_bytes.map(|bytes| (Labels::new(), bytes)));
+    let life = buffer.card_days.map(|days| (Labels::new(), days as f64 * 86_400.0));
+    gauges(to, "card_life", "How long the card lasts from new at this rate", Some(Unit::Seconds), life);
     gauges(to, "buffer_chunks", "Chunks on disk", None, one(buffer.chunks as f64));
     let streams = || buffer.streams.iter().map(|(stream, ends)| (vec![("stream", (*stream).to_owned())], ends));
     let ever = streams().map(|(labels, ends)| (labels, ends.next));

@@ -350,6 +350,12 @@ fn board(snapshot: &Snapshot) -> Board {
         ("Never came in", words::count(total(|source| source.missed)), false),
         ("Lost once accepted", words::count(lost), true),
     ];
+    if let Some(bytes) = buffer.device_written_bytes_per_day.or(buffer.written_bytes_per_day) {
+        facts.push(("Written a day", words::bytes(bytes), false));
+    }
+    if let Some(days) = buffer.card_days {
+        facts.push(("The card lasts at this rate", lifetime(days), false));
+    }
     if buffer.quarantine_bytes > 0 {
         facts.push(("Set aside, unreadable", words::bytes(buffer.quarantine_bytes), true));
     }
@@ -366,6 +372,16 @@ fn board(snapshot: &Snapshot) -> Board {
         used: words::bytes_of(buffer.disk_bytes, buffer.disk_bytes_max),
         used_percent: percent(buffer.disk_bytes, buffer.disk_bytes_max),
         facts,
+    }
+}
+
+/// How long a card lasts: nobody plans it by the day.
+fn lifetime(days: u64) -> String {
+    match days {
+        0..=59 => format!("{days} days"),
+        60..=729 => format!("about {} months", days / 30),
+        730..=36_524 => format!("about {} years", days / 365),
+        _ => "over 100 years".to_owned(),
     }
 }
 

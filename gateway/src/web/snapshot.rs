@@ -146,6 +146,16 @@ pub(super) struct BufferView {
     pub(super) quarantine_bytes: u64,
     /// Bytes free on its file system.
     pub(super) free_bytes: u64,
+    pub(super) free_bytes_min: u64,
+    /// What each part occupies and may occupy, by name.
+    pub(super) parts: BTreeMap<&'static str, [u64; 2]>,
+    /// Bytes written by this process since its start, for each reading and a day; nothing where the kernel does not say.
+    pub(super) written_bytes: Option<u64>,
+    pub(super) written_bytes_per_reading: Option<u64>,
+    pub(super) written_bytes_per_day: Option<u64>,
+    /// Bytes that the block device is given to write a day, by all programs.
+    pub(super) device_written_bytes_per_day: Option<u64>,
+    pub(super) card_days: Option<u64>,
     /// Chunks on disk.
     pub(super) chunks: u64,
     /// Time of the oldest record held.
@@ -366,6 +376,13 @@ fn buffer_view(state: &WebState, meter: &Meter, tick: &Tick) -> BufferView {
         disk_bytes_max: usage.disk_bytes_max,
         quarantine_bytes: usage.quarantine_bytes,
         free_bytes: usage.free_bytes,
+        free_bytes_min: usage.free_bytes_min,
+        parts: usage.families.iter().map(|part| (part.name, [part.disk_bytes, part.disk_bytes_max])).collect(),
+        written_bytes: usage.wear.written_bytes,
+        written_bytes_per_reading: usage.wear.bytes_per_reading,
+        written_bytes_per_day: usage.wear.bytes_per_day,
+        device_written_bytes_per_day: usage.wear.device_bytes_per_day,
+        card_days: usage.wear.card_days,
         chunks: usage.chunks,
         oldest_time_us: usage.oldest_time_us,
         oldest_waiting_us,

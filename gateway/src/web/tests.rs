@@ -4,6 +4,7 @@
 
 use super::*;
 use crate::block::records::Severity;
+use crate::buffer::Wear;
 use crate::reading::{AnomalyScore, Flags, PointId, Quality, Stream, Value};
 use crate::status::{HasHealth, LaneBooks, PointLive, SinkStatus, SourceBooks, SourceStatus, State as Health, Trouble};
 use reqwest::{Client, Response};
@@ -61,7 +62,7 @@ impl Served {
         status.set_ready();
         let (status, registry) = (Arc::new(status), Arc::new(Registry::default()));
         let (usage_in, usage) =
-            watch::channel(Usage { disk_bytes: 1 << 20, disk_bytes_max: 2 << 30, ..Usage::default() });
+            watch::channel(Usage { disk_bytes: 1 << 20, disk_bytes_max: 2 << 30, wear: wear(), ..Usage::default() });
         let mut first = Ends::default();
         first[Stream::Readings.index()].next = 9;
         let (ends_in, ends) = watch::channel(first);
@@ -143,6 +144,19 @@ async fn event_with(events: &mut Response, wanted: &[&str]) -> String {
         }
     };
     timeout(PATIENCE, found).await.unwrap()
+}
+
+/// A card that is written three times as much as the gateway writes.
+fn wear() -> Wear {
+    Wear {
+        written_bytes: Some(1 << 20),
+        device_written_bytes: Some(3 << 20),
+        bytes_per_day: Some(1 << 30),
+        recent_bytes_per_day: Some(1 << 30),
+        device_bytes_per_day: Some(3 << 30),
+        bytes_per_reading: Some(40),
+        card_days: Some(14 * 365),
+    }
 }
 
 #[tokio::test]
@@ -406,6 +420,12 @@ async fn the_status_has_the_books_of_every_source_and_sink() {
     );
     assert_eq!(status["buffer"]["disk_bytes"], 4_096);
     assert_eq!(status["buffer"]["streams"]["dead-letters"]["next"], 3);
+}
+
+#[tokio::test]
+async fn the_page_says_how_long_the_card_lasts() {
+    let page = Served::start().await.text("/").await;
+    assert!(page.contains("about 14 years") && page.contains("Written a day"), "{page}");
 }
 
 #[tokio::test]
