@@ -124,25 +124,30 @@ fn plain_append(dir: &Path, per_commit: usize) -> Duration {
 
 // ---- sizes and flash ----
 
-/// Full blocks of slowly changing points: bytes of block, on disk, and to flash.
+/// Full blocks of slowly changing points, and of noisy ones: bytes of block, on disk, and to flash.
 async fn sizes(dir: &Path) {
-    const COMMITS: usize = 256;
-    let data_dir = dir.join("sizes");
+    const COMMITS: usize = 512;
     let mut plant = Plant::new();
-    let commits: Vec<Vec<Draft>> = (0..COMMITS).map(|_| plant.drafts(16 * usize::from(READINGS))).collect();
+    let slow = (0..COMMITS).map(|_| plant.drafts(16 * usize::from(READINGS))).collect();
+    size(&dir.join("slow"), "slowly changing", slow).await;
+    let noisy = (0..COMMITS).map(|_| plant.noisy_drafts(16 * usize::from(READINGS))).collect();
+    size(&dir.join("noisy"), "noisy", noisy).await;
+}
+
+async fn size(data_dir: &Path, what: &str, commits: Vec<Vec<Draft>>) {
     let payload: usize = commits.iter().flatten().map(|draft| draft.seal(Epoch(1), 0).len()).sum();
     let readings: u64 = commits.iter().flatten().map(|draft| u64::from(draft.meta.count)).sum();
-    let buffer = open(&data_dir, 4096 * MIB).await;
-    let before = (occupied_bytes(&data_dir), Written::now(&data_dir));
+    let buffer = open(data_dir, 4096 * MIB).await;
+    let before = (occupied_bytes(data_dir), Written::now(data_dir));
     for drafts in commits {
         buffer.commit(commit(drafts)).await.unwrap();
     }
-    let after = (occupied_bytes(&data_dir), Written::now(&data_dir));
+    let after = (occupied_bytes(data_dir), Written::now(data_dir));
     buffer.close().await;
     let (disk, flash) = (after.0 - before.0, after.1.since(&before.1));
     let each = |bytes: u64| bytes as f64 / readings as f64;
     println!(
-        "full blocks of {POINTS} slowly changing points: {:.2} bytes a reading of block (goal 5), {:.2} on disk = {:.2} times \
+        "16 full blocks a commit of {POINTS} {what} points: {:.2} bytes a reading of block (goal 5), {:.2} on disk = {:.2} times \
          (goal 2.5), written {:.2} times (goal 4); the whole device wrote {:.2} times, neighbours included",
         each(payload as u64),
         each(disk),

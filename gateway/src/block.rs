@@ -275,6 +275,24 @@ impl Block {
     }
 }
 
+/// Appends a column of values, as they lie in a block.
+pub(crate) fn encode_values(out: &mut Vec<u8>, values: &[crate::reading::Value]) {
+    if !values.is_empty() {
+        values::encode(out, values.iter());
+    }
+}
+
+/// Reads a column of `count` values from the front.
+///
+/// # Errors
+/// If it is none.
+pub(crate) fn decode_values(from: &mut &[u8], count: usize) -> Result<Vec<crate::reading::Value>, BlockError> {
+    let mut reader = varint::Reader(from);
+    let values = values::decode(&mut reader, count)?;
+    *from = reader.0;
+    Ok(values)
+}
+
 /// Takes fixed-size fields from the front.
 struct Fields<'a>(&'a [u8]);
 

@@ -11,6 +11,7 @@
 //!                         │              └─ files    durable files, directories, usage, ballast
 //!                         └─ memory_store            the model that the property tests compare with
 //! sled_store: one sled database, made safe; ledger and chunks stand on it
+//! merge, minutes: small blocks made full, and what their readings come to, once a chunk is sealed
 //! times: which sequences hold the records of a time
 //! lanes: what losing a range means for the books of a sink
 //! ```
@@ -39,6 +40,10 @@ mod limits_tests;
 pub(crate) mod memory_disk;
 #[cfg(test)]
 pub(crate) mod memory_store;
+mod merge;
+#[cfg(test)]
+mod merge_tests;
+mod minutes;
 #[cfg(test)]
 mod model_tests;
 mod owner;
@@ -57,6 +62,7 @@ pub use books::{Books, StreamBooks};
 pub use cipher::{Cipher, KeyError};
 pub use copies::ChunkCopies;
 pub use inspect::{ChunkName, ChunkReport, ExtentReport, LaneReport, RawBlock, Report, SetAside};
+pub use minutes::{MinuteSummary, Minutes, Numbers};
 pub use owner::Buffer;
 pub use replay::{
     REPLAY_PATTERN_BYTES_MAX, REPLAY_PATTERNS_MAX, REPLAYS_KEPT, REPLAYS_MAX, Replay, ReplayRun, ReplayState,

@@ -58,12 +58,14 @@ pub(super) struct ChunkInfo {
     pub(super) extents: Vec<Extent>,
     /// Bytes on disk, as far as measured.
     pub(super) bytes: u64,
+    /// Whether it was sealed, and then given its summaries and index, and its small blocks merged.
+    pub(super) digested: bool,
 }
 
 impl ChunkInfo {
     /// A chunk that is about to be begun.
     pub(super) fn begun(base: [Sequence; 6]) -> Self {
-        Self { state: ChunkState::Active, base, extents: Vec::new(), bytes: 0 }
+        Self { state: ChunkState::Active, base, extents: Vec::new(), bytes: 0, digested: false }
     }
 
     /// What it holds of a stream.

@@ -7,6 +7,7 @@ mod damage;
 mod high_water;
 mod limits;
 mod look;
+mod merging;
 mod opening;
 mod place;
 mod room;
@@ -28,20 +29,22 @@ use super::sled_store::LOG;
 use super::store::{BLOCKS_MAX, Store};
 use super::wear::Meter;
 use super::{
-    Books, BootOffset, BufferError, Commit, Committed, Ends, Lane, LaneChange, Start, StoreOptions, StreamEnds, Usage,
+    Books, BootOffset, BufferError, Commit, Committed, Ends, Lane, LaneChange, MinuteSummary, Start, StoreOptions,
+    StreamEnds, Usage,
 };
 use crate::block::columns::Frame;
 use crate::block::{Block, records};
 use crate::clock::Clock;
-use crate::reading::{Epoch, Sequence, SequenceRange, Stream, UnixMicros};
+use crate::reading::{Epoch, PointId, Sequence, SequenceRange, Stream, UnixMicros};
 use high_water::HighWater;
 use limits::Limits;
+use merging::Job;
 use place::Place;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::PathBuf;
 
 /// Most sealed chunks that are open at a time, for readers that are behind; the least recently read one is closed first.
-const OPEN_SEALED_MAX: usize = 4;
+const OPEN_SEALED_MAX: usize = 2;
 
 /// The store on disk.
 pub(super) struct DiskStore {
@@ -83,6 +86,14 @@ pub(super) struct DiskStore {
     quarantine_bytes: u64,
     /// What was set aside since the start, for a person.
     quarantined: Vec<String>,
+    /// The sequence of readings that the judge's snapshot has seen all below of.
+    snapshot_at: Sequence,
+    /// The sealed chunk that is being merged and summarised.
+    job: Option<Job>,
+    /// No sealed chunk waits for that, or none can have it now: until the next look at the house.
+    digesting_rests: bool,
+    /// Sealed chunks that a write has failed in: they are never written again.
+    unsound: BTreeSet<ChunkId>,
 }
 
 impl Store for DiskStore {
@@ -99,8 +110,12 @@ impl Store for DiskStore {
         if let Some(state) = &commit.snapshot {
             // The blocks are durable: a snapshot that cannot be kept costs a longer replay at the next start, no more.
             let kept = self.make_room(state.len() as u64, true).and_then(|()| self.keep_snapshot(state));
-            if let Err(error) = kept {
-                tracing::warn!(%error, "the judge's snapshot could not be kept");
+            match kept {
+                Ok(()) => {
+                    self.snapshot_at = self.next[Stream::Readings.index()];
+                    self.digesting_rests = false;
+                }
+                Err(error) => tracing::warn!(%error, "the judge's snapshot could not be kept"),
             }
         }
         Ok(committed)
@@ -115,6 +130,23 @@ impl Store for DiskStore {
         let extents = self.index.values().filter_map(|info| info.extent(stream));
         let wanted = extents.filter(|extent| extent.first_time_us <= to_us && extent.last_time_us >= from_us);
         wanted.map(|extent| extent.range).collect()
+    }
+
+    fn minutes(
+        &mut self,
+        stretch: SequenceRange,
+        point: PointId,
+        from_us: UnixMicros,
+        to_us: UnixMicros,
+    ) -> Result<Option<Vec<MinuteSummary>>, BufferError> {
+        let Some(id) = self.chunk_at(Stream::Readings, stretch.first) else { return Ok(None) };
+        match self.minutes_in(id, point, from_us, to_us) {
+            Err(BufferError::Damaged(reason)) => {
+                tracing::warn!(reason, chunk = id.1, "summaries cannot be read: the readings themselves will be");
+                Ok(None)
+            }
+            other => other,
+        }
     }
 
     fn ends(&self) -> Ends {
@@ -175,6 +207,11 @@ impl Store for DiskStore {
         }
         self.try_outbox();
         self.keep_house();
+        self.digesting_rests = false;
+    }
+
+    fn idle_step(&mut self) -> bool {
+        self.digest_step()
     }
 
     fn report(&mut self) -> Result<Report, BufferError> {

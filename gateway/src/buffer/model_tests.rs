@@ -44,6 +44,8 @@ enum Step {
     KeepConfig(u8),
     NewSink(u8),
     Boot(u8),
+    /// A quiet moment of so many steps.
+    Idle(usize),
     /// The process ends.
     Crash,
     /// The power goes while a commit is under way.
@@ -65,6 +67,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => any::<u8>().prop_map(Step::KeepConfig),
         1 => (0..3_u8).prop_map(Step::NewSink),
         1 => any::<u8>().prop_map(Step::Boot),
+        4 => (1..40_usize).prop_map(Step::Idle),
         2 => Just(Step::Crash),
         1 => any::<u64>().prop_map(|seed| Step::PowerCut { seed }),
     ]
@@ -239,7 +242,9 @@ fn run(steps: Vec<Step>, damage_seed: u64) {
                 if random.bool() {
                     drafts.push(draft(Stream::DeadLetters, 3, 900, &mut random));
                 }
-                let commit = commit(drafts);
+                let mut commit = commit(drafts);
+                // Sealed chunks below a snapshot are merged in quiet moments.
+                commit.snapshot = random.bool().then(|| vec![7]);
                 assert_eq!(disk.commit(&commit).unwrap(), model.commit(&commit).unwrap());
                 follow(&mut disk, &mut model);
             }
@@ -292,6 +297,10 @@ fn run(steps: Vec<Step>, damage_seed: u64) {
                 assert_eq!(disk.boot_offset(boot), Some(held));
             }
             Step::PowerCut { seed } => (disk, dir) = cut_power(disk, dir, &mut model, seed),
+            Step::Idle(steps) => {
+                let _more = (0..steps).all(|_| disk.idle_step());
+                follow(&mut disk, &mut model);
+            }
             Step::Crash => {
                 drop(disk);
                 let (again, opened) = open(dir.path());

@@ -4,11 +4,12 @@ use super::disk_store::DiskStore;
 use super::inspect::{ChunkName, RawBlock, Report};
 use super::store::Store;
 use super::{
-    BootOffset, BufferError, Commit, Committed, Ends, Lane, LaneChange, Opened, Replay, Start, StoreOptions, Usage,
+    BootOffset, BufferError, Commit, Committed, Ends, Lane, LaneChange, MinuteSummary, Opened, Replay, Start,
+    StoreOptions, Usage,
 };
 use crate::block::Block;
 use crate::clock::Clock;
-use crate::reading::{Sequence, SequenceRange, Stream, UnixMicros};
+use crate::reading::{PointId, Sequence, SequenceRange, Stream, UnixMicros};
 use std::future::Future;
 use std::time::Duration;
 use tokio::sync::mpsc::error::TryRecvError;
@@ -28,6 +29,7 @@ type Answer<T> = oneshot::Sender<Result<T, BufferError>>;
 
 enum Call {
     Commit(Commit, Answer<Committed>),
+    Minutes(SequenceRange, PointId, UnixMicros, UnixMicros, Answer<Option<Vec<MinuteSummary>>>),
     StretchesBetween(Stream, UnixMicros, UnixMicros, Answer<Vec<SequenceRange>>),
     Blocks(Stream, Sequence, usize, Answer<Vec<Block>>),
     Lane(String, Stream, Start, Answer<Lane>),
@@ -255,6 +257,17 @@ impl Buffer {
         }
     }
 
+    /// The summaries of a point in one of these stretches; see [`Store::minutes`].
+    pub(super) async fn minutes_of(
+        &self,
+        stretch: SequenceRange,
+        point: PointId,
+        from_us: UnixMicros,
+        to_us: UnixMicros,
+    ) -> Result<Option<Vec<MinuteSummary>>, BufferError> {
+        self.call(|answer| Call::Minutes(stretch, point, from_us, to_us, answer)).await
+    }
+
     /// The stretches of sequences of which any record may be of a time; see [`Store::stretches_between`].
     pub(super) async fn stretches_between(
         &self,
@@ -344,6 +357,9 @@ fn answer(store: &mut impl Store, call: Call, ends: &watch::Sender<Ends>, replay
         Call::Blocks(stream, from, blocks_max, answer) => {
             drop(answer.send(store.blocks(stream, from, blocks_max)));
             publish(ends, store.ends());
+        }
+        Call::Minutes(stretch, point, from_us, to_us, answer) => {
+            drop(answer.send(store.minutes(stretch, point, from_us, to_us)));
         }
         Call::StretchesBetween(stream, from_us, to_us, answer) => {
             drop(answer.send(Ok(store.stretches_between(stream, from_us, to_us))));

@@ -1,9 +1,12 @@
 //! What a store can do: small, synchronous, one caller at a time. The owner thread calls it, nobody else.
 
 use super::inspect::{ChunkName, RawBlock, Report};
-use super::{BootOffset, BufferError, Commit, Committed, Ends, Lane, LaneChange, Replay, Start, StoreOptions, Usage};
+use super::{
+    BootOffset, BufferError, Commit, Committed, Ends, Lane, LaneChange, MinuteSummary, Replay, Start, StoreOptions,
+    Usage,
+};
 use crate::block::Block;
-use crate::reading::{Sequence, SequenceRange, Stream, UnixMicros};
+use crate::reading::{PointId, Sequence, SequenceRange, Stream, UnixMicros};
 
 /// Most blocks of one answer: at 6 KiB each an answer stays below 100 KiB, and sled loads no more than one leaf or two.
 pub(super) const BLOCKS_MAX: usize = 16;
@@ -19,6 +22,17 @@ pub(crate) trait Store {
     /// The stretches of sequences, ascending, of which any record may be of the time from `from_us` to `to_us`: as coarse as
     /// the store knows without reading blocks.
     fn stretches_between(&self, stream: Stream, from_us: UnixMicros, to_us: UnixMicros) -> Vec<SequenceRange>;
+
+    /// The summaries of a point in one of these stretches of readings; `None` if it has none yet.
+    fn minutes(
+        &mut self,
+        _stretch: SequenceRange,
+        _point: PointId,
+        _from_us: UnixMicros,
+        _to_us: UnixMicros,
+    ) -> Result<Option<Vec<MinuteSummary>>, BufferError> {
+        Ok(None)
+    }
 
     /// Where each stream begins and ends.
     fn ends(&self) -> Ends;

@@ -75,7 +75,7 @@ impl DiskStore {
             let books = books.filter(|_| Some(*family) == last);
             if let Err(error) = self.append_family(*family, blocks, books) {
                 for family in written {
-                    self.retire(family);
+                    self.retire_unsound(family);
                 }
                 return Err(error);
             }
@@ -99,7 +99,7 @@ impl DiskStore {
             let result = self.append_once(family, blocks, books);
             let Err(error) = result else { return Ok(()) };
             tracing::warn!(%error, family = family.name(), "a chunk could not be written; going on in a fresh one");
-            self.retire(family);
+            self.retire_unsound(family);
             if tries == 0 || matches!(error, BufferError::DiskFull(_)) {
                 return Err(error);
             }
@@ -160,7 +160,16 @@ impl DiskStore {
         } else {
             self.unsaved.insert(id);
             self.shelve(id, chunk);
+            self.digesting_rests = false;
         }
+    }
+
+    /// Ends the active chunk of a family because a write to it has failed, or may have.
+    fn retire_unsound(&mut self, family: Family) {
+        if let Some((number, _)) = self.active.get(&family) {
+            self.unsound.insert((family, *number));
+        }
+        self.retire(family);
     }
 
     /// Takes a chunk out of the index that holds nothing that counts.

@@ -96,6 +96,10 @@ impl DiskStore {
             configs_bytes: 0,
             quarantine_bytes: 0,
             quarantined: std::mem::take(&mut opened.quarantined),
+            snapshot_at: 0,
+            job: None,
+            digesting_rests: false,
+            unsound: BTreeSet::new(),
         };
         store.look_at_chunks()?;
         store.next = store.promised_or_held();
@@ -111,6 +115,7 @@ impl DiskStore {
         store.measure_sealed();
         store.measure();
         opened.snapshot = store.open_snapshot();
+        store.snapshot_at = opened.snapshot.as_ref().map_or(0, |(sequence, _)| *sequence);
         let configs = store.all_configs();
         opened.epoch = Some(epoch);
         opened.points.clone_from(&store.ledger.state().points);
@@ -122,6 +127,7 @@ impl DiskStore {
 
     /// Brings index and directories together, and learns what the active chunks hold.
     fn look_at_chunks(&mut self) -> Result<(), BufferError> {
+        self.finish_merges()?;
         self.finish_repairs()?;
         self.sweep_dropped();
         let ids: Vec<ChunkId> = self.index.keys().copied().collect();

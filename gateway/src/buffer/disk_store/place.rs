@@ -75,6 +75,7 @@ impl DiskStore {
         for family in Family::ALL {
             self.retire(family);
         }
+        self.job = None;
         self.open.clear();
         self.ledger.close();
         self.high_water.close();

@@ -54,6 +54,9 @@ const IN_VAIN_MAX: u32 = 2;
 /// its age is hardly older.
 const CHUNKS_PER_AGE: i64 = 8;
 
+/// Room that the merge of a chunk leaves beside that of the second chunk: what commits need until it gives way.
+const SPARE_BYTES: u64 = 4 * SEGMENT_BYTES as u64;
+
 /// Lanes by sink and stream.
 pub(super) type Lanes = BTreeMap<(String, Stream), Lane>;
 
@@ -86,6 +89,9 @@ impl DiskStore {
             let (used_bytes, max_bytes) = (self.family_bytes(family), self.limits().bytes_max(family));
             if used_bytes.saturating_add(needed) <= max_bytes {
                 return Ok(());
+            }
+            if self.merging_bytes(family) > 0 && self.abandon_merge() {
+                continue;
             }
             let Some(id) = self.expendable(family) else {
                 return Err(BufferError::Full { what: family.part(), used_bytes, max_bytes });
@@ -172,7 +178,7 @@ impl DiskStore {
     /// Drops what is missed least: what was set aside, else a chunk that every sink is done with, or, where the policy says so, the oldest of
     /// the least worthy family. False if there is none.
     fn drop_one(&mut self) -> Result<bool, BufferError> {
-        if self.drop_quarantined() {
+        if self.abandon_merge() || self.drop_quarantined() {
             return Ok(true);
         }
         let mut families = Family::LEAST_WORTHY_FIRST.into_iter();
@@ -404,7 +410,7 @@ impl DiskStore {
         let chunks = self.index.range((family, 0)..=(family, u32::MAX));
         let sealed: u64 = chunks.filter(|(_, info)| info.state != ChunkState::Active).map(|(_, info)| info.bytes).sum();
         let active = self.active.get(&family);
-        sealed + active.map_or(0, |(_, chunk)| chunk.database().occupied_bytes())
+        sealed + self.merging_bytes(family) + active.map_or(0, |(_, chunk)| chunk.database().occupied_bytes())
     }
 
     /// Bytes that the store's files occupy. Sealed chunks were measured when they were sealed; the rest is measured now.
@@ -413,6 +419,16 @@ impl DiskStore {
         let files = [super::snapshot::NAME, BALLAST];
         let files: u64 = files.iter().map(|name| files::occupied_bytes(&self.root.join(name))).sum();
         chunks + self.ledger.occupied_bytes() + self.configs_bytes + files + self.quarantine_bytes
+    }
+
+    /// Whether a second chunk of so many bytes fits in, and leaves commits what they need, without anything giving way.
+    pub(super) fn has_room_for(&self, bytes: u64) -> bool {
+        let needed = bytes.saturating_add(SPARE_BYTES);
+        let fits = |used_bytes: u64, bytes_max: u64| used_bytes.saturating_add(needed) <= bytes_max;
+        let free_bytes = files::free_bytes(&self.root).unwrap_or(0);
+        fits(self.used_bytes(), self.options.disk_bytes_max)
+            && fits(self.family_bytes(Family::Readings), self.limits().bytes_max(Family::Readings))
+            && fits(self.limits().free_bytes_min(), free_bytes)
     }
 
     /// Measures every sealed chunk, however many there are.
