@@ -152,7 +152,7 @@ async fn die_again_and_again(mut gateway: Gateway, left: Arc<AtomicU64>, mut rng
         match gateway.wait_exit_for(Duration::from_millis(life)).await {
             None => gateway.kill(),
             Some(status) => {
-                assert_eq!(status.signal(), Some(KILLED), "the gateway ended by itself: {status}\n{}", gateway.logs())
+                assert_eq!(status.signal(), Some(KILLED), "the gateway ended by itself: {status}\n{}", gateway.logs());
             }
         }
     }

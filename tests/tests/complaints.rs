@@ -1,5 +1,5 @@
 //! What users of other gateways suffered, each as a test with the real binary. Others of the kind stand where they belong: corrupt
-//! files and the cap in disk.rs, full disks in full_disk.rs.
+//! files and the cap in `disk.rs`, full disks in `full_disk.rs`.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
 use std::path::{Path, PathBuf};
@@ -34,7 +34,7 @@ async fn a_restart_resends_nothing_that_was_delivered() {
         plant.all_delivered().await;
     }
     let sent: usize = plant.receiver.requests().iter().map(|request| request.readings).sum();
-    assert_eq!(sent as i64, plant.published(), "each reading went over the wire once");
+    assert_eq!(i64::try_from(sent).unwrap(), plant.published(), "each reading went over the wire once");
     plant.assert_exactly_once().await;
 }
 
