@@ -490,7 +490,7 @@ async fn where_the_cluster_makes_no_topics_the_words_say_which_one_to_make() {
     let (mut sink, _) = recovered(&kafka, None).await;
     match deliver(&mut sink, 0..10).await {
         Outcome::Pause { reason } => {
-            assert!(reason.contains("plant.readings") && reason.contains("create it"), "{reason}")
+            assert!(reason.contains("plant.readings") && reason.contains("create it"), "{reason}");
         }
         other => panic!("{other:?}"),
     }
