@@ -64,6 +64,7 @@ impl<S: Sink> Delivery<S> {
         let Some(stretch) = run::first_stretch(&lane.cursor, part, next) else { return Ok(Pinned::Nothing) };
         let history = part == Part::History;
         let bytes_max = if history { self.history_run_bytes() } else { self.options.run_bytes_max as f64 };
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "small and positive")]
         let records_max = (bytes_max / self.record_bytes).max(1.0) as u64;
         let version = self.config_version();
         let before = lane.clone();
@@ -112,10 +113,10 @@ impl<S: Sink> Delivery<S> {
             from = from.max(reach.saturating_add(1));
         }
         let Some(mut range) = gathered.range else {
-            return Ok(match *lane == before {
-                true => Pinned::Nothing,
-                false if lane.gaps == before.gaps => Pinned::Passed,
-                false => Pinned::Changed,
+            return Ok(match lane {
+                lane if *lane == before => Pinned::Nothing,
+                lane if lane.gaps == before.gaps => Pinned::Passed,
+                _ => Pinned::Changed,
             });
         };
         if gathered.selection.records() > records_max

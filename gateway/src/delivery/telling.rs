@@ -215,9 +215,10 @@ impl<S: Sink> Delivery<S> {
                 refused: work.lane.refused,
                 gaps: work.lane.gaps,
                 undelivered: work.lane.undelivered(next),
-                history: match self.is_live_first(work.stream) {
-                    true => run::undelivered_in(&work.lane.cursor, Part::History, next),
-                    false => 0,
+                history: if self.is_live_first(work.stream) {
+                    run::undelivered_in(&work.lane.cursor, Part::History, next)
+                } else {
+                    0
                 },
                 oldest_us: work.oldest_us.filter(|_| work.lane.undelivered(next) > 0),
             };

@@ -151,13 +151,10 @@ impl Renderer {
             rows.retain(|row| {
                 let is_due = within(row.sequence) && !row.reading.flags.contains(Flags::THINNED);
                 is_due
-                    && match self.is_wanted(row.reading.point) {
-                        Some(wanted) => wanted,
-                        None => {
-                            unknown = Some((row.reading.point, row.sequence));
-                            false
-                        }
-                    }
+                    && self.is_wanted(row.reading.point).unwrap_or_else(|| {
+                        unknown = Some((row.reading.point, row.sequence));
+                        false
+                    })
             });
             if let Some((point, sequence)) = unknown {
                 return Err(RenderError::UnknownPoint { point, sequence });
