@@ -85,7 +85,7 @@ pub struct WebOptions {
 #[serde(deny_unknown_fields)]
 pub struct BufferOptions {
     /// Longest time that an accepted reading waits for the disk, in milliseconds, if nobody would send it again: a poll, a line
-    /// of text, MQTT with QoS 0.
+    /// of text, MQTT with `QoS` 0.
     // Below, a synchronisation of an SD card takes longer than the interval; above, a source that cannot redeliver risks
     // more in a power cut than anyone expects.
     #[serde(default = "commit_interval_ms")]
@@ -273,7 +273,7 @@ fn commit_interval_max_ms() -> u64 {
     2_000
 }
 
-/// SanDisk promises 10 000 hours of video at 26 Mbit/s for its High Endurance card of 128 GB, which is 117 TB or some 900
+/// `SanDisk` promises 10 000 hours of video at 26 Mbit/s for its High Endurance card of 128 GB, which is 117 TB or some 900
 /// times its capacity, written in large pieces. An ordinary card promises nothing: a third of it.
 fn card_write_cycles() -> u64 {
     300

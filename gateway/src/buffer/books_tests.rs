@@ -34,7 +34,10 @@ fn the_newest_books_are_found_in_whatever_family_they_lie() {
     }
     // Also where nothing was to be stored: what came again counts.
     let mut books = sources(40);
-    books.values_mut().for_each(|books| (books.received, books.duplicate) = (books.received + 5, books.duplicate + 5));
+    for books in books.values_mut() {
+        books.received += 5;
+        books.duplicate += 5;
+    }
     store.commit(&Commit { books: Some(books), ..Commit::default() }).unwrap();
     drop(store);
     let (store, opened) = open(dir.path());

@@ -188,8 +188,8 @@ fn assert_alike(found: &[MinuteSummary], expected: &[MinuteSummary]) {
 fn summaries(store: &mut DiskStore, point: PointId) -> Option<Vec<MinuteSummary>> {
     let stretches = store.stretches_between(Stream::Readings, i64::MIN, i64::MAX);
     assert_eq!(stretches.len(), 1, "{stretches:?}");
-    let mut found = super::Minutes::default();
-    found.summaries = store.minutes(stretches[0], point, i64::MIN, i64::MAX).unwrap()?;
+    let summaries = store.minutes(stretches[0], point, i64::MIN, i64::MAX).unwrap()?;
+    let mut found = super::Minutes { summaries, ..super::Minutes::default() };
     found.order();
     Some(found.summaries)
 }
@@ -199,7 +199,7 @@ fn copy_dir(from: &Path, to: &Path) {
     for entry in std::fs::read_dir(from).unwrap().flatten() {
         let target = to.join(entry.file_name());
         if entry.path().is_dir() {
-            copy_dir(&entry.path(), &target)
+            copy_dir(&entry.path(), &target);
         } else {
             std::fs::copy(entry.path(), target).unwrap();
         }

@@ -339,13 +339,12 @@ impl Columns {
         for (row, step) in self.minutes.iter().enumerate() {
             minute = minute.wrapping_add(*step);
             let count = *self.counts.get(row)?;
-            let numbers = match count {
-                0 => None,
-                _ => {
-                    let (min, max, first, last) = (next(0)?, next(1)?, next(2)?, next(3)?);
-                    let sum = if count > 1 { *sums.next()? } else { first };
-                    Some(Numbers { count, min, max, sum, first, last })
-                }
+            let numbers = if count == 0 {
+                None
+            } else {
+                let (min, max, first, last) = (next(0)?, next(1)?, next(2)?, next(3)?);
+                let sum = if count > 1 { *sums.next()? } else { first };
+                Some(Numbers { count, min, max, sum, first, last })
             };
             summaries.push(MinuteSummary {
                 minute_us: minute.wrapping_mul(MINUTE_US),

@@ -13,7 +13,7 @@ use proptest::prelude::*;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-/// Cases that run with the other tests; FOREBAY_MODEL_CASES asks for more.
+/// Cases that run with the other tests; `FOREBAY_MODEL_CASES` asks for more.
 const CASES: u32 = 200;
 
 /// What a disk writes whole or not at all.
@@ -144,7 +144,7 @@ fn torn(
 /// The power goes during a commit: what is found afterwards are the first blocks of each stream, or none.
 fn cut_power(
     disk: DiskStore,
-    dir: tempfile::TempDir,
+    dir: &tempfile::TempDir,
     model: &mut MemoryStore,
     seed: u64,
 ) -> (DiskStore, tempfile::TempDir) {
@@ -183,7 +183,9 @@ fn cut_power(
         let expected: Vec<&Block> = written[&stream].iter().filter(|block| block.range.first >= next).collect();
         assert!(survived.iter().eq(expected.into_iter().take(survived.len())), "{stream} has what was never written");
         if stream != Stream::Gaps {
-            survived.into_iter().for_each(|block| model.take_over(block));
+            for block in survived {
+                model.take_over(block);
+            }
         }
     }
     follow(&mut disk, model);
@@ -296,7 +298,7 @@ fn run(steps: Vec<Step>, damage_seed: u64) {
                 assert_eq!(held, model.keep_boot_offset(boot, offset).unwrap());
                 assert_eq!(disk.boot_offset(boot), Some(held));
             }
-            Step::PowerCut { seed } => (disk, dir) = cut_power(disk, dir, &mut model, seed),
+            Step::PowerCut { seed } => (disk, dir) = cut_power(disk, &dir, &mut model, seed),
             Step::Idle(steps) => {
                 let _more = (0..steps).all(|_| disk.idle_step());
                 follow(&mut disk, &mut model);

@@ -196,11 +196,12 @@ mod tests {
 
     #[test]
     fn a_card_lasts_by_what_its_device_is_given_to_write_or_else_by_our_own_part() {
-        let card = Some(Card { capacity_bytes: 32 << 30, write_cycles: 500 });
+        let of_32_gib = Card { capacity_bytes: 32 << 30, write_cycles: 500 };
+        let card = Some(of_32_gib);
         let days = (32 << 10) * 500 / 1_440;
         assert_eq!(after(300, true, card).card_days, Some(days / 3));
         assert_eq!(after(300, false, card).card_days, Some(days));
-        assert_eq!(card_days(card.unwrap(), 0), None);
+        assert_eq!(card_days(of_32_gib, 0), None);
     }
 
     #[test]

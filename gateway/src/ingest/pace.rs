@@ -2,7 +2,7 @@
 //!
 //! Pure: times come as parameters. Three things decide.
 //!
-//! - **The interval.** What cannot be sent again (a poll, a line of text, MQTT with QoS 0) and what tells of a loss waits for the short
+//! - **The interval.** What cannot be sent again (a poll, a line of text, MQTT with `QoS` 0) and what tells of a loss waits for the short
 //!   one. What a broker keeps until it is acknowledged waits for the long one, unless a whole block of it is there.
 //! - **Windows.** A broker sends only so many messages ahead of their acknowledgements. When they are all out, it waits for us, and each
 //!   moment until the next commit is lost. Whether a quiet source waits or just has nothing to say cannot be seen; it shows

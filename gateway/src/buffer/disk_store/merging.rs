@@ -279,15 +279,14 @@ impl DiskStore {
             }
         }
         for batch in batches {
-            match &job.merge {
-                Some(merge) => merge.chunk.database().write(batch)?,
-                None => {
-                    self.open_sealed(job.id)?;
-                    let Some((_, chunk)) = self.open.back() else { return Err(BufferError::Closed) };
-                    if let Err(error) = chunk.database().write(batch) {
-                        self.unsound.insert(job.id);
-                        return Err(error);
-                    }
+            if let Some(merge) = &job.merge {
+                merge.chunk.database().write(batch)?;
+            } else {
+                self.open_sealed(job.id)?;
+                let Some((_, chunk)) = self.open.back() else { return Err(BufferError::Closed) };
+                if let Err(error) = chunk.database().write(batch) {
+                    self.unsound.insert(job.id);
+                    return Err(error);
                 }
             }
         }
