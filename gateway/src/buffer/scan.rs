@@ -140,6 +140,7 @@ impl Log {
     pub(super) fn condition(&self) -> Condition {
         let name = self.path.display();
         let mut looked: Vec<Look> = Vec::new();
+        let mut headless = Vec::new();
         let mut buffer = Vec::new();
         for at in self.segments() {
             if !self.read_segment(at, &mut buffer) {
@@ -147,8 +148,14 @@ impl Log {
             }
             match look(&buffer) {
                 Ok(look) => looked.extend(look),
-                Err(what) => return Condition::Broken(format!("{name} {what} in the segment at byte {at}")),
+                Err(what) => headless.push(format!("{name} {what} in the segment at byte {at}")),
             }
+        }
+        // A batch is smaller than a segment, so a power cut in the middle of one takes the header of the newest segment at most.
+        match headless.pop() {
+            Some(what) if headless.is_empty() => return Condition::Torn(what),
+            Some(what) => return Condition::Broken(what),
+            None => {}
         }
         let tail = looked.iter().map(|look| look.stable).max().unwrap_or(0) / SEGMENT_LSN * SEGMENT_LSN;
         looked.sort_by_key(|look| look.lsn);

@@ -11,7 +11,7 @@ use super::super::merge::{self, COPIED_READINGS_MIN, Merger};
 use super::super::minutes::{self, Digest, MinuteSummary};
 use super::super::sled_store::{BATCH_BYTES_MAX, Write};
 use super::super::store::BLOCKS_MAX;
-use super::super::{BufferError, files};
+use super::super::{BufferError, Replay, files};
 use super::DiskStore;
 use crate::block::{BLOCK_BYTES_MAX, Block, BlockFlags};
 use crate::reading::{PointId, Sequence, Stream, TimeQuality, UnixMicros};
@@ -141,14 +141,19 @@ impl DiskStore {
         Ok(true)
     }
 
-    /// The oldest chunk that waits for it. Readings that the judge may have to be brought forward with stay as they are.
+    /// The oldest chunk that waits for it. Readings that the judge may have to be brought forward with stay as they are; so do those
+    /// that a sink or a replay has not got yet, since a retry must be the same bytes, and a merge drops message hashes.
     fn next_job(&mut self) -> Result<Option<Job>, BufferError> {
+        if self.ledger.state().replays.values().any(Replay::is_running) {
+            return Ok(None);
+        }
         let stream = Stream::Readings;
         let waits = |extent: &Extent| extent.range.last < self.snapshot_at;
         let mut chunks = self.index.range((Family::Readings, 0)..=(Family::Readings, u32::MAX));
         let found = chunks.find(|(id, info)| {
             let waits = info.extent(stream).is_some_and(waits);
-            info.state == ChunkState::Sealed && waits && !info.digested && !self.unsound.contains(id)
+            let is_due = info.state == ChunkState::Sealed && waits && !info.digested;
+            is_due && !self.unsound.contains(id) && self.is_resolved(**id)
         });
         let Some((id, info)) = found else { return Ok(None) };
         let (id, bytes, extents) = (*id, info.bytes, info.extents.clone());

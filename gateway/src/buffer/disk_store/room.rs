@@ -209,7 +209,7 @@ impl DiskStore {
     }
 
     /// Whether every configured sink is done with all of a chunk. Lanes of other sinks hold nothing back.
-    fn is_resolved(&self, id: ChunkId) -> bool {
+    pub(super) fn is_resolved(&self, id: ChunkId) -> bool {
         let Some(info) = self.index.get(&id) else { return false };
         let lanes = self.ledger.state().lanes.iter();
         let mut lanes = lanes.filter(|((sink, stream), _)| self.options.has_lane(sink, *stream));
