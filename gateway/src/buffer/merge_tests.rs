@@ -1,6 +1,7 @@
 //! Merging sealed chunks: the same readings at the same times, right summaries, and a whole chunk after a crash at any step.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+use super::LaneChange;
 use super::disk_store::DiskStore;
 use super::minutes::MinuteSummary;
 use super::store::Store;
@@ -293,6 +294,23 @@ fn nothing_is_merged_that_the_judge_may_have_to_see_again() {
     store.seal_for_test();
     assert!(!store.idle_step(), "there is no snapshot yet");
     assert_eq!(all_blocks(&mut store, Stream::Readings).len(), 20);
+}
+
+#[test]
+fn nothing_is_merged_that_a_sink_has_not_got_yet_since_a_retry_must_be_the_same_bytes() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut store, _) = open(dir.path());
+    let mut lane = store.lane("cloud", Stream::Readings).unwrap();
+    fill(&mut store, &one_by_one(700));
+    assert!(!store.idle_step(), "the sink has nothing of it");
+    lane.cursor.from = 700;
+    lane.delivered = 700;
+    let change = LaneChange { sink: "cloud".to_owned(), stream: Stream::Readings, lane, records: Vec::new() };
+    store.change_lane(&change).unwrap();
+    store.maintain();
+    assert!(store.idle_step(), "the sink has all of it");
+    while store.idle_step() {}
+    assert_eq!(all_blocks(&mut store, Stream::Readings).len(), 2);
 }
 
 #[test]
