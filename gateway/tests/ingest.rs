@@ -202,6 +202,26 @@ async fn a_stalled_sender_does_not_wait_for_the_commit_interval() {
 }
 
 #[tokio::test]
+async fn a_sender_with_a_window_of_20_does_not_wait_for_the_interval_each_time() {
+    const WINDOW: u64 = 20;
+    let interval = Duration::from_secs(2);
+    let dir = TempDir::new().unwrap();
+    let mut plant = Plant::open(dir.path(), interval).await;
+    let begun = tokio::time::Instant::now();
+    for window in 0..50 {
+        for number in 0..WINDOW {
+            plant.send(vec![plant.sample(20.0, 5)], Some(window * WINDOW + number), false).await;
+        }
+        let mut acknowledged = 0;
+        while acknowledged < WINDOW {
+            acknowledged += plant.acknowledged().await.len() as u64;
+        }
+    }
+    assert!(begun.elapsed() < 25 * interval, "50 windows took {:?}", begun.elapsed());
+    plant.close().await;
+}
+
+#[tokio::test]
 async fn a_stop_commits_what_waits_at_once() {
     let dir = TempDir::new().unwrap();
     let plant = Plant::open(dir.path(), Duration::from_secs(3_600)).await;

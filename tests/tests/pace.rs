@@ -19,13 +19,13 @@ const SUBSCRIPTION: &str = r#"
     payload = { format = "json", value = "/value" }
 "#;
 
-/// A broker with a window of so many messages, and a gateway that reads from it.
+/// A broker with a window of so many messages, and a gateway that is to read from it.
 async fn plant(window: u16) -> (Broker, Gateway) {
     let broker = Broker::start_with(&BrokerOptions { max_inflight_messages: window, ..BrokerOptions::default() }).await;
     broker.remember("forebay-e2e-broker", &["plant/+/+"]).await;
     let url = broker.url();
     let source = format!("[[source]]\ntype = \"mqtt\"\nname = \"broker\"\nurl = \"{url}\"\n{SUBSCRIPTION}");
-    let gateway = Gateway::start(&source).await;
+    let gateway = Gateway::prepare(&source);
     (broker, gateway)
 }
 
@@ -39,42 +39,45 @@ async fn commits(gateway: &Gateway) -> u64 {
     line.rsplit(' ').next().unwrap().parse().unwrap()
 }
 
-/// Publishes so many and waits until they are stored.
-async fn publish_and_store(broker: &Broker, gateway: &Gateway, count: u64) {
-    let publisher = Publisher::connect(broker, "fast");
-    let before = stored(gateway).await;
+/// Has so many messages wait at a broker with this window, and waits until the gateway has stored them. (mosquitto 2.0.11 keeps to a
+/// window of one alone; the tests of ingest have a sender that keeps to a larger one.)
+async fn store_backlog(window: u16, count: u64) {
+    let (broker, mut gateway) = plant(window).await;
+    let publisher = Publisher::connect(&broker, "fast");
     for number in 0..count {
         publisher.publish("plant/mill/count", format!("{{\"value\":{number}}}")).await;
     }
+    publisher.all_acknowledged(LIMIT).await;
+    gateway.start_again().await;
     wait::until_some("the gateway to store every message", LIMIT, || async {
-        (stored(gateway).await == before + count).then_some(())
+        (stored(&gateway).await == count).then_some(())
     })
     .await;
+    eprintln!("{count} messages by a window of {window} took {} commits", commits(&gateway).await);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_broker_that_sends_one_message_at_a_time_gets_each_acknowledgement_at_once() {
-    let (broker, gateway) = plant(1).await;
     // By the interval of 2 s that would be 20 minutes.
-    publish_and_store(&broker, &gateway, 600).await;
+    store_backlog(1, 600).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_broker_with_a_window_of_20_keeps_its_speed() {
-    let (broker, gateway) = plant(20).await;
     // By the shorter interval of 200 ms that would be over three minutes.
-    publish_and_store(&broker, &gateway, 20_000).await;
+    store_backlog(20, 20_000).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_broker_with_a_window_of_1000_keeps_its_speed() {
-    let (broker, gateway) = plant(1_000).await;
-    publish_and_store(&broker, &gateway, 100_000).await;
+    // By the interval of 2 s that would be over three minutes.
+    store_backlog(1_000, 100_000).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_slow_source_costs_one_commit_per_interval_and_not_one_per_message() {
-    let (broker, gateway) = plant(20).await;
+    let (broker, mut gateway) = plant(20).await;
+    gateway.start_again().await;
     let publisher = Publisher::connect(&broker, "slow");
     let before = commits(&gateway).await;
     let begun = Instant::now();
