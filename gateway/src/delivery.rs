@@ -217,13 +217,16 @@ impl<S: Sink> Delivery<S> {
                     }
                 }
             };
+            let worked = match worked {
+                Err(Setback::Reload(index)) => self.reload(index).await,
+                worked => worked,
+            };
             self.report();
             self.tell_budget();
             match worked {
-                Ok(()) | Err(Setback::Lane) => {}
+                Ok(()) | Err(Setback::Lane | Setback::Reload(_)) => {}
                 Err(Setback::Sink(_)) if stop.is_cancelled() => return,
                 Err(Setback::Sink(wait)) => self.wait_until(&mut ends, Instant::now() + wait, false).await,
-                Err(Setback::Reload(index)) => self.reload(index).await,
             }
         }
     }
@@ -307,18 +310,15 @@ impl<S: Sink> Delivery<S> {
     }
 
     /// Takes the lane as the store has it now.
-    async fn reload(&mut self, index: usize) {
-        let Some(work) = self.lanes.get(index) else { return };
+    async fn reload(&mut self, index: usize) -> Result<(), Setback> {
+        let Some(work) = self.lanes.get(index) else { return Ok(()) };
         let (name, stream) = (work.name.clone(), work.stream);
         let oldest = self.oldest(stream);
-        match self.options.buffer.lane(&name, stream).await {
-            Ok(lane) => {
-                if let Some(work) = self.lanes.get_mut(index) {
-                    work.take(lane, oldest);
-                }
-            }
-            Err(error) => drop(self.disk(&error)),
+        let lane = self.options.buffer.lane(&name, stream).await.map_err(|error| self.disk(&error))?;
+        if let Some(work) = self.lanes.get_mut(index) {
+            work.take(lane, oldest);
         }
+        Ok(())
     }
 
     /// The next lane with something to offer, or when to look again.

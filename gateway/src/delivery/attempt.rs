@@ -120,9 +120,15 @@ impl<S: Sink> Delivery<S> {
                 self.pin(index, &mut lane, part).await.ok();
             }
             fault::point("delivery.before_books_saved");
-            match self.save(index, lane, letters).await {
+            let mut saved = self.save(index, lane, letters).await;
+            if let Err(Setback::Reload(_)) = saved {
+                saved = self.reload(index).await;
+                if saved.is_ok() {
+                    continue;
+                }
+            }
+            match saved {
                 Ok(()) => break,
-                Err(Setback::Reload(_)) => self.reload(index).await,
                 // Going on would offer it again, for the ledger does not know of it; after the next start the sink tells.
                 Err(setback) if self.options.stop.is_cancelled() || self.options.halt.is_cancelled() => {
                     return Err(setback);

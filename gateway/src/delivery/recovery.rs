@@ -34,7 +34,7 @@ impl<S: Sink> Delivery<S> {
             }
             let next = self.next(stream);
             // The position may have been an older self's: the store's copy of the lane is the one to move.
-            self.reload(index).await;
+            self.reload(index).await?;
             let Some(work) = self.lanes.get(index) else { continue };
             if !run::is_of_ledger(&work.lane, &cursor.cursor, cursor.run_mark, next) {
                 return Err(self.sink_pauses(&format!(
