@@ -1,6 +1,7 @@
 //! The link's budget: when history may go, so that alerts and live readings always can. Pure; time comes from outside.
 
 use crate::buffer::SentToday;
+use crate::clock::EARLIEST_PLAUSIBLE_US;
 use crate::reading::UnixMicros;
 use crate::sinks::pace::LinkOptions;
 use std::time::Duration;
@@ -119,11 +120,18 @@ fn day_of(wall_us: UnixMicros) -> u32 {
     u32::try_from(wall_us.div_euclid(1_000_000) / DAY_S.cast_signed()).unwrap_or(0)
 }
 
-/// Adds what was sent to a day's count; a new day begins anew. A clock that was set back goes on with the later day.
-pub(super) fn count(sent: &mut SentToday, wall_us: UnixMicros, bytes: u64, history: bool) {
+/// Whether a day's count goes on. A clock that was set back goes on with the later day, unless that is so far off that the clock
+/// was wrong then: such a count would never end.
+fn is_today(sent: SentToday, wall_us: UnixMicros) -> bool {
     let day = day_of(wall_us);
-    if day > sent.day {
-        *sent = SentToday { day, ..SentToday::default() };
+    let was_wrong = wall_us >= EARLIEST_PLAUSIBLE_US && sent.day > day.saturating_add(1);
+    sent.day >= day && !was_wrong
+}
+
+/// Adds what was sent to a day's count; a new day begins anew.
+pub(super) fn count(sent: &mut SentToday, wall_us: UnixMicros, bytes: u64, history: bool) {
+    if !is_today(*sent, wall_us) {
+        *sent = SentToday { day: day_of(wall_us), ..SentToday::default() };
     }
     let count = if history { &mut sent.history_bytes } else { &mut sent.live_bytes };
     *count = count.saturating_add(bytes);
@@ -132,7 +140,7 @@ pub(super) fn count(sent: &mut SentToday, wall_us: UnixMicros, bytes: u64, histo
 /// What all lanes have sent today.
 pub(super) fn total(lanes: impl Iterator<Item = SentToday>, wall_us: UnixMicros) -> SentToday {
     let day = day_of(wall_us);
-    let today = lanes.filter(|sent| sent.day >= day);
+    let today = lanes.filter(|sent| is_today(*sent, wall_us));
     today.fold(SentToday { day, ..SentToday::default() }, |sum, sent| SentToday {
         day,
         live_bytes: sum.live_bytes.saturating_add(sent.live_bytes),
@@ -205,5 +213,19 @@ mod tests {
         assert_eq!(total([sent].into_iter(), tomorrow).history_bytes, 0);
         count(&mut sent, tomorrow, 3, false);
         assert_eq!(sent, SentToday { day: 20_001, live_bytes: 3, history_bytes: 0 });
+    }
+
+    #[test]
+    fn one_attempt_with_a_clock_that_is_years_ahead_does_not_use_up_all_days_until_then() {
+        let now_us = EARLIEST_PLAUSIBLE_US + 43_200_000_000;
+        let ahead_us = now_us + 12 * 365 * 86_400_000_000;
+        let mut sent = SentToday::default();
+        count(&mut sent, ahead_us, 5, true);
+        assert_eq!(total([sent].into_iter(), now_us).history_bytes, 0);
+        count(&mut sent, now_us, 3, true);
+        assert_eq!(sent, SentToday { day: day_of(now_us), live_bytes: 0, history_bytes: 3 });
+        // An unset clock knows nothing of days.
+        count(&mut sent, 0, 3, true);
+        assert_eq!(sent, SentToday { day: day_of(now_us), live_bytes: 0, history_bytes: 6 });
     }
 }
