@@ -18,7 +18,7 @@ const READ_BLOCKS: usize = 16;
 /// Most blocks of a run, and most that are looked through in one go: 256 000 readings, a few tenths of a second.
 const RUN_BLOCKS_MAX: usize = 512;
 /// What was passed over is saved after this: a crash has it read again, and the chunks are held so much longer.
-const PASSED_SAVED_AFTER: Duration = Duration::from_secs(10);
+pub(super) const PASSED_SAVED_AFTER: Duration = Duration::from_secs(10);
 /// Live readings that are older than the longest wait between two attempts and the slowest commit together were held up by an
 /// outage or a restart, not by the ordinary way.
 const HISTORY_AFTER: Duration = Duration::from_secs(10);

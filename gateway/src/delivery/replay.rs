@@ -4,6 +4,7 @@
 //! its turn comes is told in its result. Its place is in the ledger before each attempt, as that of a lane is, so that it goes on
 //! after a crash with the same bytes under the same key.
 
+use super::pinning::PASSED_SAVED_AFTER;
 use super::telling::{LEDGER_RETRY, PAUSE_PROBE, RETRY_AFTER_MAX};
 use super::{Delivery, DeliveryOptions, RETRY_FIRST, Setback, link, link::Leave};
 use crate::backoff::Backoff;
@@ -39,6 +40,8 @@ pub(super) struct Replays {
     not_before: Option<Instant>,
     /// Turns of others while it could have gone.
     passed_over: u32,
+    /// A replay that has come further than the ledger knows, past records that nobody asked for, and since when.
+    passed: Option<(Replay, Instant)>,
 }
 
 /// What works for one replay.
@@ -54,12 +57,18 @@ struct Tools {
 impl Replays {
     pub(super) fn new(seen: watch::Receiver<Vec<Replay>>, retry_max: Duration) -> Self {
         let backoff = Backoff::new(RETRY_FIRST, retry_max);
-        Self { seen, remote: BTreeMap::new(), tools: None, backoff, not_before: None, passed_over: 0 }
+        Self { seen, remote: BTreeMap::new(), tools: None, backoff, not_before: None, passed_over: 0, passed: None }
     }
 
     /// The oldest replay of a sink that goes on.
     fn current(&self, sink: &str) -> Option<Replay> {
         self.seen.borrow().iter().find(|replay| replay.sink == sink && replay.is_running()).cloned()
+    }
+
+    /// What was passed over since this replay was kept, if anything was, and since when.
+    fn passed(&self, replay: &Replay) -> Option<(Replay, Instant)> {
+        let is_same = |passed: &Replay| (passed.id, passed.revision) == (replay.id, replay.revision);
+        self.passed.as_ref().filter(|(passed, _)| is_same(passed)).cloned()
     }
 
     /// Where the sink's newest record of a replay stands.
@@ -103,6 +112,9 @@ impl<S: Sink> Delivery<S> {
     /// One step of the oldest replay.
     pub(super) async fn replay(&mut self) -> Result<(), Setback> {
         let Some(mut replay) = self.replays.current(&self.options.name) else { return Ok(()) };
+        if let Some((passed, _)) = self.replays.passed(&replay) {
+            replay = passed;
+        }
         let Some(range) = replay.range else { return self.look_up(replay).await };
         if replay.next > range.last {
             self.end(&mut replay, ReplayState::Done);
@@ -119,6 +131,11 @@ impl<S: Sink> Delivery<S> {
 
     /// Finds out among which sequences the records are, and with what they are rendered.
     async fn look_up(&mut self, mut replay: Replay) -> Result<(), Setback> {
+        if !self.options.route.streams().contains(&replay.stream) {
+            let reason =
+                format!("{} do not go to sink {:?}; add them to its streams", replay.stream, self.options.name);
+            return Err(self.fail(replay, reason).await);
+        }
         let found = self.options.buffer.sequences_between(replay.stream, replay.from_us, replay.to_us).await;
         replay.range = found.map_err(|error| self.disk(&error))?;
         replay.config_version = self.config_version();
@@ -210,6 +227,12 @@ impl<S: Sink> Delivery<S> {
         }
         if replay.next > range.last {
             self.end(&mut replay, ReplayState::Done);
+        } else if replay.run.is_none() {
+            let since = self.replays.passed(&replay).map_or_else(Instant::now, |(_, since)| since);
+            if since.elapsed() < PASSED_SAVED_AFTER {
+                self.replays.passed = Some((replay, since));
+                return Ok(());
+            }
         }
         self.keep(replay).await
     }
@@ -342,6 +365,7 @@ impl<S: Sink> Delivery<S> {
         // A replay takes from the link's budget what a backlog would.
         if let Some(work) = self.lanes.first_mut() {
             link::count(&mut work.lane.sent, clock.tick().wall_us, sent, true);
+            work.unsaved_since.get_or_insert_with(Instant::now);
         }
         let json_bytes: usize = records.iter().map(|record| record.json.len()).sum();
         self.link.sent(Instant::now(), sent, json_bytes as u64, true);
@@ -375,7 +399,7 @@ impl<S: Sink> Delivery<S> {
                 Err(BufferError::Stale { .. }) => {}
                 Err(error) => drop(self.disk(&error)),
             }
-            if self.options.stop.is_cancelled() {
+            if self.options.stop.is_cancelled() || self.options.halt.is_cancelled() {
                 return Ok(());
             }
             tokio::time::sleep(LEDGER_RETRY / 10).await;
@@ -443,12 +467,65 @@ fn mark(replay: &Replay) -> u64 {
     xxh3_64(format!("{id}/{created_us}/{from_us}/{to_us}").as_bytes())
 }
 
-/// Everything up to and including `last` is behind.
+/// Everything up to and including `last` is behind. What is left of a part that it ends inside of is a part of its own.
 fn advance(replay: &mut Replay, last: Sequence) {
     replay.next = replay.next.max(last + 1);
     let next = replay.next;
     if let Some(run) = &mut replay.run {
+        if run.nodes.is_empty() {
+            run.nodes.push(run.range);
+        }
         run.nodes.retain(|node| node.last >= next);
+        run.nodes.iter_mut().for_each(|node| node.first = node.first.max(next));
     }
     replay.run.take_if(|run| run.range.last < next);
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use super::*;
+    use crate::reading::Stream;
+
+    fn range(first: Sequence, last: Sequence) -> SequenceRange {
+        SequenceRange { first, last }
+    }
+
+    fn replay(nodes: Vec<SequenceRange>) -> Replay {
+        Replay {
+            id: 1,
+            sink: "cloud".to_owned(),
+            stream: Stream::Readings,
+            from_us: 0,
+            to_us: 1,
+            points: Vec::new(),
+            created_us: 0,
+            ended_us: None,
+            state: ReplayState::Running,
+            range: Some(range(0, 99)),
+            next: 0,
+            config_version: 0,
+            render_version: 0,
+            run: Some(ReplayRun { range: range(0, 9), records: 10, nodes }),
+            delivered: 0,
+            refused: 0,
+            lost: 0,
+            remote_position: None,
+            trouble: None,
+            revision: 0,
+        }
+    }
+
+    #[test]
+    fn what_is_left_of_a_part_is_offered_without_what_is_behind() {
+        let mut whole = replay(Vec::new());
+        advance(&mut whole, 3);
+        assert_eq!(whole.run.unwrap().nodes, [range(4, 9)]);
+        let mut halved = replay(vec![range(5, 9), range(0, 4)]);
+        advance(&mut halved, 2);
+        assert_eq!(halved.run.unwrap().nodes, [range(5, 9), range(3, 4)]);
+        let mut done = replay(vec![range(5, 9)]);
+        advance(&mut done, 9);
+        assert_eq!((done.run, done.next), (None, 10));
+    }
 }
