@@ -222,7 +222,7 @@ async fn the_buffer_never_grows_past_its_cap() {
     const CAP_BYTES: u64 = 24 << 20;
     let disk = SmallDisk::mount_ext4(128 << 20);
     let buffer = open(StoreOptions { disk_bytes_max: CAP_BYTES, ..options(&disk.path()) }).await;
-    let (stop, stopped) = std::sync::mpsc::channel::<()>();
+    let (stop, stopped) = std::sync::mpsc::sync_channel::<()>(1);
     let (empty, path) = (used_bytes(&disk) - disk_bytes(&disk), disk.path());
     // The file system itself is asked, beside a run at full speed.
     let sampler = std::thread::spawn(move || {
