@@ -3,6 +3,7 @@
 
 use super::disk_store::DiskStore;
 use super::files;
+use super::inspect::ChunkName;
 use super::store::Store;
 use super::test_support::{MIB, alert, all_blocks, clock, commit, draft, fill, open, options};
 use super::{BootOffset, Buffer, BufferError, LaneChange, WhenFull};
@@ -389,4 +390,51 @@ async fn a_second_process_is_refused_until_the_first_has_closed() {
     first.close().await;
     assert!(matches!(other.lane("cloud", Stream::Readings).await, Err(BufferError::Closed)));
     Buffer::open(options(dir.path(), 64 * MIB), clock()).await.unwrap();
+}
+
+/// Chunk 1 of readings in a store.
+fn first_chunk(dir: &Path) -> PathBuf {
+    dir.join("buffer/readings/00000001")
+}
+
+#[test]
+fn a_salvage_that_fails_while_the_gateway_runs_costs_nothing_of_what_is_written_after_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut store, _) = open(dir.path());
+    let lane = store.lane("cloud", Stream::Readings).unwrap();
+    let mut random = fastrand::Rng::with_seed(3);
+    fill(&mut store, 20, &mut random);
+    // Where the fresh chunk should go, nothing can be made.
+    let blocked = first_chunk(dir.path()).with_extension("repairing");
+    std::os::unix::fs::symlink("nowhere", &blocked).unwrap();
+    let name = ChunkName { family: "readings".to_owned(), number: 1 };
+    store.salvage_chunk(&name, "a test says so").unwrap_err();
+    fill(&mut store, 20, &mut random);
+    let change = LaneChange { sink: "cloud".into(), stream: Stream::Readings, lane, records: vec![] };
+    store.change_lane(&change).unwrap();
+    let written = all_blocks(&mut store, Stream::Readings);
+    assert_eq!(written.len(), 40);
+    std::fs::remove_file(&blocked).unwrap();
+    store.salvage_chunk(&name, "a test says so").unwrap();
+    for start in 0..2 {
+        assert_eq!(all_blocks(&mut store, Stream::Readings), written, "start {start}");
+        assert_eq!(store.lane("cloud", Stream::Readings).unwrap().gaps, 0);
+        drop(store);
+        let opened;
+        (store, opened) = open(dir.path());
+        assert_eq!(opened.quarantined, Vec::<String>::new());
+    }
+}
+
+#[test]
+fn a_chunk_that_a_failed_rename_left_beside_its_place_is_put_there_when_it_is_read() {
+    let dir = tempfile::tempdir().unwrap();
+    let written = filled(dir.path());
+    for kind in ["repaired", "merged", "replaced"] {
+        let (mut store, opened) = open(dir.path());
+        assert_eq!(opened.quarantined, Vec::<String>::new());
+        std::fs::rename(first_chunk(dir.path()), first_chunk(dir.path()).with_extension(kind)).unwrap();
+        assert_eq!(all_blocks(&mut store, Stream::Readings), written, "{kind}");
+        assert_eq!(store.lane("cloud", Stream::Readings).unwrap().gaps, 0, "{kind}");
+    }
 }

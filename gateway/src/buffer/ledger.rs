@@ -249,6 +249,8 @@ impl Ledger {
 
     fn write_anew(&mut self, entries: &[Entry]) -> Result<(), BufferError> {
         let fresh = fresh_path(&self.path);
+        // Where the last rename has failed, what lies there is the only ledger.
+        Self::exists(&self.path)?;
         files::remove_dir(&fresh)?;
         if let Err(error) = self.write_fresh(&fresh, entries) {
             // Half a ledger is of no use and would keep a full disk full; if it cannot be removed now, the next try does.
@@ -287,4 +289,25 @@ const WHOLE: &str = "whole";
 
 fn fresh_path(path: &Path) -> PathBuf {
     path.with_extension("new")
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use super::*;
+
+    #[test]
+    fn a_ledger_that_could_not_be_put_in_its_place_is_put_there_before_it_is_made_anew() {
+        let dir = tempfile::tempdir().unwrap();
+        // With so long a name nothing can be moved out of the way that lies beside the ledger: whoever tries fails.
+        let path = dir.path().join("l".repeat(247));
+        let mut ledger = Ledger::create(&path, Epoch(7), &Cipher::default()).unwrap();
+        ledger.close();
+        std::fs::rename(&path, fresh_path(&path)).unwrap();
+        std::fs::write(fresh_path(&path).join(WHOLE), b"").unwrap();
+        ledger.write(vec![Entry::Next([9; 6])]).unwrap();
+        drop(ledger);
+        let ledger = Ledger::open(&path, &Cipher::default()).unwrap();
+        assert_eq!((ledger.state().epoch, ledger.state().next), (Some(Epoch(7)), [9; 6]));
+    }
 }

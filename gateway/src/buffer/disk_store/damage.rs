@@ -14,7 +14,7 @@ use super::super::{BufferError, files};
 use super::DiskStore;
 use super::opening::QUARANTINE;
 use crate::block::records::GapReason;
-use crate::reading::{SequenceRange, Stream, UnixMicros};
+use crate::reading::{Sequence, SequenceRange, Stream, UnixMicros};
 use std::path::{Path, PathBuf};
 
 /// Ends the name of a chunk that is being written for a damaged one.
@@ -48,14 +48,23 @@ impl DiskStore {
     /// is what a person is told.
     ///
     /// # Errors
-    /// If there is no room for a fresh chunk, or its key is missing: then nothing has changed.
+    /// If there is no room for a fresh chunk, or its key is missing: then the chunk is as it was, but takes no more blocks.
     pub(super) fn salvage(&mut self, id: ChunkId, reason: &str) -> Result<Vec<String>, BufferError> {
+        if !self.path(id).exists() {
+            // The last rename of a merge or of a repair may have failed: then the whole chunk lies beside its place.
+            self.abandon_merge();
+            self.finish_merges()?;
+            if self.path(id).exists() {
+                return Ok(Vec::new());
+            }
+            self.finish_repairs()?;
+        }
         tracing::warn!(family = id.0.name(), chunk = id.1, reason, "a chunk is damaged; bringing back what is sound");
-        self.shut(id);
+        self.end(id);
         let gathered = self.gather(id)?;
         let mut repairs = Vec::new();
         for member in &gathered.ring {
-            self.shut(*member);
+            self.end(*member);
             let known = self.known_ranges(*member, &gathered.found);
             repairs.push((*member, self.rebuild(*member, &gathered, &known)?, known));
         }
@@ -79,6 +88,14 @@ impl DiskStore {
         self.trim_quarantine();
         self.try_outbox();
         Ok(told)
+    }
+
+    /// Closes a chunk; one that blocks are added to is sealed, with what it was acknowledged to hold.
+    fn end(&mut self, id: ChunkId) {
+        if self.active.get(&id.0).is_some_and(|(number, _)| *number == id.1) {
+            self.retire(id.0);
+        }
+        self.shut(id);
     }
 
     /// As [`Self::salvage`]; where there is no room for it, the chunk is left as it is, sealed, and salvaged when it is read.
@@ -156,10 +173,13 @@ impl DiskStore {
             return info.extents.iter().map(|extent| (extent.stream, extent.range)).collect();
         }
         let promised = self.promised();
+        // What is in the next chunk of the family is not missing here.
+        let following = self.index.range((id.0, id.1.saturating_add(1))..=(id.0, u32::MAX)).next();
+        let end = following.map_or([Sequence::MAX; 6], |(_, info)| info.base);
         let range = |stream: Stream| {
             let first = info.base[stream.index()];
             let admitted = info.extent(stream).map_or(first, |extent| extent.range.last.saturating_add(1));
-            let next = found.follow(stream, admitted.max(promised[stream.index()]));
+            let next = found.follow(stream, admitted.max(promised[stream.index()])).min(end[stream.index()]);
             (first < next).then(|| (stream, SequenceRange { first, last: next - 1 }))
         };
         id.0.streams().filter_map(range).collect()
@@ -232,12 +252,18 @@ impl DiskStore {
                         if self.index.get(&id).is_some_and(|info| info.state != ChunkState::Dropped) =>
                     {
                         let place = self.path(id);
+                        self.shut(id);
                         if place.exists() {
                             let aside = self.quarantine_path(&format!("{}-{number}", family.name()));
                             files::rename(&place, &aside)?;
                         }
                         self.tell_damage(format!("{} was damaged; its repair is finished", place.display()));
                         files::rename(&path, &place)?;
+                        if let Some(info) = self.index.get_mut(&id) {
+                            // A repaired chunk has blocks alone.
+                            info.digested = false;
+                            self.unsaved.insert(id);
+                        }
                     }
                     (REPAIRED | REPAIRING, _) => files::remove_dir(&path)?,
                     _ => {}

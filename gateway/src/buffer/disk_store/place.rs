@@ -67,6 +67,9 @@ impl DiskStore {
         self.meter = Meter::of(&self.root);
         self.high_water = HighWater::open(&self.root, self.epoch);
         tracing::info!("the buffer's file system is back");
+        if let Err(error) = self.finish_merges().and_then(|()| self.finish_repairs()) {
+            tracing::warn!(%error, "what was interrupted when the file system went cannot be finished yet");
+        }
         Ok(())
     }
 
