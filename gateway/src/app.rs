@@ -147,6 +147,7 @@ pub async fn start(config: Config, config_text: String, clock: Clock) -> Result<
     .await?;
     parts.start_sinks(sinks).await;
     parts.show(&config);
+    parts.end_replays(&config).await;
 
     let (shown, shown_out) = watch::channel(config::redacted_toml(&config_text).into());
     let web_state = WebState {
@@ -241,7 +242,12 @@ pub async fn run(config: Config, config_text: String, path: PathBuf) -> Result<(
             () = hangups.next() => None,
         };
         supervisor::tell_reloading();
-        let answer = running.reload_file(&path).await;
+        let answer = tokio::select! {
+            answer = running.reload_file(&path) => answer,
+            // Half of a reload is as good as none: all parts end, and the next start reads the file.
+            () = &mut stop => break Ok(()),
+            never = &mut watchdog => match never {},
+        };
         supervisor::tell_reloaded();
         if let Some(asked) = asked {
             // Whoever asked may have gone.

@@ -334,3 +334,19 @@ async fn the_books_close_after_every_kill() {
     // Counters go on where they were: all of it was accepted, in whatever life of the process.
     assert_eq!(source["accepted"].as_f64().unwrap() + recovered, plant.published() as f64);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_page_moves_to_another_address_of_its_own_port() {
+    let plant = Plant::start("", "").await;
+    let address = plant.gateway.page_address().unwrap();
+    let port = address.rsplit_once(':').unwrap().1;
+    let text = std::fs::read_to_string(plant.gateway.config_path()).unwrap();
+    plant.gateway.configure_verbatim(&text.replace("127.0.0.1:0\"", &format!("0.0.0.0:{port}\"")));
+    let told = plant.gateway.tool(&["reload"]).await.success();
+    assert!(told.contains("the page moved"), "{told}");
+    wait::until_some("the page at its new address", LIMIT, || async {
+        plant.gateway.page_address().filter(|page| page.starts_with("0.0.0.0:"))
+    })
+    .await;
+    assert_eq!(plant.gateway.get("/live").await.0, 200);
+}

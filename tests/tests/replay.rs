@@ -182,3 +182,23 @@ async fn a_replay_is_shown_until_its_end_and_can_be_called_off() {
     let answer = plant.gateway.tool(&["replay", "--list"]).await;
     assert!(answer.err.contains("start it first"), "{answer:?}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replay_ends_when_its_sink_is_removed_and_brings_no_stream_that_does_not_go_there() {
+    let mut plant = Plant::start(&format!("{SMALL}\nstreams = [\"readings\"]"), "").await;
+    plant.publish(10).await;
+    plant.all_delivered().await;
+    let of_gaps = ["replay", "--sink", "cloud", "--stream", "gaps", "--from", "1 h ago"];
+    let refused = plant.gateway.tool(&of_gaps).await;
+    assert!(refused.err.contains("gaps do not go to sink \"cloud\""), "{refused:?}");
+
+    // An endpoint that never answers holds it up.
+    plant.receiver.answer(Answer::Status(503, None));
+    let stuck = ["replay", "--sink", "cloud", "--from", "1 h ago", "--no-wait"];
+    plant.gateway.tool(&stuck).await.success();
+    let text = std::fs::read_to_string(plant.gateway.config_path()).unwrap();
+    plant.gateway.configure_verbatim(&text.replace("name = \"cloud\"", "name = \"other\""));
+    plant.gateway.tool(&["reload"]).await.success();
+    let line = listed(&plant.gateway, 2).await;
+    assert!(line.contains("ended: there is no sink \"cloud\" any more"), "{line}");
+}

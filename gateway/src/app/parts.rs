@@ -1,7 +1,7 @@
 //! Sources and sinks as they run: started and stopped by name, so that a reload leaves alone what it does not change.
 
 use super::supervisor::Supervisor;
-use crate::buffer::Buffer;
+use crate::buffer::{Buffer, Replay, ReplayState};
 use crate::clock::Clock;
 use crate::config::{self, Config};
 use crate::delivery::{Delivery, DeliveryOptions, Rendering, ViewOf};
@@ -186,6 +186,21 @@ impl Parts {
             let now_us = self.wiring.clock.tick().wall_us;
             self.wiring.status.clear(&format!("sink/{name}"), now_us);
             self.clear_troubles(&format!("sink/{name}/"));
+        }
+    }
+
+    /// Ends the replays of sinks that are no more: nobody would take them further, and they would count as under way for ever.
+    pub(super) async fn end_replays(&self, config: &Config) {
+        let Wiring { buffer, clock, .. } = &self.wiring;
+        let replays = buffer.replays().borrow().clone();
+        let is_left = |replay: &Replay| replay.is_running() && !config.sink_names().any(|name| name == replay.sink);
+        for mut replay in replays.into_iter().filter(is_left) {
+            tracing::warn!(replay = replay.id, sink = replay.sink, "a replay has ended early: its sink is gone");
+            replay.state = ReplayState::Failed(format!("there is no sink {:?} any more", replay.sink));
+            (replay.run, replay.trouble, replay.ended_us) = (None, None, Some(clock.tick().wall_us));
+            if let Err(error) = buffer.keep_replay(replay).await {
+                tracing::error!(%error, "a replay of a sink that is gone could not be ended; the next start tries again");
+            }
         }
     }
 

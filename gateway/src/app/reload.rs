@@ -204,7 +204,8 @@ impl Running {
             return Err(ReloadError::Slots);
         }
         let sinks = build_sinks(&config.gateway.id, difference.sinks.starting())?;
-        let listener = if difference.page { Some(listen(&config.web.listen).await?) } else { None };
+        let own_port = self.page.map(|page| page.port());
+        let listener = if difference.page { Some(listen(&config.web.listen, own_port).await?) } else { None };
         let buffer = self.parts.wiring.buffer.clone();
         let config_version = buffer.keep_config(&text).await?;
         // The last thing that can fail.
@@ -222,12 +223,17 @@ impl Running {
         parts.rendering.send_replace(Rendering { config_version, tags: Arc::new(config.device_tags()) });
         parts.start_sinks(sinks).await;
         parts.show(&config);
+        parts.end_replays(&config).await;
         parts.start_sources(sources);
         self.shown.send_replace(config::redacted_toml(&text).into());
         if let Some(listener) = listener {
-            self.page = listener.local_addr().ok();
             self.web.stop_parts(&[&old.web.listen], PAGE_STOP).await;
-            start_page(&mut self.web, &config, Ok(listener), &self.web_state);
+            let listener = match listener {
+                Some(listener) => Ok(listener),
+                None => TcpListener::bind(&config.web.listen).await,
+            };
+            self.page = listener.as_ref().ok().and_then(|listener| listener.local_addr().ok());
+            start_page(&mut self.web, &config, listener, &self.web_state);
         }
         let lines = difference.lines();
         self.config = config;
@@ -235,8 +241,15 @@ impl Running {
     }
 }
 
-async fn listen(listen: &str) -> Result<TcpListener, ReloadError> {
-    TcpListener::bind(listen).await.map_err(|error| ReloadError::Page { listen: listen.to_owned(), error })
+/// Has the page's new address, so that a reload that cannot have it changes nothing. None where the old page itself is in the
+/// way, on another address of the same port: it goes first.
+async fn listen(listen: &str, own_port: Option<u16>) -> Result<Option<TcpListener>, ReloadError> {
+    let port = listen.rsplit_once(':').and_then(|(_, port)| port.parse().ok());
+    match TcpListener::bind(listen).await {
+        Ok(listener) => Ok(Some(listener)),
+        Err(error) if error.kind() == io::ErrorKind::AddrInUse && port.is_some() && port == own_port => Ok(None),
+        Err(error) => Err(ReloadError::Page { listen: listen.to_owned(), error }),
+    }
 }
 
 /// Has ingest go on by the new configuration; what comes in from here on is judged by it.
@@ -279,6 +292,16 @@ mod tests {
         );
         assert_eq!(difference.sinks.stopping(SinkOptions::name), ["moves", "goes"]);
         assert_eq!(Difference::new(&old, &old).lines(), ["nothing changed"]);
+    }
+
+    #[tokio::test]
+    async fn the_page_may_move_to_another_address_of_its_own_port_but_not_to_one_of_another_program() {
+        let old = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = old.local_addr().unwrap().port();
+        let all = format!("0.0.0.0:{port}");
+        assert!(listen(&all, Some(port)).await.unwrap().is_none());
+        assert!(matches!(listen(&all, None).await, Err(ReloadError::Page { .. })));
+        assert!(listen("127.0.0.1:0", Some(port)).await.unwrap().is_some());
     }
 
     #[test]
