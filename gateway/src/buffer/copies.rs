@@ -6,12 +6,20 @@ use super::inspect::{ChunkName, RawBlock};
 use super::{BufferError, Cipher, files};
 use crate::reading::{Sequence, Stream};
 use std::fs;
-use std::os::unix::fs::DirBuilderExt as _;
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::Duration;
+
+/// How often a copy is made of a chunk that changes or is out of its place meanwhile.
+const COPY_TRIES: usize = 5;
+/// Between two of them: longer than it takes to write pages of a chunk, or to put a merged one in its place.
+const COPY_PAUSE: Duration = Duration::from_millis(200);
 
 /// One copy at a time, of about 16 MB, in the system's directory for temporary files.
 ///
-/// The chunks of a stopped gateway may be copied, and the sealed ones of a running one, which are never written again.
+/// The chunks of a stopped gateway may be copied, and the sealed ones of a running one: they get no block any more. Where the
+/// gateway writes to one all the same, or puts a merged one in its place, the copy is made again.
 pub struct ChunkCopies {
     root: PathBuf,
     cipher: Cipher,
@@ -51,12 +59,8 @@ impl ChunkCopies {
         if self.open.as_ref().is_none_or(|(open, _)| *open != id) {
             self.open = None;
             let path = self.root.join(id.0.name()).join(format!("{:08}", id.1));
-            if !path.is_dir() {
-                return Err(BufferError::Damaged(format!("{} is gone", path.display())));
-            }
             let copy = self.scratch.0.join("chunk");
-            files::remove_dir(&copy)?;
-            files::copy_files(&path, &copy, |_| true)?;
+            copy_at_rest(&path, &copy)?;
             self.open = Some((id, Chunk::open(&copy, &self.cipher)?));
         }
         self.open.as_ref().map(|(_, chunk)| chunk).ok_or(BufferError::Closed)
@@ -66,6 +70,34 @@ impl ChunkCopies {
     pub(super) fn scratch(&self) -> &Path {
         &self.scratch.0
     }
+}
+
+/// Copies a chunk as it is at one moment, if one of the tries finds it at rest; else as the last try finds it.
+fn copy_at_rest(path: &Path, copy: &Path) -> Result<(), BufferError> {
+    let mut tried = 1;
+    loop {
+        let before = stamps(path);
+        let copied = if before.is_empty() {
+            Err(BufferError::Damaged(format!("{} is gone", path.display())))
+        } else {
+            files::remove_dir(copy)?;
+            files::copy_files(path, copy, |_| true)
+        };
+        if tried == COPY_TRIES || copied.is_ok() && stamps(path) == before {
+            return copied;
+        }
+        tried += 1;
+        thread::sleep(COPY_PAUSE);
+    }
+}
+
+/// What is another once a file was written, made or replaced: name, inode, bytes and time of the last change, of all of them.
+fn stamps(path: &Path) -> Vec<(String, u64, u64, i64, i64)> {
+    let stamp = |name: String| {
+        let meta = fs::symlink_metadata(path.join(&name)).ok()?;
+        Some((name, meta.ino(), meta.size(), meta.mtime(), meta.mtime_nsec()))
+    };
+    files::names(path).unwrap_or_default().into_iter().filter_map(stamp).collect()
 }
 
 /// A directory of our own for copies; removed when dropped.
@@ -87,5 +119,27 @@ impl Drop for Scratch {
         if let Err(error) = fs::remove_dir_all(&self.0) {
             tracing::warn!(%error, path = %self.0.display(), "copies are left behind");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use super::*;
+
+    #[test]
+    fn a_chunk_that_is_being_replaced_is_copied_once_it_is_in_its_place() {
+        let dir = tempfile::tempdir().unwrap();
+        let [path, merged, copy] = ["chunk", "chunk.merged", "copy"].map(|name| dir.path().join(name));
+        fs::create_dir(&merged).unwrap();
+        fs::write(merged.join("db"), "blocks").unwrap();
+        thread::scope(|scope| {
+            let copied = scope.spawn(|| copy_at_rest(&path, &copy));
+            fs::rename(&merged, &path).unwrap();
+            copied.join().unwrap().unwrap();
+        });
+        assert_eq!(fs::read(copy.join("db")).unwrap(), b"blocks");
+        fs::remove_dir_all(&path).unwrap();
+        assert!(copy_at_rest(&path, &copy).unwrap_err().to_string().contains("is gone"));
     }
 }
