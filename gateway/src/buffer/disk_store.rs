@@ -40,6 +40,7 @@ use high_water::HighWater;
 use limits::Limits;
 use merging::Job;
 use place::Place;
+use room::DROPPED_PER_LOOK;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::PathBuf;
 
@@ -94,6 +95,8 @@ pub(super) struct DiskStore {
     digesting_rests: bool,
     /// Sealed chunks that a write has failed in: they are never written again.
     unsound: BTreeSet<ChunkId>,
+    /// Sealed chunks whose merge has failed: they are only summarised.
+    unmergeable: BTreeSet<ChunkId>,
 }
 
 impl Store for DiskStore {
@@ -191,8 +194,9 @@ impl Store for DiskStore {
             let what = "data_dir is another; a store stays where it was opened, restart forebay for that";
             return Err(BufferError::Elsewhere(what.to_owned()));
         }
-        self.options = options;
-        self.keep_limits(usize::MAX);
+        // What lies on disk is under the keys of the start: others need a restart.
+        self.options = StoreOptions { cipher: self.options.cipher.clone(), ..options };
+        self.keep_limits(DROPPED_PER_LOOK);
         self.trim_quarantine();
         Ok(())
     }

@@ -121,6 +121,18 @@ fn a_key_is_rotated_while_the_buffer_holds_readings() {
 }
 
 #[test]
+fn a_store_that_runs_goes_on_under_its_keys_though_the_key_file_has_changed() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut random = fastrand::Rng::with_seed(3);
+    let mut store = open(dir.path(), &['a']).unwrap();
+    write_everything(&mut store, &mut random);
+    store.reconfigure(super::StoreOptions { cipher: cipher(&['b']), ..options(dir.path(), 256 * MIB) }).unwrap();
+    write_everything(&mut store, &mut random);
+    drop(store);
+    assert_eq!(open(dir.path(), &['a']).unwrap().blocks(Stream::Readings, 0, 16).unwrap().len(), 2);
+}
+
+#[test]
 fn switching_encryption_on_keeps_what_was_stored_before() {
     let dir = tempfile::tempdir().unwrap();
     let mut random = fastrand::Rng::with_seed(4);

@@ -126,18 +126,31 @@ fn without_a_plausible_clock_nothing_is_dropped_for_its_age() {
 }
 
 #[test]
-fn a_cap_lowered_below_what_is_used_is_kept_at_once_and_told() {
+fn a_cap_lowered_below_what_is_used_is_kept_soon_and_told_and_no_commit_waits_for_all_of_it() {
     let dir = tempfile::tempdir().unwrap();
     let mut store = open(options(dir.path(), 64 * MIB));
-    fill(&mut store, 4_000, &mut fastrand::Rng::with_seed(5));
-    assert!(occupied(dir.path()) > 24 * MIB);
-    store.reconfigure(options(dir.path(), 12 * MIB)).unwrap();
-    assert!(occupied(dir.path()) <= 12 * MIB, "{}", occupied(dir.path()));
+    let mut random = fastrand::Rng::with_seed(5);
+    fill(&mut store, 4_000, &mut random);
+    let mut chunks = store.usage().chunks;
+    let mut dropped = |store: &mut DiskStore| {
+        let before = std::mem::replace(&mut chunks, store.usage().chunks);
+        before.saturating_sub(chunks)
+    };
+    store.reconfigure(options(dir.path(), 8 * MIB)).unwrap();
+    assert!((1..=8).contains(&dropped(&mut store)) && occupied(dir.path()) > 8 * MIB, "{}", occupied(dir.path()));
+    let next = store.ends()[Stream::Readings.index()].next;
+    fill(&mut store, 10, &mut random);
+    assert_eq!(store.ends()[Stream::Readings.index()].next, next + 5_000);
+    assert!(dropped(&mut store) <= 8, "one commit drops no more than one look");
+    for _ in 0..2 {
+        store.maintain();
+    }
+    assert!(occupied(dir.path()) <= 8 * MIB, "{}", occupied(dir.path()));
     let lost: u64 = gaps(&mut store).iter().map(|gap| gap.range.count()).sum();
     let oldest = store.ends()[Stream::Readings.index()].oldest;
     assert!(lost > 0 && lost == oldest && store.lane("cloud", Stream::Readings).unwrap().gaps == lost);
     fill(&mut store, 100, &mut fastrand::Rng::with_seed(6));
-    assert!(occupied(dir.path()) <= 12 * MIB);
+    assert!(occupied(dir.path()) <= 8 * MIB);
 }
 
 #[test]

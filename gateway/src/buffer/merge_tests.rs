@@ -3,9 +3,10 @@
 
 use super::LaneChange;
 use super::disk_store::DiskStore;
+use super::inspect::ChunkName;
 use super::minutes::MinuteSummary;
 use super::store::Store;
-use super::test_support::{NOW_US, all_blocks, commit, open};
+use super::test_support::{NOW_US, all_blocks, commit, draft, open};
 use crate::block::columns::{Encoder, Frame, JudgedReading, ReadingRow};
 use crate::clock::Tick;
 use crate::reading::{
@@ -376,4 +377,55 @@ fn a_merge_gives_way_where_there_is_no_room_for_it() {
     assert!(summaries(&mut store, PointId(0)).is_some_and(|summaries| summaries.len() > 100));
     let whole = SequenceRange { first: 0, last: 599 };
     assert_eq!(store.stretches_between(Stream::Readings, i64::MIN, i64::MAX), [whole]);
+}
+
+#[test]
+fn a_merge_that_cannot_be_made_is_not_begun_for_ever_and_the_chunk_gets_its_summaries() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut store, _) = open(dir.path());
+    fill(&mut store, &one_by_one(700));
+    // Where the new chunk should go, nothing can be made.
+    let place = dir.path().join("buffer/readings/00000001");
+    std::os::unix::fs::symlink("nowhere", place.with_extension("merging")).unwrap();
+    for _ in 0..2 {
+        while store.idle_step() {}
+        store.maintain();
+    }
+    assert!(summaries(&mut store, PointId(0)).is_some());
+    assert_eq!(all_blocks(&mut store, Stream::Readings).len(), 700);
+}
+
+#[test]
+fn what_a_merge_that_failed_left_is_in_nobodys_way() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut store, _) = open(dir.path());
+    fill(&mut store, &one_by_one(700));
+    let place = dir.path().join("buffer/readings/00000001");
+    copy_dir(&place, &place.with_extension("merged"));
+    while store.idle_step() {}
+    assert_eq!(all_blocks(&mut store, Stream::Readings).len(), 2);
+}
+
+#[test]
+fn a_merged_chunk_is_merged_again_though_its_hashes_are_too_old_by_now() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut store, _) = open(dir.path());
+    fill(&mut store, &one_by_one(700));
+    while store.idle_step() {}
+    let before = all_blocks(&mut store, Stream::Readings);
+    assert_eq!(before.len(), 2);
+    // More readings than there are hashes kept of.
+    let mut random = fastrand::Rng::with_seed(1);
+    for _ in 0..20 {
+        let drafts = (0..50).map(|_| draft(Stream::Readings, 500, 10, &mut random)).collect();
+        store.commit(&commit(drafts)).unwrap();
+    }
+    // A salvaged chunk has blocks alone, so that it is summarised, and merged, once more.
+    let name = ChunkName { family: "readings".to_owned(), number: 1 };
+    store.salvage_chunk(&name, "a test says so").unwrap();
+    store.maintain();
+    while store.idle_step() {}
+    let summarised = SequenceRange { first: 0, last: 699 };
+    assert!(store.minutes(summarised, PointId(0), i64::MIN, i64::MAX).unwrap().is_some());
+    assert_eq!(store.blocks(Stream::Readings, 0, 2).unwrap(), before);
 }

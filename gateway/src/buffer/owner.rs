@@ -228,7 +228,8 @@ impl Buffer {
         self.call(|answer| Call::SalvageChunk(chunk, reason, answer)).await
     }
 
-    /// Takes other limits, retention and sinks; what no longer fits goes at once, as the new limits say.
+    /// Takes other limits, retention and sinks, but no other keys. What no longer fits goes as the new limits say, a few chunks at
+    /// once and the rest within the next looks at them, so that commits go on.
     ///
     /// # Errors
     /// [`BufferError::Elsewhere`] if the data directory is another.
@@ -305,8 +306,9 @@ async fn serve(
         if now >= maintain_at {
             store.maintain();
             maintain_at = now + MAINTAIN_EVERY;
-            publish(&ends, store.ends());
         }
+        // Whatever was done may have salvaged a chunk or given one up.
+        publish(&ends, store.ends());
         if now >= measure_at {
             publish(&usage, store.usage());
             if *damages.borrow() != store.damages() {
@@ -356,7 +358,6 @@ fn answer(store: &mut impl Store, call: Call, ends: &watch::Sender<Ends>, replay
         }
         Call::Blocks(stream, from, blocks_max, answer) => {
             drop(answer.send(store.blocks(stream, from, blocks_max)));
-            publish(ends, store.ends());
         }
         Call::Minutes(stretch, point, from_us, to_us, answer) => {
             drop(answer.send(store.minutes(stretch, point, from_us, to_us)));
@@ -383,7 +384,6 @@ fn answer(store: &mut impl Store, call: Call, ends: &watch::Sender<Ends>, replay
         Call::Look(chunk, stream, from, answer) => drop(answer.send(store.look(&chunk, stream, from))),
         Call::SalvageChunk(chunk, reason, answer) => {
             drop(answer.send(store.salvage_chunk(&chunk, &reason)));
-            publish(ends, store.ends());
         }
         Call::Reconfigure(options, answer) => {
             let result = store.reconfigure(options);

@@ -84,7 +84,7 @@ pub(crate) trait Store {
         Err(BufferError::Absent("memory".to_owned()))
     }
 
-    /// Takes other limits, retention and sinks; what no longer fits goes at once, as the new limits say.
+    /// Takes other limits, retention and sinks, but no other keys; what no longer fits goes as the new limits say, a few chunks at a time.
     fn reconfigure(&mut self, options: StoreOptions) -> Result<(), BufferError>;
 
     /// The replays there are, by number.

@@ -71,8 +71,14 @@ impl DiskStore {
         if self.digesting_rests {
             return false;
         }
+        if let Err(error) = self.hold_on() {
+            // What is half merged lies where the path does not lead now; it is left until it leads there again.
+            tracing::warn!(%error, "no chunk can be merged and summarised now");
+            self.digesting_rests = true;
+            return false;
+        }
         let result = self.digest_step_once();
-        match result {
+        match self.let_go_if_read_only(result) {
             Ok(true) => return true,
             Ok(false) => {}
             Err(BufferError::Damaged(reason)) => {
@@ -86,6 +92,9 @@ impl DiskStore {
             }
             Err(error) => {
                 tracing::warn!(%error, "a sealed chunk cannot be merged and summarised now");
+                if let Some(id) = self.job.as_ref().filter(|job| job.merge.is_some()).map(|job| job.id) {
+                    self.give_up_merging(id);
+                }
                 self.abandon_merge();
             }
         }
@@ -103,6 +112,12 @@ impl DiskStore {
             tracing::warn!(%error, "a chunk that was being merged cannot be removed yet");
         }
         true
+    }
+
+    /// Keeps in mind that the merge of a chunk has failed: it would be written again and again. It is only summarised then.
+    fn give_up_merging(&mut self, id: ChunkId) {
+        self.unmergeable.retain(|id| self.index.contains_key(id));
+        self.unmergeable.insert(id);
     }
 
     /// Bytes that the merge under way occupies.
@@ -132,7 +147,10 @@ impl DiskStore {
                 job.stage = stage;
                 self.job = Some(job);
             }
-            Ok(None) => self.finish_job(job)?,
+            Ok(None) => {
+                let id = job.id;
+                self.finish_job(job).inspect_err(|_| self.give_up_merging(id))?;
+            }
             Err(error) => {
                 self.job = Some(job);
                 return Err(error);
@@ -168,14 +186,20 @@ impl DiskStore {
             merge: None,
         };
         // A chunk may hold other streams, too, once there are any: such a one is summarised, not merged.
-        if job.extents.len() == 1 && self.has_small_blocks(id, &extent)? && self.has_room_for(bytes) {
-            let path = self.path(id).with_extension(MERGING);
-            files::remove_dir(&path)?;
-            let chunk = Chunk::open(&path, &self.options.cipher)?;
-            let merger = Merger::new(self.epoch, hashes_from)?;
-            job.merge = Some(Merge { path, chunk, merger, finished: Vec::new() });
+        let may_merge = job.extents.len() == 1 && !self.unmergeable.contains(&id);
+        if may_merge && self.has_small_blocks(id, &extent)? && self.has_room_for(bytes) {
+            let merge = self.begin_merge(id, hashes_from).inspect_err(|_| self.give_up_merging(id))?;
+            job.merge = Some(merge);
         }
         Ok(Some(job))
+    }
+
+    fn begin_merge(&self, id: ChunkId, hashes_from: Sequence) -> Result<Merge, BufferError> {
+        let path = self.path(id).with_extension(MERGING);
+        files::remove_dir(&path)?;
+        let chunk = Chunk::open(&path, &self.options.cipher)?;
+        let merger = Merger::new(self.epoch, hashes_from)?;
+        Ok(Merge { path, chunk, merger, finished: Vec::new() })
     }
 
     /// Whether merging would pay: by a look at a few places.
@@ -243,8 +267,11 @@ impl DiskStore {
             }
             originals.extend(more);
         }
-        let is_same = if merged.meta.flags.0 & BlockFlags::MERGED == 0 {
-            originals.first() == Some(&merged)
+        // A copy is the same whatever it is; it may have been merged before, with other hashes.
+        let is_same = if originals.first() == Some(&merged) {
+            true
+        } else if merged.meta.flags.0 & BlockFlags::MERGED == 0 {
+            false
         } else {
             let mut rows = Vec::new();
             for block in originals {
@@ -310,7 +337,9 @@ impl DiskStore {
             drop(merge.chunk);
             self.shut(job.id);
             let (new, aside) = (old.with_extension(MERGED), old.with_extension(REPLACED));
-            files::remove_dir(&aside)?;
+            for left in [&aside, &new] {
+                files::remove_dir(left)?;
+            }
             files::rename(&merge.path, &new)?;
             files::rename(&old, &aside)?;
             if let Err(error) = files::rename(&new, &old) {

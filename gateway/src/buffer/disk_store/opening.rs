@@ -100,6 +100,7 @@ impl DiskStore {
             job: None,
             digesting_rests: false,
             unsound: BTreeSet::new(),
+            unmergeable: BTreeSet::new(),
         };
         store.look_at_chunks()?;
         store.next = store.promised_or_held();

@@ -43,8 +43,8 @@ const START_BYTES_MIN: u64 = 5 * SEGMENT_BYTES as u64;
 /// What is set aside is kept for a look in at most this part of the cap, and gives way before anything sound does.
 const QUARANTINE_CAP_SHARE: u64 = 4;
 
-/// Most chunks that one look at retention drops, so that readers do not wait for long; the next look goes on.
-const DROPPED_PER_LOOK: usize = 8;
+/// Most chunks that one look at retention or at limits drops, so that commits and readers do not wait for long; the next look goes on.
+pub(super) const DROPPED_PER_LOOK: usize = 8;
 
 /// Chunks given up in a row without anything written since: then other programs take the room as fast as it is made, and giving up
 /// more helps only them.
@@ -82,12 +82,15 @@ impl DiskStore {
         self.make_room(all, spares_others)
     }
 
-    /// Sees to it that a family stays below its own limit.
+    /// Sees to it that a family stays below its own limit. Far above a limit that was lowered it only shrinks: nobody waits until all
+    /// has gone that is too much.
     fn make_room_in(&mut self, family: Family, needed: u64) -> Result<(), BufferError> {
+        let before_bytes = self.family_bytes(family);
         // Each round drops a chunk or ends.
-        loop {
+        for round in 0.. {
             let (used_bytes, max_bytes) = (self.family_bytes(family), self.limits().bytes_max(family));
-            if used_bytes.saturating_add(needed) <= max_bytes {
+            let with_needed = used_bytes.saturating_add(needed);
+            if with_needed <= max_bytes || round >= DROPPED_PER_LOOK && with_needed <= before_bytes {
                 return Ok(());
             }
             if self.merging_bytes(family) > 0 && self.abandon_merge() {
@@ -98,19 +101,24 @@ impl DiskStore {
             };
             self.give_up(id)?;
         }
+        Ok(())
     }
 
-    /// Sees to it that so many bytes more stay below the cap, and off what other programs need if `spares_others`.
+    /// Sees to it that so many bytes more stay below the cap, and off what other programs need if `spares_others`. Far above a cap
+    /// that was lowered, as [`Self::make_room_in`].
     pub(super) fn make_room(&mut self, bytes: u64, spares_others: bool) -> Result<(), BufferError> {
         // The ledger grows with it, and may have to be written anew beside the old one.
         let needed = bytes.saturating_add(GROWTH_BYTES).saturating_add(self.ledger.fresh_bytes());
+        let before_bytes = self.used_bytes();
         // Each round drops a chunk or ends.
-        loop {
+        for round in 0.. {
             let used_bytes = self.used_bytes();
             let max_bytes = self.options.disk_bytes_max;
-            let is_below_cap = used_bytes.saturating_add(needed) <= max_bytes;
+            let with_needed = used_bytes.saturating_add(needed);
+            let is_below_cap = with_needed <= max_bytes;
+            let shrinks = round >= DROPPED_PER_LOOK && with_needed <= before_bytes;
             let fits = self.fits_file_system(used_bytes, needed, spares_others);
-            if is_below_cap && fits.is_ok() {
+            if (is_below_cap || shrinks) && fits.is_ok() {
                 return Ok(());
             }
             let is_in_vain = is_below_cap && self.given_up_in_vain >= IN_VAIN_MAX;
@@ -121,6 +129,7 @@ impl DiskStore {
                 });
             }
         }
+        Ok(())
     }
 
     /// Whether so many bytes more leave free what other programs need. Where those have taken of it, the buffer stays as large as it is:
