@@ -127,6 +127,7 @@ fn a_store_that_runs_goes_on_under_its_keys_though_the_key_file_has_changed() {
     let mut store = open(dir.path(), &['a']).unwrap();
     write_everything(&mut store, &mut random);
     store.reconfigure(super::StoreOptions { cipher: cipher(&['b']), ..options(dir.path(), 256 * MIB) }).unwrap();
+    store.seal_for_test();
     write_everything(&mut store, &mut random);
     drop(store);
     assert_eq!(open(dir.path(), &['a']).unwrap().blocks(Stream::Readings, 0, 16).unwrap().len(), 2);
