@@ -65,10 +65,10 @@ pub enum AppError {
     Buffer(#[from] BufferError),
     /// The file with the buffer's keys cannot be read.
     #[error("buffer.encryption: {0}")]
-    KeyFile(#[from] SecretError),
+    KeyFile(SecretError),
     /// The file with the buffer's keys holds none.
     #[error("buffer.encryption: {0}")]
-    Key(#[from] KeyError),
+    Key(KeyError),
     /// A sink cannot be built.
     #[error("sink {name:?}: {error}")]
     Sink {
@@ -287,7 +287,10 @@ fn rules(config: &Config, config_version: u32) -> Rules {
 /// If the key of the encryption cannot be read.
 pub fn store_options(config: &Config) -> Result<StoreOptions, AppError> {
     let cipher = match &config.buffer.encryption {
-        Some(encryption) => Cipher::from_key_file(&encryption.key_file.read()?)?,
+        Some(encryption) => {
+            let file = encryption.key_file.read().map_err(AppError::KeyFile)?;
+            Cipher::from_key_file(&file).map_err(AppError::Key)?
+        }
         None => Cipher::default(),
     };
     let buffer = &config.buffer;

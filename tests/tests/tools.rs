@@ -253,3 +253,24 @@ async fn where_there_is_no_buffer_the_tools_say_so_and_make_none() {
     }
     assert!(!gateway.data_dir().exists());
 }
+
+#[tokio::test]
+async fn a_key_file_without_a_key_is_an_error_of_the_configuration_and_told_once() {
+    let mut gateway = Gateway::prepare("");
+    let key_file = gateway.data_dir().with_extension("keys");
+    gateway.configure(&format!("[buffer.encryption]\nkey_file = \"{}\"\n", key_file.display()));
+    let config = gateway.config_path().display().to_string();
+    // A token or a key may come later.
+    let unreadable = e2e::gateway::tool(&["check", &config]).await;
+    assert!(unreadable.out.contains("(warning)"), "{unreadable:?}");
+    assert_eq!(unreadable.code, Some(0), "{unreadable:?}");
+    for (keys, told) in [("zzz\n", "line 1 of the key file is no key"), ("# none\n", "holds no key"), ("", "is empty")]
+    {
+        fs::write(&key_file, keys).unwrap();
+        for command in ["check", "run"] {
+            let answer = e2e::gateway::tool(&[command, &config]).await;
+            assert_eq!(answer.code, Some(78), "{command}: {answer:?}");
+            assert_eq!(answer.err.matches(told).count(), 1, "{command}: {answer:?}");
+        }
+    }
+}

@@ -1,23 +1,36 @@
 //! Looks whether the files with secrets can be read. One that cannot is no error of the configuration: a systemd credential
-//! exists only while the service runs, and a token may come later.
+//! exists only while the service runs, and a token may come later. A key file that can be read must hold a key, though.
 
 use super::problem::{Lines, Problem};
 use super::shape::{self, Shape, Table};
 use super::tree::{Node, join};
-use crate::secret::SecretFile;
+use crate::buffer::Cipher;
+use crate::secret::{SecretError, SecretFile};
 use toml::de::{DeTable, DeValue};
 
-/// A warning for each secret of a sound file that cannot be read now.
-pub(super) fn unreadable(text: &str) -> Vec<Problem> {
+/// Where the file with the buffer's keys is named.
+const KEY_FILE: &str = "buffer.encryption.key_file";
+
+/// What is known of the secrets of a sound file.
+#[derive(Default)]
+pub(super) struct Credentials {
+    /// A key file that holds no key: no gateway starts on it.
+    pub(super) errors: Vec<Problem>,
+    /// Each secret that cannot be read now.
+    pub(super) warnings: Vec<Problem>,
+}
+
+/// Looks at every secret that a sound file names.
+pub(super) fn look(text: &str) -> Credentials {
     let (tree, _) = DeTable::parse_recoverable(text);
-    let mut look = Look { lines: Lines::new(text), warnings: Vec::new() };
+    let mut look = Look { lines: Lines::new(text), found: Credentials::default() };
     look.keys("", tree.get_ref(), &shape::of_config());
-    look.warnings
+    look.found
 }
 
 struct Look<'a> {
     lines: Lines<'a>,
-    warnings: Vec<Problem>,
+    found: Credentials,
 }
 
 impl Look<'_> {
@@ -49,8 +62,18 @@ impl Look<'_> {
                 }
             }
             (Shape::SecretFile, DeValue::String(name)) => {
-                if let Err(error) = SecretFile(name.clone().into_owned()).read() {
-                    self.warnings.push(self.lines.problem(&found.span(), path, error.to_string()));
+                let problem = |what: String| self.lines.problem(&found.span(), path, what);
+                match SecretFile(name.clone().into_owned()).read() {
+                    Err(error @ SecretError::Size(_)) if path == KEY_FILE => {
+                        self.found.errors.push(problem(error.to_string()));
+                    }
+                    Err(error) => self.found.warnings.push(problem(error.to_string())),
+                    Ok(file) if path == KEY_FILE => {
+                        self.found
+                            .errors
+                            .extend(Cipher::from_key_file(&file).err().map(|error| problem(error.to_string())));
+                    }
+                    Ok(_) => {}
                 }
             }
             _ => {}

@@ -40,7 +40,11 @@ pub fn load(path: &Path) -> Result<Loaded, ConfigErrors> {
             let text = String::from_utf8(bytes)
                 .map_err(|error| ConfigErrors::NotText { file: file.clone(), at: error.utf8_error().valid_up_to() })?;
             let mut loaded = parse(&file, text)?;
-            loaded.warnings.extend(credentials::unreadable(&loaded.text));
+            let secrets = credentials::look(&loaded.text);
+            if !secrets.errors.is_empty() {
+                return Err(ConfigErrors::Invalid(Problems { file, errors: secrets.errors }));
+            }
+            loaded.warnings.extend(secrets.warnings);
             Ok(loaded)
         }
     }
