@@ -16,6 +16,7 @@ use e2e::small_disk::SmallDisk;
 use e2e::wait;
 use fastrand::Rng;
 use serde_json::Value;
+use tokio::time::Instant;
 
 /// Longer than anything in these tests takes on a busy machine.
 const LIMIT: Duration = Duration::from_mins(2);
@@ -121,6 +122,48 @@ async fn a_disk_that_has_room_again_is_used_again_without_a_restart() {
 /// Text that no compression makes smaller, so that the smallest buffer is full soon.
 fn random_text(rng: &mut Rng, bytes: usize) -> String {
     (0..bytes).map(|_| rng.alphanumeric()).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_another_program_writes_costs_little_of_the_backlog_and_every_loss_is_told() {
+    let (mut rng, seed) = chance::seeded();
+    let disk = SmallDisk::mount(96 << 20);
+    let more = format!("[gateway]\ndata_dir = \"{}\"\n", disk.path().join("data").display());
+    let mut plant = Plant::start("linger_ms = 50", &more).await;
+    plant.receiver.take_away();
+    let publisher = Publisher::connect(&plant.broker, "verbose");
+    for _ in 0..24_000 {
+        let text = random_text(&mut rng, 500);
+        publisher.publish("plant/mill/words", format!("{{\"value\":\"{text}\"}}")).await;
+    }
+    publisher.all_acknowledged(LIMIT).await;
+    let backlog = 24_000;
+    let accepted = |status: &Value| status["buffer"]["streams"]["readings"]["next"].as_u64().unwrap();
+    wait::until_some("the backlog to be on disk", LIMIT, || async {
+        (accepted(&plant.gateway.status().await) == backlog).then_some(())
+    })
+    .await;
+
+    // It takes all there is, and what is made free for readings as well, for longer than the house is looked after.
+    let until = Instant::now() + Duration::from_secs(25);
+    while Instant::now() < until {
+        disk.fill();
+        plant.publish(50).await;
+    }
+    disk.free();
+    let all = backlog + u64::try_from(plant.published()).unwrap();
+    wait::until_some("everything to be taken in", LIMIT, || async {
+        (accepted(&plant.gateway.status().await) == all).then_some(())
+    })
+    .await;
+    plant.receiver.bring_back();
+    wait::until("everything to be delivered or told", LIMIT, || {
+        (sequences(&plant.receiver).len() + told_as_gaps(&plant.receiver).len()) as u64 >= all
+    })
+    .await;
+    assert_delivered_or_told(&plant.receiver, all, seed);
+    let lost = told_as_gaps(&plant.receiver).len() as u64;
+    assert!(lost < backlog / 2, "{lost} of {backlog} readings were given up for nothing (E2E_SEED={seed})");
 }
 
 #[tokio::test(flavor = "multi_thread")]

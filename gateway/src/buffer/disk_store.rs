@@ -109,7 +109,9 @@ impl Store for DiskStore {
             other => other,
         };
         let committed = self.let_go_if_read_only(committed)?;
-        self.given_up_in_vain = 0;
+        if !commit.drafts.is_empty() {
+            self.given_up_in_vain = 0;
+        }
         if let Some(state) = &commit.snapshot {
             // The blocks are durable: a snapshot that cannot be kept costs a longer replay at the next start, no more.
             let kept = self.make_room(state.len() as u64, true).and_then(|()| self.keep_snapshot(state));

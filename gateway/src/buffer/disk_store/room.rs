@@ -46,7 +46,7 @@ const QUARANTINE_CAP_SHARE: u64 = 4;
 /// Most chunks that one look at retention or at limits drops, so that commits and readers do not wait for long; the next look goes on.
 pub(super) const DROPPED_PER_LOOK: usize = 8;
 
-/// Chunks given up in a row without anything written since: then other programs take the room as fast as it is made, and giving up
+/// Chunks given up in a row without a commit that succeeded since: then other programs take the room as fast as it is made, and giving up
 /// more helps only them.
 const IN_VAIN_MAX: u32 = 2;
 
@@ -121,8 +121,8 @@ impl DiskStore {
             if (is_below_cap || shrinks) && fits.is_ok() {
                 return Ok(());
             }
-            let is_in_vain = is_below_cap && self.given_up_in_vain >= IN_VAIN_MAX;
-            if is_in_vain || !self.drop_one()? {
+            let is_in_vain = is_below_cap && self.gives_up_in_vain();
+            if is_in_vain || !self.drop_one(is_below_cap)? {
                 return Err(match fits {
                     Err(error) if is_below_cap => error,
                     _ => BufferError::Full { what: "the buffer", used_bytes, max_bytes },
@@ -151,12 +151,21 @@ impl DiskStore {
         )))
     }
 
+    /// Whether other programs take the room as fast as it is made: nothing could be written in it, or the buffer has become smaller by a
+    /// chunk since the file system had no more room for it.
+    fn gives_up_in_vain(&self) -> bool {
+        let chunk_bytes = self.limits().chunk_bytes_max(Family::Readings);
+        let has_shrunk =
+            self.grows_to_bytes.is_some_and(|bytes| self.used_bytes().saturating_add(chunk_bytes) <= bytes);
+        has_shrunk || self.given_up_in_vain >= IN_VAIN_MAX
+    }
+
     /// Drops a chunk on a full disk, with the ballast's room to write the books in. What cannot be done shows at the next
     /// write. The ballast is back afterwards as far as it fits: readings never fill its place, and the next start needs it.
     pub(super) fn relieve(&mut self) {
         release_ballast(&self.root);
-        if self.given_up_in_vain < IN_VAIN_MAX
-            && let Err(error) = self.drop_one()
+        if !self.gives_up_in_vain()
+            && let Err(error) = self.drop_one(true)
         {
             tracing::warn!(%error, "the disk is full and no chunk could be dropped");
         }
@@ -178,22 +187,21 @@ impl DiskStore {
             self.relieve();
             result = work(self);
         }
-        if result.is_ok() {
-            self.given_up_in_vain = 0;
-        }
         self.let_go_if_read_only(result)
     }
 
     /// Drops what is missed least: what was set aside, else a chunk that every sink is done with, or, where the policy says so, the oldest of
-    /// the least worthy family. False if there is none.
-    fn drop_one(&mut self) -> Result<bool, BufferError> {
+    /// the least worthy family; what tells of losses does not go for want of room on the file system. False if there is none.
+    fn drop_one(&mut self, spares_vital: bool) -> Result<bool, BufferError> {
         if self.abandon_merge() || self.drop_quarantined() {
             return Ok(true);
         }
         let mut families = Family::LEAST_WORTHY_FIRST.into_iter();
         let done = families.find_map(|family| self.oldest_chunk(family).filter(|id| self.is_resolved(*id)));
         let mut families = Family::LEAST_WORTHY_FIRST.into_iter();
-        let id = done.or_else(|| families.find_map(|family| self.expendable(family)));
+        let id = done.or_else(|| {
+            families.find_map(|family| self.expendable(family).filter(|_| !spares_vital || family != Family::Vital))
+        });
         id.map_or(Ok(false), |id| self.give_up(id).map(|()| true))
     }
 
@@ -357,6 +365,7 @@ impl DiskStore {
     /// Brings the store below its limits where it is above, since they were lowered or other programs need room: at most so many
     /// chunks. What may not be given up stays, and then nothing is added.
     pub(super) fn keep_limits(&mut self, chunks_max: usize) {
+        let in_vain = self.given_up_in_vain;
         for _ in 0..chunks_max {
             let Some(id) = self.superfluous() else { break };
             if let Err(error) = self.give_up(id) {
@@ -364,7 +373,8 @@ impl DiskStore {
                 break;
             }
         }
-        self.given_up_in_vain = 0;
+        // What is above a limit does not go for want of room.
+        self.given_up_in_vain = in_vain;
     }
 
     /// A chunk that is too much: of a family above its limit, of all above the cap, or one that every sink is done with, while less
