@@ -220,7 +220,7 @@ async fn backlog(dir: &Path, mib: u64) {
     let mut plant = Plant::new();
     let drafts: Vec<Draft> = (0..16).flat_map(|_| plant.noisy_drafts(usize::from(READINGS))).collect();
     let mut commits = 0_u64;
-    while commits % 64 != 0 || occupied_bytes(&data_dir) < mib * MIB {
+    while !commits.is_multiple_of(64) || occupied_bytes(&data_dir) < mib * MIB {
         buffer.commit(commit(drafts.clone())).await.unwrap();
         commits += 1;
     }
