@@ -28,7 +28,7 @@ pub(super) type ChunkId = (Family, u32);
 pub(super) enum ChunkState {
     /// Blocks may still be added; what it holds is found by reading it.
     Active,
-    /// No block is added any more; a merged chunk may take its place.
+    /// No block is added any more. Its summaries may be, and a merged chunk may take its place.
     Sealed,
     /// On its way out: its gaps are in the books, its directory may still be there.
     Dropped,

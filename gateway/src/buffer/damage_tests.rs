@@ -438,3 +438,33 @@ fn a_chunk_that_a_failed_rename_left_beside_its_place_is_put_there_when_it_is_re
         assert_eq!(store.lane("cloud", Stream::Readings).unwrap().gaps, 0, "{kind}");
     }
 }
+
+#[test]
+fn a_chunk_with_hundreds_of_holes_is_told_hole_by_hole() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut store, _) = open(dir.path());
+    store.lane("cloud", Stream::Readings).unwrap();
+    let mut random = fastrand::Rng::with_seed(3);
+    let drafts = (0..400).map(|_| draft(Stream::Readings, 2, 300, &mut random)).collect();
+    store.commit(&commit(drafts)).unwrap();
+    let written = all_blocks(&mut store, Stream::Readings);
+    drop(store);
+    let log = first_chunk(dir.path()).join("db");
+    let mut bytes = std::fs::read(&log).unwrap();
+    for at in 0..bytes.len() {
+        let begins = bytes[at..].starts_with(&written[0].bytes()[..4]);
+        let mut damaged = written.iter().step_by(2).map(Block::bytes);
+        if let Some(held) = damaged.find(|held| begins && bytes[at..].starts_with(held)) {
+            bytes[at + held.len() / 2] ^= 1;
+        }
+    }
+    std::fs::write(&log, bytes).unwrap();
+    let sound: Vec<Block> = written.into_iter().skip(1).step_by(2).collect();
+    for start in 0..2 {
+        let (mut store, opened) = open(dir.path());
+        assert_eq!(opened.quarantined.is_empty(), start > 0, "{:?}", opened.quarantined);
+        assert_eq!(all_blocks(&mut store, Stream::Readings), sound);
+        let gaps = all_blocks(&mut store, Stream::Gaps);
+        assert_eq!(gaps.iter().map(|block| block.range.count()).sum::<u64>(), 200, "start {start}");
+    }
+}

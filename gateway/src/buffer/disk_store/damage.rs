@@ -26,6 +26,9 @@ const REPAIRED: &str = "repaired";
 /// Chunks that lie in each other's places are sought over so many of them: each is read through twice, which must not make a start long.
 const RING_MAX: usize = 4;
 
+/// Holes that one write of the ledger takes, with their gaps: a few dozen KiB, however a chunk is riddled.
+const HOLES_PER_WRITE: usize = 64;
+
 /// Texts of the newest damages that are kept for a person.
 const TEXTS_MAX: usize = 16;
 
@@ -288,22 +291,15 @@ impl DiskStore {
             let next = &mut self.next[stream.index()];
             *next = (*next).max(range.last.saturating_add(1));
         }
-        let (mut entries, mut gaps, mut lanes) = (Vec::new(), Vec::new(), self.lanes());
-        for (stream, hole) in salvaged.missing {
-            if self.holes(stream).iter().any(|known| known.first <= hole.first && hole.last <= known.last) {
-                continue;
+        let mut entries = Vec::new();
+        for holes in salvaged.missing.chunks(HOLES_PER_WRITE) {
+            if !entries.is_empty() {
+                // What is booked is known the next time, should the rest fail.
+                self.write_ledger(std::mem::take(&mut entries))?;
             }
-            let around = old.extent(stream).or(info.extent(stream));
-            let times = around.map_or_else(
-                || self.times_around(stream, hole, None),
-                |extent| (extent.first_time_us, extent.last_time_us),
-            );
-            entries.push(Entry::Hole(stream, hole, true));
-            gaps.extend(self.book_loss(stream, hole, hole, times, GapReason::Corruption, &mut lanes));
+            entries = self.hole_entries(holes, |stream| old.extent(stream).or(info.extent(stream)))?;
         }
-        entries.extend(self.changed_lanes(lanes));
         entries.push(Entry::Chunk(id, Some(info.clone())));
-        entries.extend(self.outbox_entries(&gaps)?);
         let owed = self.unsaved.remove(&id);
         if let Err(error) = self.write_ledger(entries) {
             // The index says as before what was here, so that whoever looks next finds the loss again and books it.
@@ -315,6 +311,29 @@ impl DiskStore {
         self.index.insert(id, info);
         self.sweep_dropped();
         Ok(())
+    }
+
+    /// The entries of losses that are not known yet: the holes, the gaps that tell of them, and the lanes that lost something.
+    fn hole_entries<'a>(
+        &self,
+        holes: &[(Stream, SequenceRange)],
+        around: impl Fn(Stream) -> Option<&'a Extent>,
+    ) -> Result<Vec<Entry>, BufferError> {
+        let (mut entries, mut gaps, mut lanes) = (Vec::new(), Vec::new(), self.lanes());
+        for (stream, hole) in holes.iter().copied() {
+            if self.holes(stream).iter().any(|known| known.first <= hole.first && hole.last <= known.last) {
+                continue;
+            }
+            let times = around(stream).map_or_else(
+                || self.times_around(stream, hole, None),
+                |extent| (extent.first_time_us, extent.last_time_us),
+            );
+            entries.push(Entry::Hole(stream, hole, true));
+            gaps.extend(self.book_loss(stream, hole, hole, times, GapReason::Corruption, &mut lanes));
+        }
+        entries.extend(self.changed_lanes(lanes));
+        entries.extend(self.outbox_entries(&gaps)?);
+        Ok(entries)
     }
 
     /// Between which times records lie that nobody can read: as near as what is found of them, or what lies before them and now.
