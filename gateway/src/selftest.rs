@@ -219,8 +219,9 @@ struct Scratch {
 
 impl Scratch {
     fn make(dir: &Path) -> Result<Self, SelfTestError> {
+        // The directory itself must be there: a mistyped one would try another card than was meant.
         let path = dir.join(format!("selftest-{:08x}", fastrand::u32(..)));
-        let made = std::fs::create_dir_all(path.join("data"));
+        let made = std::fs::create_dir(&path).and_then(|()| std::fs::create_dir(path.join("data")));
         made.map_err(|error| SelfTestError::Scratch { path: path.clone(), error })?;
         Ok(Self { path })
     }

@@ -80,7 +80,7 @@ async fn points_come_in_answers_of_bounded_size_until_there_are_no_more() {
     assert_eq!(&*points[1_000].point, "point-1000");
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test]
 async fn silent_peers_are_sent_away_in_time_and_others_are_served_then() {
     let dir = served().await;
     let mut silent = Vec::new();

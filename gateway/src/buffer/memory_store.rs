@@ -88,6 +88,13 @@ impl MemoryStore {
         }
     }
 
+    /// Counts a lane's changes as the store on disk does.
+    pub(super) fn revise(&mut self, sink: &str, stream: Stream, revision: u64) {
+        if let Some(lane) = self.disk.lock().ledger.lanes.get_mut(&(sink.to_owned(), stream)) {
+            lane.revision = revision;
+        }
+    }
+
     /// Takes over the gap records that the store on disk wrote by itself.
     pub(super) fn take_over(&mut self, block: Block) {
         self.disk.lock().admit(block);

