@@ -12,9 +12,7 @@ use super::{Delivery, DeliveryOptions, Rendering};
 use crate::block::Draft;
 use crate::block::columns::{Encoder, Frame, JudgedReading};
 use crate::block::records::{self, Alert, Record, RecordBody, Severity};
-use crate::buffer::memory_disk::{MemoryDisk, Verdict};
-use crate::buffer::memory_store::{MemoryOptions, MemoryStore};
-use crate::buffer::{Buffer, Commit, Lane, WhenFull, in_memory};
+use crate::buffer::{Buffer, Commit, Lane, in_memory};
 use crate::clock::Clock;
 use crate::reading::{
     AnomalyScore, Epoch, Flags, PointId, Quality, Sequence, SequenceRange, Stream, UnixMicros, Value,
@@ -569,24 +567,4 @@ proptest! {
         let route = if routed { "devices = [\"d7\", \"d40*\"]" } else { "" };
         runtime.block_on(survive(deaths, &format!("{order}{route}"), true));
     }
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_lane_that_cannot_be_read_again_is_not_tried_at_once_for_ever() {
-    let (mut world, far, sinks) = (World::new(), far(), vec!["cloud".into()]);
-    let disk = MemoryDisk::new(EPOCH, Box::new(|_| Verdict::Go));
-    let when_full = WhenFull::DropOldest;
-    let options = MemoryOptions { bytes_max: 8_000, when_full, keep_delivered_us: i64::MAX, sinks };
-    let (buffer, serving) = Buffer::over(MemoryStore::open(disk, options, world.clock.clone()).unwrap().0);
-    tokio::spawn(serving);
-    world.buffer = buffer.clone();
-    far.lock().unwrap().is_down = true;
-    let running = world.deliver(&far, "");
-    while buffer.ends().borrow()[Stream::Readings.index()].oldest == 0 {
-        world.read(0..100, Duration::ZERO).await;
-    }
-    // The oldest readings are given up, and the buffer is gone before anybody can look; no time passes for who does not wait.
-    tokio::join!(world.read(0..100, Duration::ZERO), buffer.close());
-    sleep(Duration::from_secs(10)).await;
-    running.end().await;
 }
