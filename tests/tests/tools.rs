@@ -188,6 +188,75 @@ async fn damage_in_a_stopped_buffer_is_found_and_left_alone_and_a_repair_tells_w
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_lies_behind_a_fault_in_a_stopped_buffer_is_neither_called_sound_nor_given_up() {
+    let mut plant = Plant::start("linger_ms = 50", "").await;
+    plant.receiver.take_away();
+    plant.publish(READINGS).await;
+    plant.all_accepted().await;
+    plant.gateway.kill();
+    // The first block, wherever it lies: what opens the log reads no further.
+    let log = log_of_readings(&plant);
+    let mut bytes = fs::read(&log).unwrap();
+    let first = bytes.windows(4).position(|four| four == b"FBB1").unwrap();
+    let head = bytes[first..first + 48].to_vec();
+    let copies: Vec<usize> =
+        bytes.windows(48).enumerate().filter(|(_, here)| *here == head).map(|(at, _)| at).collect();
+    for at in copies {
+        bytes[at + 60..at + 68].fill(0xA5);
+    }
+    fs::write(&log, bytes).unwrap();
+
+    let verify = plant.gateway.tool(&["buffer", "verify"]).await;
+    assert_eq!(verify.code, Some(1), "{verify:?}");
+    assert!(verify.out.contains("readings/00000001") && verify.out.contains("nothing accounts for"), "{verify:?}");
+    let told = stats(&plant.gateway).await;
+    let readings = told["streams"].as_array().unwrap().iter().find(|one| one["stream"] == "readings").unwrap();
+    assert_eq!((&readings["oldest"], &readings["next"]), (&0.into(), &READINGS.into()));
+    let left = lines_of(&plant.gateway.tool(&["buffer", "export"]).await.out).len() as u64;
+    assert!((1..READINGS.unsigned_abs()).contains(&left), "{left} readings are sound");
+    let repair = plant.gateway.tool(&["buffer", "repair"]).await.success();
+    let lost = format!("lost: {} records of readings, 0 to", READINGS.unsigned_abs() - left);
+    assert!(repair.contains(&lost), "{lost:?} in {repair}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_that_a_running_gateway_adds_to_is_checked_as_well() {
+    let mut plant = Plant::start("linger_ms = 50", "").await;
+    plant.publish(READINGS).await;
+    plant.all_delivered().await;
+    assert!(plant.gateway.tool(&["buffer", "verify"]).await.success().contains("all of it is sound"));
+    let log = fs::File::options().write(true).open(log_of_readings(&plant)).unwrap();
+    log.set_len(20_000).unwrap();
+    let verify = plant.gateway.tool(&["buffer", "verify"]).await;
+    assert_eq!(verify.code, Some(1), "{verify:?}");
+    assert!(verify.out.contains("wrong: readings/00000001"), "{verify:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_missing_key_is_told_as_what_it_is_and_not_as_damage() {
+    let keys = tempfile::NamedTempFile::new().unwrap();
+    let (old, new) = ("a".repeat(64), "b".repeat(64));
+    fs::write(keys.path(), &old).unwrap();
+    let config = format!("[buffer.encryption]\nkey_file = \"{}\"\n", keys.path().display());
+    let mut plant = Plant::start("linger_ms = 50", &config).await;
+    plant.publish(READINGS).await;
+    plant.all_delivered().await;
+    let gateway = &mut plant.gateway;
+    assert!(gateway.terminate().await.success());
+    fs::write(keys.path(), format!("{new}\n{old}\n")).unwrap();
+    gateway.start_again().await;
+    assert!(gateway.terminate().await.success());
+    assert!(gateway.tool(&["buffer", "verify"]).await.success().contains("all of it is sound"));
+    fs::write(keys.path(), &new).unwrap();
+    for tool in ["verify", "stats", "repair"] {
+        let answer = gateway.tool(&["buffer", tool]).await;
+        assert_eq!(answer.code, Some(1), "{tool}: {answer:?}");
+        assert!(answer.err.contains("is not in the key file of buffer.encryption"), "{tool}: {answer:?}");
+        assert!(!answer.err.contains("buffer repair") && !answer.out.contains("sound"), "{tool}: {answer:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_running_gateway_repairs_what_verify_finds_and_goes_on() {
     // So small a cap makes chunks of 4 MiB and a little more: the first one is full before the end.
     let mut plant = Plant::start("linger_ms = 50", "[buffer]\ndisk_max = \"64 MiB\"\n").await;

@@ -136,6 +136,11 @@ impl Log {
         Ok(Self { file, bytes: meta.len().min(LOG_BYTES_MAX), path })
     }
 
+    /// The same log, told by another path: a copy speaks of what it is a copy of.
+    pub(super) fn told_as(self, path: PathBuf) -> Self {
+        Self { path, ..self }
+    }
+
     /// Looks through all of it: whether opening it will clear anything.
     pub(super) fn condition(&self) -> Condition {
         let name = self.path.display();

@@ -5,7 +5,7 @@ use super::chunk::{ChunkId, ChunkInfo, ChunkState, Extent};
 use super::copies::ChunkCopies;
 use super::disk_store::{self, LEDGER};
 use super::family::Family;
-use super::inspect::{self, ChunkName, RawBlock, Report};
+use super::inspect::{self, ChunkName, ChunkReport, RawBlock, Report};
 use super::ledger::{Ledger, State};
 use super::{BufferError, Cipher, Ends, StreamEnds, files};
 use crate::reading::{Epoch, Sequence, SequenceRange, Stream};
@@ -37,11 +37,11 @@ impl StoppedBuffer {
     /// system's directory for temporary files.
     ///
     /// # Errors
-    /// If there is no buffer, a gateway has it, or copies cannot be made.
+    /// If there is no buffer, a gateway has it, its key is missing, or copies cannot be made.
     pub fn open(data_dir: &Path, cipher: &Cipher) -> Result<Self, BufferError> {
         let root = data_dir.join("buffer");
         let lock = lock(&root)?;
-        let copies = ChunkCopies::make(data_dir, cipher)?;
+        let mut copies = ChunkCopies::make(data_dir, cipher)?;
         let mut problems = Vec::new();
         let state = match copied_ledger(&root, copies.scratch(), cipher) {
             Ok(state) => state,
@@ -61,12 +61,13 @@ impl StoppedBuffer {
             }
         }
         let epoch = state.epoch.or_else(|| disk_store::named_epoch(&root)).unwrap_or(Epoch(0));
+        copies.set_epoch(epoch);
         let mut next = state.next;
         for (next, found) in next.iter_mut().zip(disk_store::promised_by_mark(&root, epoch)) {
             *next = (*next).max(found);
         }
         let mut buffer = Self { root, _lock: lock, epoch, next, index, problems, copies, state };
-        buffer.survey_active();
+        buffer.survey_active()?;
         Ok(buffer)
     }
 
@@ -102,8 +103,18 @@ impl StoppedBuffer {
         self.copies.look(name, stream, from)
     }
 
-    /// The ledger does not say what the chunks hold that blocks were last added to: they are read through.
-    fn survey_active(&mut self) {
+    /// What is wrong with the file of a chunk, whatever can be read of it all the same.
+    ///
+    /// # Errors
+    /// As [`Self::look`].
+    pub fn fault(&mut self, chunk: &ChunkReport) -> Result<Option<String>, BufferError> {
+        self.copies.fault(chunk)
+    }
+
+    /// The ledger does not say what the chunks hold that blocks were last added to: they are read through. What ledger and mark
+    /// promise of them they must hold, whatever is found: looking at it tells what is wrong.
+    fn survey_active(&mut self) -> Result<(), BufferError> {
+        let promised = self.next;
         let active: Vec<(ChunkId, ChunkInfo)> = self
             .index
             .iter()
@@ -111,13 +122,21 @@ impl StoppedBuffer {
             .map(|(id, info)| (*id, info.clone()))
             .collect();
         for (id, mut info) in active {
-            if !self.path(id).is_dir() && id.0.streams().all(|stream| self.next_of(stream) <= base(&info, stream)) {
+            if !self.path(id).is_dir() && id.0.streams().all(|stream| of(&promised, stream) <= of(&info.base, stream)) {
                 // Its place in the index was written, its directory not yet.
                 continue;
             }
-            let epoch = self.epoch;
-            let surveyed = self.copies.chunk(id).and_then(|chunk| chunk.survey(epoch, id.0, &info.base));
-            info.extents = surveyed.unwrap_or_else(|_| self.promised_extents(id, &info));
+            info.extents = match self.copies.survey(id, &info.base, &promised) {
+                Ok(extents) => extents,
+                Err(error @ BufferError::Locked(_)) => return Err(error),
+                Err(_) => Vec::new(),
+            };
+            // What is in the next chunk of the family is not missing here.
+            let following = self.index.range((id.0, id.1.saturating_add(1))..=(id.0, u32::MAX)).next();
+            let end = following.map_or([Sequence::MAX; 6], |(_, info)| info.base);
+            for stream in id.0.streams() {
+                promise(&mut info, stream, of(&promised, stream).min(of(&end, stream)));
+            }
             for extent in &info.extents {
                 if let Some(next) = self.next.get_mut(extent.stream.index()) {
                     *next = (*next).max(extent.range.last.saturating_add(1));
@@ -125,16 +144,7 @@ impl StoppedBuffer {
             }
             self.index.insert(id, info);
         }
-    }
-
-    /// What a chunk that cannot be surveyed must hold by what the ledger promises: looking at it tells what is wrong.
-    fn promised_extents(&self, id: ChunkId, info: &ChunkInfo) -> Vec<Extent> {
-        let extent = |stream: Stream| {
-            let (first, next) = (base(info, stream), self.next_of(stream));
-            let range = SequenceRange { first, last: next.checked_sub(1)? };
-            (first < next).then_some(Extent { stream, range, first_time_us: 0, last_time_us: 0 })
-        };
-        id.0.streams().filter_map(extent).collect()
+        Ok(())
     }
 
     fn ends(&self) -> Ends {
@@ -148,7 +158,7 @@ impl StoppedBuffer {
     }
 
     fn next_of(&self, stream: Stream) -> Sequence {
-        self.next.get(stream.index()).copied().unwrap_or(0)
+        of(&self.next, stream)
     }
 
     fn path(&self, (family, number): ChunkId) -> PathBuf {
@@ -156,8 +166,25 @@ impl StoppedBuffer {
     }
 }
 
-fn base(info: &ChunkInfo, stream: Stream) -> Sequence {
-    info.base.get(stream.index()).copied().unwrap_or(0)
+fn of(sequences: &[Sequence; 6], stream: Stream) -> Sequence {
+    sequences.get(stream.index()).copied().unwrap_or(0)
+}
+
+/// Lets a chunk's part of a stream reach from where the chunk was begun to before `next` at least.
+fn promise(info: &mut ChunkInfo, stream: Stream, next: Sequence) {
+    let first = of(&info.base, stream);
+    let promised = next.checked_sub(1).filter(|last| *last >= first);
+    match (info.extents.iter_mut().find(|extent| extent.stream == stream), promised) {
+        (Some(extent), last) => {
+            extent.range.first = first;
+            extent.range.last = extent.range.last.max(last.unwrap_or(0));
+        }
+        (None, Some(last)) => {
+            let range = SequenceRange { first, last };
+            info.extents.push(Extent { stream, range, first_time_us: 0, last_time_us: 0 });
+        }
+        (None, None) => {}
+    }
 }
 
 /// Takes the lock without making its file: a directory that never held a buffer stays as it is.

@@ -1,9 +1,8 @@
 //! The blocks of a stream, one after the other, from whatever shelf; memory holds one step of sixteen.
 
-use super::shelf::Shelf;
+use super::shelf::{LookError, Shelf};
 use crate::block::Block;
 use crate::buffer::{ChunkName, ExtentReport, RawBlock, Report};
-use crate::control::ControlError;
 use crate::reading::{Epoch, Sequence, SequenceRange, Stream};
 use anyhow::Result;
 use std::collections::VecDeque;
@@ -64,7 +63,7 @@ impl Blocks {
     /// The next step; `None` at the end.
     ///
     /// # Errors
-    /// If the gateway is gone.
+    /// If the gateway is gone, or a key is missing.
     pub(super) async fn next(&mut self, shelf: &mut Shelf) -> Result<Option<Step>> {
         while self.waiting.is_empty() {
             let Some((chunk, extent)) = self.chunks.front().cloned() else { return Ok(None) };
@@ -74,11 +73,11 @@ impl Blocks {
                     return Ok(Some(Step::Gone(extent.range.last)));
                 }
                 Ok(Some(found)) => self.take(&chunk, &extent, found),
-                Err(ControlError::Failed(what)) => {
+                Err(LookError::Bad(what)) => {
                     self.next_chunk();
                     return Ok(Some(Step::Bad { chunk, what }));
                 }
-                Err(error) => return Err(error.into()),
+                Err(LookError::Fatal(error)) => return Err(error),
             }
         }
         Ok(self.waiting.pop_front())

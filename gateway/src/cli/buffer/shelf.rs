@@ -1,7 +1,7 @@
 //! Where the tools read from: a running gateway over its socket, or copies of a stopped one's files.
 
 use crate::app;
-use crate::buffer::{BufferError, ChunkCopies, ChunkName, RawBlock, Report, StoppedBuffer};
+use crate::buffer::{BufferError, ChunkCopies, ChunkName, ChunkReport, RawBlock, Report, StoppedBuffer};
 use crate::config::Config;
 use crate::control::{self, ControlError, Request, WireBlock};
 use crate::reading::{Sequence, Stream};
@@ -25,6 +25,33 @@ pub(super) struct LiveShelf {
     data_dir: PathBuf,
     sealed: BTreeSet<ChunkName>,
     copies: ChunkCopies,
+}
+
+/// Why nothing can be said of a place.
+pub(super) enum LookError {
+    /// What lies there cannot be read.
+    Bad(String),
+    /// There is no going on: the gateway is gone, or a key is missing.
+    Fatal(anyhow::Error),
+}
+
+impl From<ControlError> for LookError {
+    fn from(error: ControlError) -> Self {
+        match error {
+            ControlError::Failed(what) => Self::Bad(what),
+            error => Self::Fatal(error.into()),
+        }
+    }
+}
+
+impl From<BufferError> for LookError {
+    fn from(error: BufferError) -> Self {
+        match error {
+            // Damage it is not, and no repair helps.
+            BufferError::Locked(_) => Self::Fatal(error.into()),
+            error => Self::Bad(error.to_string()),
+        }
+    }
 }
 
 impl Shelf {
@@ -91,13 +118,18 @@ impl Shelf {
         chunk: &ChunkName,
         stream: Stream,
         from: Sequence,
-    ) -> Result<Option<Vec<RawBlock>>, ControlError> {
+    ) -> Result<Option<Vec<RawBlock>>, LookError> {
         match self {
-            Self::Stopped(buffer) => {
-                let found = buffer.look(chunk, stream, from);
-                found.map(Some).map_err(|error| ControlError::Failed(error.to_string()))
-            }
+            Self::Stopped(buffer) => Ok(Some(buffer.look(chunk, stream, from)?)),
             Self::Live(live) => live.look(chunk, stream, from).await,
+        }
+    }
+
+    /// What is wrong with the file of a chunk, whatever can be read of it all the same.
+    pub(super) async fn fault(&mut self, chunk: &ChunkReport) -> Result<Option<String>, LookError> {
+        match self {
+            Self::Stopped(buffer) => Ok(buffer.fault(chunk)?),
+            Self::Live(live) => live.fault(chunk).await,
         }
     }
 }
@@ -113,19 +145,44 @@ impl LiveShelf {
         chunk: &ChunkName,
         stream: Stream,
         from: Sequence,
-    ) -> Result<Option<Vec<RawBlock>>, ControlError> {
-        let found = if self.sealed.contains(chunk) {
-            self.copies.look(chunk, stream, from).map_err(|error| ControlError::Failed(error.to_string()))
+    ) -> Result<Option<Vec<RawBlock>>, LookError> {
+        let found: Result<Vec<RawBlock>, LookError> = if self.sealed.contains(chunk) {
+            self.copies.look(chunk, stream, from).map_err(LookError::from)
         } else {
             let request = Request::Look { chunk: chunk.clone(), stream, from };
             let found = control::ask::<Vec<WireBlock>>(&self.data_dir, &request, |_| {}).await;
-            found.map(|found| found.into_iter().filter_map(WireBlock::into_raw).collect())
+            found.map(|found| found.into_iter().filter_map(WireBlock::into_raw).collect()).map_err(LookError::from)
         };
-        if found.as_ref().is_ok_and(|found| !found.is_empty()) {
-            return found.map(Some);
+        match found {
+            Ok(found) if !found.is_empty() => Ok(Some(found)),
+            Err(error @ LookError::Fatal(_)) => Err(error),
+            found => match self.held(chunk).await? {
+                Some(_) => found.map(Some),
+                None => Ok(None),
+            },
         }
+    }
+
+    async fn fault(&mut self, chunk: &ChunkReport) -> Result<Option<String>, LookError> {
+        if let Ok(None) = self.fault_now(chunk) {
+            return Ok(None);
+        }
+        // The gateway may have written to it meanwhile, sealed it or given it up: a fault is there twice.
+        self.copies.forget();
+        match self.held(&chunk.name).await? {
+            Some(held) => Ok(self.fault_now(&held)?),
+            None => Ok(None),
+        }
+    }
+
+    fn fault_now(&mut self, chunk: &ChunkReport) -> Result<Option<String>, BufferError> {
+        if chunk.is_sealed { self.copies.fault(chunk) } else { self.copies.fault_of_active(chunk) }
+    }
+
+    /// What the gateway says of a chunk now; `None` if it has given it up.
+    async fn held(&self, chunk: &ChunkName) -> Result<Option<ChunkReport>, LookError> {
         let report: Report = control::ask(&self.data_dir, &Request::Report, |_| {}).await?;
-        if report.chunks.iter().any(|held| held.name == *chunk) { found.map(Some) } else { Ok(None) }
+        Ok(report.chunks.into_iter().find(|held| held.name == *chunk))
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::ConfigOption;
 use super::blocks::{Blocks, Step};
-use super::shelf::Shelf;
+use super::shelf::{LookError, Shelf};
 use super::stats::size;
 use crate::block::records::{GapReason, RecordBody};
 use crate::block::{Block, BlockError, Layout};
@@ -10,7 +10,7 @@ use crate::buffer::{ChunkName, Report};
 use crate::reading::{Sequence, SequenceRange, Stream};
 use anyhow::{Result, bail};
 use clap::Args;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -99,7 +99,7 @@ pub(super) fn print(findings: &Findings, out: &mut impl Write) -> Result<()> {
 /// Looks at everything.
 ///
 /// # Errors
-/// If the gateway goes away meanwhile.
+/// If the gateway goes away meanwhile, or a key is missing.
 pub(super) async fn verify(shelf: &mut Shelf) -> Result<Findings> {
     let report = shelf.report().await?;
     let mut findings = Findings::default();
@@ -115,6 +115,7 @@ pub(super) async fn verify(shelf: &mut Shelf) -> Result<Findings> {
     let mut progress = Progress::new(&report);
     let mut missing: Vec<(Stream, SequenceRange, Option<ChunkName>)> = Vec::new();
     let mut gaps: Vec<(Stream, SequenceRange)> = Vec::new();
+    let mut examined: BTreeSet<ChunkName> = BTreeSet::new();
     for stream in Stream::ALL {
         let Some(ends) = report.ends.get(stream.index()).copied() else { continue };
         let mut expected = ends.oldest;
@@ -130,6 +131,11 @@ pub(super) async fn verify(shelf: &mut Shelf) -> Result<Findings> {
                 }
                 Step::Sound(block) => {
                     let chunk = blocks.chunk_of(&report, block.range.first);
+                    if let Some(chunk) = &chunk
+                        && examined.insert(chunk.clone())
+                    {
+                        examine(shelf, &report, chunk, &mut findings).await?;
+                    }
                     if block.range.first > expected {
                         let range = SequenceRange { first: expected, last: block.range.first - 1 };
                         let place = blocks.chunk_of(&report, expected);
@@ -173,6 +179,19 @@ pub(super) async fn verify(shelf: &mut Shelf) -> Result<Findings> {
         }
     }
     Ok(findings)
+}
+
+/// Looks at the file of a chunk as a whole: its blocks may all be readable, from a gateway's memory or in spite of a fault.
+async fn examine(shelf: &mut Shelf, report: &Report, chunk: &ChunkName, findings: &mut Findings) -> Result<()> {
+    let Some(chunk) = report.chunks.iter().find(|held| held.name == *chunk) else { return Ok(()) };
+    match shelf.fault(chunk).await {
+        Ok(None) => Ok(()),
+        Ok(Some(what)) | Err(LookError::Bad(what)) => {
+            findings.chunk_fault(&chunk.name, &what);
+            Ok(())
+        }
+        Err(LookError::Fatal(error)) => Err(error),
+    }
 }
 
 /// Reads a block in full; gaps are noted, since they account for what is missing.
