@@ -18,6 +18,7 @@ use crate::ingest::{Change, CommitPace, Ingest, IngestOptions};
 use crate::judge::{Judge, Rules};
 use crate::reading::Epoch;
 use crate::secret::SecretError;
+use crate::sinks::pace::commit_interval_max;
 use crate::sinks::{AnySink, SinkError, SinkOptions};
 use crate::site::Registry;
 use crate::sources::{INTAKES_MAX, Intake};
@@ -310,7 +311,10 @@ pub fn store_options(config: &Config) -> Result<StoreOptions, AppError> {
 fn pace_options(config: &Config) -> CommitPace {
     CommitPace {
         interval: Duration::from_millis(config.buffer.commit_interval_ms),
-        interval_max: Duration::from_millis(config.buffer.commit_interval_max_ms),
+        interval_max: commit_interval_max(
+            Duration::from_millis(config.buffer.commit_interval_max_ms),
+            config.sink.iter().map(SinkOptions::pace),
+        ),
         daily_bytes_max: config.buffer.daily_write_max.map(|size| size.0),
     }
 }

@@ -93,6 +93,7 @@ pub struct BufferOptions {
     pub commit_interval_ms: u64,
     /// Longest time that any reading waits for the disk, in milliseconds: while little comes in that a broker keeps until it is acknowledged,
     /// and to keep `daily_write_max`. A broker that waits for its acknowledgements gets them at once.
+    /// At most 250 while a sink has `order = "live_first"`, unless `commit_interval_ms` is more.
     // Above, a broker's queue may overflow, and nobody wants to look at a page that is older.
     #[serde(default = "commit_interval_max_ms")]
     #[schemars(range(min = 10, max = 10_000))]

@@ -395,9 +395,9 @@ impl Ingest {
         let trouble = Trouble {
             subject: "buffer".to_owned(),
             what: format!("At this rate {written} MiB are written a day, more than buffer.daily_write_max"),
-            advice:
-                "Nothing is lost for it. Let fewer readings come, or raise buffer.commit_interval_max_ms or the limit"
-                    .to_owned(),
+            advice: "Nothing is lost for it. Let fewer readings come, raise buffer.commit_interval_max_ms (250 ms at most count where \
+                     a sink has order = \"live_first\") or raise the limit"
+                .to_owned(),
             severity: Severity::Warning,
             since_us: now_us,
         };

@@ -3,6 +3,7 @@
 use crate::units::ByteSize;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use std::time::Duration;
 
 /// Least that a link may carry in a second: one record and what surrounds it.
 const BYTES_PER_SECOND_MIN: u64 = 1024;
@@ -26,7 +27,8 @@ pub enum Order {
     #[default]
     InOrder,
     /// New readings; the backlog follows beside them with `"lane":"history"`, in order within itself. For consumers that do not
-    /// drop what is late.
+    /// drop what is late. So that they are new when they arrive, no reading waits for the disk longer than 250 ms then, whatever
+    /// `buffer.commit_interval_max_ms` says. History that exists when this is taken back keeps its mark until it is drained.
     LiveFirst,
 }
 
@@ -41,6 +43,16 @@ pub struct LinkOptions {
     /// alone need more, a trouble says so.
     #[serde(default)]
     pub bytes_per_day: Option<ByteSize>,
+}
+
+/// Longest wait of a reading for the disk where a sink wants live readings first. They are to be there within a second: this, a run of
+/// history under way (250 ms) and the way itself leave room for a slow card.
+const LIVE_COMMIT_INTERVAL_MAX: Duration = Duration::from_millis(250);
+
+/// Longest wait of a reading for the disk, where so much is `configured` and the sinks are paced so.
+pub fn commit_interval_max<'a>(configured: Duration, sinks: impl IntoIterator<Item = &'a PaceOptions>) -> Duration {
+    let is_live_first = sinks.into_iter().any(|pace| pace.order == Order::LiveFirst);
+    if is_live_first { configured.min(LIVE_COMMIT_INTERVAL_MAX) } else { configured }
 }
 
 impl PaceOptions {
@@ -60,5 +72,21 @@ impl PaceOptions {
             problems.push(("link.bytes_per_day", "nothing may be sent with 0 bytes a day; leave it out".to_owned()));
         }
         problems
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sink_that_wants_live_readings_first_shortens_the_longest_wait_for_the_disk() {
+        let ms = Duration::from_millis;
+        let in_order = PaceOptions::default();
+        let live_first = PaceOptions { order: Order::LiveFirst, ..in_order.clone() };
+        assert_eq!(commit_interval_max(ms(2_000), []), ms(2_000));
+        assert_eq!(commit_interval_max(ms(2_000), [&in_order]), ms(2_000));
+        assert_eq!(commit_interval_max(ms(2_000), [&in_order, &live_first]), ms(250));
+        assert_eq!(commit_interval_max(ms(100), [&live_first]), ms(100));
     }
 }
