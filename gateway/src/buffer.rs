@@ -70,7 +70,7 @@ pub use replay::{
 pub use sled_store::WRITES_TARGET;
 pub use stopped::StoppedBuffer;
 #[cfg(test)]
-pub(crate) use test_support::in_memory;
+pub(crate) use test_support::{in_memory, in_small_memory};
 pub use wear::{Card, Wear};
 
 use crate::block::{Draft, records::Record};
@@ -139,6 +139,9 @@ pub struct Lane {
     pub skipped_from: Option<Sequence>,
     /// The same for history, where live readings go first.
     pub history_skipped_from: Option<Sequence>,
+    /// What is undelivered below it was overtaken by newer records: it is history until it is drained, whatever the order is by
+    /// then.
+    pub overtaken_below: Sequence,
     /// The run under way, if any.
     pub run: Option<Run>,
     /// Records delivered.

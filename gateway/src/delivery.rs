@@ -6,6 +6,7 @@
 mod attempt;
 mod lane_work;
 mod link;
+mod loss;
 mod pinning;
 mod recovery;
 mod rendering;
@@ -28,6 +29,7 @@ use crate::site::{DeviceTags, Registry};
 use crate::status::{SinkStatus, State, Status};
 use lane_work::LaneWork;
 use link::{Leave, Link};
+use loss::Losses;
 use replay::Replays;
 use run::Part;
 use schedule::{Turn, Turns};
@@ -50,7 +52,7 @@ const BREAKER_FAILURES: u32 = 5;
 const RECORD_BYTES_GUESS: f64 = 400.0;
 /// Live readings gather no longer than this while history is under way on a link with a budget, and history waits for them
 /// meanwhile. Without a budget they gather while a run of history is in flight, and no longer.
-const LIVE_LINGER_MAX: Duration = Duration::from_millis(250);
+const LIVE_LINGER_MAX: Duration = Duration::from_millis(100);
 /// How long a run of history is to take, so that alerts and live readings do not wait long for its end.
 const HISTORY_RUN: Duration = Duration::from_millis(250);
 /// Bytes of JSON of the first run of history, and the least: some dozens of readings, or the link would carry heads alone.
@@ -116,6 +118,7 @@ pub struct Delivery<S: Sink = AnySink> {
     turns: Turns,
     replays: Replays,
     link: Link,
+    losses: Losses,
     renderers: HashMap<u32, Renderer>,
     record_bytes: f64,
     /// Most bytes of a run of history, as fast as the sink is now.
@@ -160,6 +163,7 @@ impl<S: Sink> Delivery<S> {
             agreed: false,
             turns: Turns::default(),
             link,
+            losses: Losses::default(),
             renderers: HashMap::new(),
             record_bytes: RECORD_BYTES_GUESS,
             history_bytes: HISTORY_RUN_BYTES.0,
@@ -223,6 +227,7 @@ impl<S: Sink> Delivery<S> {
             };
             self.report();
             self.tell_budget();
+            self.tell_losses();
             match worked {
                 Ok(()) | Err(Setback::Lane | Setback::Reload(_)) => {}
                 Err(Setback::Sink(_)) if stop.is_cancelled() => return,
@@ -258,7 +263,8 @@ impl<S: Sink> Delivery<S> {
         let done = |work: &LaneWork| {
             let left = work.lane.undelivered(self.next(work.stream));
             let history = run::undelivered_in(&work.lane.cursor, Part::History, 0);
-            let waits = self.is_live_first(work.stream) && !can_go && work.lane.run.is_none() && left == history;
+            let waits =
+                self.is_live_first(work.stream, &work.lane) && !can_go && work.lane.run.is_none() && left == history;
             work.trouble.is_some() || left == 0 || waits
         };
         !self.lanes.is_empty() && self.lanes.iter().all(done)
@@ -334,8 +340,7 @@ impl<S: Sink> Delivery<S> {
         let metered = self.options.pace.link.is_some();
         let mut ready = Vec::new();
         for lane in 0..self.lanes.len() {
-            let live_first = self.lanes.get(lane).is_some_and(|work| self.is_live_first(work.stream));
-            let part = if live_first { Part::Live } else { Part::InOrder };
+            let part = self.lanes.get(lane).map_or(Part::InOrder, |work| self.main_part(work.stream, &work.lane));
             let full = self.is_full(lane, part);
             let Some(work) = self.lanes.get_mut(lane) else { continue };
             if let Some(not_before) = work.not_before.filter(|not_before| *not_before > now) {
@@ -347,7 +352,7 @@ impl<S: Sink> Delivery<S> {
                 continue;
             }
             let next = ends.get(work.stream.index()).map_or(0, |ends| ends.next);
-            let history = live_first && !work.lane.cursor.ranges.is_empty();
+            let history = part == Part::Live && !work.lane.cursor.ranges.is_empty();
             if run::undelivered_in(&work.lane.cursor, part, next) == 0 {
                 work.waiting = None;
             } else {

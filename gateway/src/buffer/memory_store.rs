@@ -47,6 +47,12 @@ impl MemoryStore {
         Self { disk, clock, options }
     }
 
+    /// The same with room for so many bytes.
+    pub(super) fn with_room(mut self, bytes_max: u64) -> Self {
+        self.options.bytes_max = bytes_max;
+        self
+    }
+
     /// Opens what is on a disk, as the store on a real one does: what was dropped goes, damage is booked, promises are kept.
     pub(crate) fn open(disk: MemoryDisk, options: MemoryOptions, clock: Clock) -> Result<(Self, Opened), BufferError> {
         let store = Self { disk, clock, options };

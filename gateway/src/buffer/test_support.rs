@@ -91,3 +91,8 @@ pub(super) fn all_blocks(store: &mut impl Store, stream: Stream) -> Vec<Block> {
 pub(crate) fn in_memory(epoch: Epoch, clock: Clock) -> (Buffer, impl Future<Output = ()> + Send) {
     Buffer::over(MemoryStore::new(epoch, clock))
 }
+
+/// The same with room for so many bytes, beyond which the oldest are dropped.
+pub(crate) fn in_small_memory(epoch: Epoch, clock: Clock, bytes_max: u64) -> (Buffer, impl Future<Output = ()> + Send) {
+    Buffer::over(MemoryStore::new(epoch, clock).with_room(bytes_max))
+}

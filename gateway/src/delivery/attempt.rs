@@ -148,7 +148,7 @@ impl<S: Sink> Delivery<S> {
         if lane.run.is_some() {
             return None;
         }
-        let part = if self.is_live_first(work.stream) { Part::Live } else { Part::InOrder };
+        let part = self.main_part(work.stream, lane);
         (run::undelivered_in(&lane.cursor, part, self.next(work.stream)) > 0 && self.is_full(index, part))
             .then_some(part)
     }

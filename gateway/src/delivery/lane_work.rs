@@ -21,6 +21,8 @@ pub(super) struct LaneWork {
     pub(super) stream: Stream,
     /// As the store has it, but for what was passed over since it was saved.
     pub(super) lane: Lane,
+    /// What was lost before the start.
+    lost_before: u64,
     /// Since when records were passed over that the store still has as undelivered.
     pub(super) unsaved_since: Option<Instant>,
     /// Since when something waits to be pinned.
@@ -55,6 +57,7 @@ impl LaneWork {
         Self {
             name: name.to_owned(),
             stream,
+            lost_before: lane.gaps,
             lane,
             unsaved_since: None,
             waiting: None,
@@ -80,6 +83,11 @@ impl LaneWork {
         self.oldest = oldest;
         self.unsaved_since = None;
         self.selection = None;
+    }
+
+    /// Records lost since the start before the sink had them.
+    pub(super) fn lost(&self) -> u64 {
+        self.lane.gaps.saturating_sub(self.lost_before)
     }
 
     /// Counts what was offered, so that old refusals fade; says whether too much of it was refused.

@@ -46,9 +46,15 @@ struct Gathered {
 }
 
 impl<S: Sink> Delivery<S> {
-    /// Whether live readings go before their backlog in this lane.
-    pub(super) fn is_live_first(&self, stream: Stream) -> bool {
-        self.options.pace.order == Order::LiveFirst && stream == Stream::Readings
+    /// Whether live readings go before their backlog in this lane: by the option, or because they have and the backlog of then is
+    /// not drained yet. Its consumer could not tell otherwise that it is late.
+    pub(super) fn is_live_first(&self, stream: Stream, lane: &Lane) -> bool {
+        stream == Stream::Readings && (self.options.pace.order == Order::LiveFirst || run::has_history(lane))
+    }
+
+    /// What runs of this lane are taken from, unless they are history.
+    pub(super) fn main_part(&self, stream: Stream, lane: &Lane) -> Part {
+        if self.is_live_first(stream, lane) { Part::Live } else { Part::InOrder }
     }
 
     /// Whether a whole run waits in a part of the lane.
@@ -125,6 +131,9 @@ impl<S: Sink> Delivery<S> {
             gathered.selection.truncate(last);
             range.last = last;
         }
+        if part == Part::Live {
+            run::overtake(lane);
+        }
         let covers_from = run::cover(lane, range.first, history);
         let mark = self.mark(stream, range);
         lane.run = Some(Run { covers_from, mark, history, ..Run::new(range, version, RENDER_VERSION) });
@@ -157,9 +166,11 @@ impl<S: Sink> Delivery<S> {
         u128::try_from(age_us).unwrap_or(0) > limit.as_micros()
     }
 
-    /// Makes history of what waits. Not while something was passed over since the last live run: the next one is to cover that.
+    /// Makes history of what waits, where the option says so. Not while something was passed over since the last live run: the next
+    /// one is to cover that.
     fn split(&self, lane: &mut Lane, next: Sequence) -> bool {
-        let done = lane.skipped_from.is_none() && run::split(lane, next);
+        let is_asked = self.options.pace.order == Order::LiveFirst && lane.skipped_from.is_none();
+        let done = is_asked && run::split(lane, next);
         if done {
             let waiting = run::undelivered_in(&lane.cursor, Part::History, next);
             tracing::info!(sink = self.options.name, waiting, "live readings go first; what waited follows as history");

@@ -82,7 +82,22 @@ pub(super) fn split(lane: &mut Lane, next: Sequence) -> bool {
         _ => return false,
     }
     *from = next;
+    overtake(lane);
     true
+}
+
+/// Notes that what is undelivered before the open part of the cursor comes later than some of that part: another order must not
+/// mix the two again.
+pub(super) fn overtake(lane: &mut Lane) {
+    if !lane.cursor.ranges.is_empty() {
+        lane.overtaken_below = lane.cursor.from;
+    }
+}
+
+/// Whether some of what is undelivered was overtaken.
+pub(super) fn has_history(lane: &Lane) -> bool {
+    let is_pinned = lane.run.as_ref().is_some_and(|run| run.history);
+    is_pinned || lane.cursor.ranges.first().is_some_and(|range| range.first < lane.overtaken_below)
 }
 
 /// Books a range as not for the sink; the next run covers it.
@@ -168,7 +183,8 @@ pub(super) fn refused(lane: &mut Lane, proof: Proof) -> Refusal {
         }
         run.nodes.extend(held.iter().rev().map(|sequence| SequenceRange { first: *sequence, last: *sequence }));
         if let Some(first) = held.first() {
-            lane.cursor = with(&lane.cursor, SequenceRange { first: *first, last: node.last });
+            let back = SequenceRange { first: *first, last: node.last };
+            lane.cursor = with(&lane.cursor, back, lane.overtaken_below);
         }
         return Refusal::AllRefused;
     }
@@ -288,14 +304,16 @@ fn intersection(ours: &Cursor, theirs: &Cursor) -> Cursor {
     Cursor { ranges, from }
 }
 
-/// The cursor with a range that is undelivered again.
-fn with(cursor: &Cursor, range: SequenceRange) -> Cursor {
+/// The cursor with a range that is undelivered again; what begins at `apart` is not joined to what ends before it.
+fn with(cursor: &Cursor, range: SequenceRange, apart: Sequence) -> Cursor {
     let mut all: Vec<_> = parts(cursor).chain([range]).collect();
     all.sort_unstable();
     let mut merged: Vec<SequenceRange> = Vec::with_capacity(all.len());
     for part in all {
         match merged.last_mut() {
-            Some(last) if part.first <= last.last.saturating_add(1) => last.last = last.last.max(part.last),
+            Some(last) if part.first <= last.last.saturating_add(1) && part.first != apart => {
+                last.last = last.last.max(part.last);
+            }
             _ => merged.push(part),
         }
     }
@@ -398,6 +416,17 @@ mod tests {
     }
 
     #[test]
+    fn what_is_taken_back_does_not_join_history_and_what_overtook_it() {
+        let mut lane = Lane { cursor: Cursor { ranges: Vec::new(), from: 0 }, ..Lane::default() };
+        assert!(split(&mut lane, 10) && has_history(&lane));
+        lane.run = Some(Run::new(SequenceRange { first: 10, last: 49 }, 1, 1));
+        assert!((0..200).any(|_| refused(&mut lane, Proof::None) == Refusal::AllRefused));
+        assert_eq!(lane.cursor, Cursor { ranges: vec![SequenceRange { first: 0, last: 9 }], from: 10 });
+        lane.cursor.ranges.clear();
+        assert!(!has_history(&lane));
+    }
+
+    #[test]
     fn a_hole_does_not_hide_what_the_sink_has() {
         let mut lane = lane(20);
         lane.cursor = Cursor { ranges: vec![SequenceRange { first: 10, last: 19 }], from: 30 };
@@ -417,7 +446,7 @@ mod tests {
             let cursor = |holes: &std::collections::BTreeSet<u64>| {
                 let mut cursor = Cursor { ranges: Vec::new(), from: 12 };
                 for sequence in (0..12).filter(|sequence| !holes.contains(sequence)) {
-                    cursor = with(&cursor, SequenceRange { first: sequence, last: sequence });
+                    cursor = with(&cursor, SequenceRange { first: sequence, last: sequence }, 0);
                 }
                 cursor
             };
@@ -425,7 +454,7 @@ mod tests {
             let (a, b) = (cursor(&ours), cursor(&theirs));
             let both = intersection(&a, &b);
             let less = without(&a, SequenceRange { first: back, last: back + length });
-            let more = with(&a, SequenceRange { first: back, last: back + length });
+            let more = with(&a, SequenceRange { first: back, last: back + length }, 0);
             for at in 0..20 {
                 prop_assert_eq!(has(&a, at), !ours.contains(&at));
                 prop_assert_eq!(has(&both, at), has(&a, at) && has(&b, at));

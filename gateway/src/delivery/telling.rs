@@ -19,10 +19,10 @@ pub(super) const PAUSE_PROBE: Duration = Duration::from_mins(1);
 const TROUBLE_FAILURES: u32 = 3;
 /// Nor is it worth a word before this: a blip of a second is no trouble.
 const TROUBLE_AFTER: Duration = Duration::from_secs(3);
-/// What to do about a sink that does not take anything now.
-const WAITING: &str = "Nothing is lost: it waits on the board and is sent when the other end takes it again";
-/// What to do about a sink that stands still.
-const PROBED: &str = "Nothing is lost: it waits on the board and is tried again once a minute";
+/// What becomes of what a sink does not take now.
+const WAITING: &str = "is sent when the other end takes it again";
+/// What becomes of what waits for a sink that stands still.
+const PROBED: &str = "is tried again once a minute";
 /// What to do about a budget that is too small.
 const OVER_BUDGET: &str =
     "They go on, and history waits for tomorrow (UTC). Raise link.bytes_per_day, or route less to this sink";
@@ -44,7 +44,8 @@ impl<S: Sink> Delivery<S> {
         self.sink_trouble = Some(State::Down);
         self.tell_health(Some(reason));
         if self.backoff.failures() >= TROUBLE_FAILURES {
-            self.raise(&self.sink_key(), &format!("Nothing arrives: {reason}"), WAITING, Severity::Warning);
+            let advice = self.waiting_advice(None, WAITING);
+            self.raise(&self.sink_key(), &format!("Nothing arrives: {reason}"), &advice, Severity::Warning);
         }
         Setback::Sink(wait)
     }
@@ -54,7 +55,8 @@ impl<S: Sink> Delivery<S> {
         tracing::error!(sink = self.options.name, reason, "delivery is paused");
         self.sink_trouble = Some(State::Paused);
         self.tell_health(Some(reason));
-        self.raise(&self.sink_key(), &format!("Paused: {reason}"), PROBED, Severity::Error);
+        let advice = self.waiting_advice(None, PROBED);
+        self.raise(&self.sink_key(), &format!("Paused: {reason}"), &advice, Severity::Error);
         Setback::Sink(PAUSE_PROBE)
     }
 
@@ -86,12 +88,9 @@ impl<S: Sink> Delivery<S> {
         tracing::debug!(sink = self.options.name, reason, failures, wait_ms = wait.as_millis(), "tried again later");
         self.tell_health(Some(reason));
         if failures >= TROUBLE_FAILURES && failing >= TROUBLE_AFTER {
-            self.raise(
-                &self.lane_key(index),
-                &self.of_lane(index, "Nothing arrives", reason),
-                WAITING,
-                Severity::Warning,
-            );
+            let what = self.of_lane(index, "Nothing arrives", reason);
+            let advice = self.waiting_advice(Some(index), WAITING);
+            self.raise(&self.lane_key(index), &what, &advice, Severity::Warning);
         }
         self.lane_waits(index, wait)
     }
@@ -103,7 +102,9 @@ impl<S: Sink> Delivery<S> {
             work.trouble = Some(State::Paused);
         }
         self.tell_health(Some(reason));
-        self.raise(&self.lane_key(index), &self.of_lane(index, "Paused", reason), PROBED, Severity::Error);
+        let what = self.of_lane(index, "Paused", reason);
+        let advice = self.waiting_advice(Some(index), PROBED);
+        self.raise(&self.lane_key(index), &what, &advice, Severity::Error);
         self.lane_waits(index, PAUSE_PROBE)
     }
 
@@ -164,7 +165,7 @@ impl<S: Sink> Delivery<S> {
         }
     }
 
-    fn raise(&self, key: &str, what: &str, advice: &str, severity: Severity) {
+    pub(super) fn raise(&self, key: &str, what: &str, advice: &str, severity: Severity) {
         let trouble = Trouble {
             subject: self.options.name.clone(),
             what: what.to_owned(),
@@ -175,7 +176,7 @@ impl<S: Sink> Delivery<S> {
         self.options.gateway_status.raise(key, trouble);
     }
 
-    fn sink_key(&self) -> String {
+    pub(super) fn sink_key(&self) -> String {
         format!("sink/{}", self.options.name)
     }
 
@@ -184,7 +185,7 @@ impl<S: Sink> Delivery<S> {
         format!("sink/{}/{stream}", self.options.name)
     }
 
-    fn now_us(&self) -> UnixMicros {
+    pub(super) fn now_us(&self) -> UnixMicros {
         self.options.clock.tick().wall_us
     }
 
@@ -215,7 +216,7 @@ impl<S: Sink> Delivery<S> {
                 refused: work.lane.refused,
                 gaps: work.lane.gaps,
                 undelivered: work.lane.undelivered(next),
-                history: if self.is_live_first(work.stream) {
+                history: if self.is_live_first(work.stream, &work.lane) {
                     run::undelivered_in(&work.lane.cursor, Part::History, next)
                 } else {
                     0

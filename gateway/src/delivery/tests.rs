@@ -8,11 +8,14 @@
     reason = "tests; a test supervises its own tasks"
 )]
 
+mod deaths;
+mod order;
+
 use super::{Delivery, DeliveryOptions, Rendering};
 use crate::block::Draft;
 use crate::block::columns::{Encoder, Frame, JudgedReading};
 use crate::block::records::{self, Alert, Record, RecordBody, Severity};
-use crate::buffer::{Buffer, Commit, Lane, in_memory};
+use crate::buffer::{Buffer, Commit, Lane, in_memory, in_small_memory};
 use crate::clock::Clock;
 use crate::reading::{
     AnomalyScore, Epoch, Flags, PointId, Quality, Sequence, SequenceRange, Stream, UnixMicros, Value,
@@ -23,13 +26,12 @@ use crate::sinks::route::RouteOptions;
 use crate::sinks::{Offer, Outcome, RemoteCursor, Sink, SinkError};
 use crate::site::{PointKey, Registry};
 use crate::status::{HasHealth as _, SinkStatus, State, Status};
-use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, advance, sleep};
 use tokio_util::sync::CancellationToken;
 
 const EPOCH: Epoch = Epoch(42);
@@ -51,6 +53,18 @@ impl World {
         let clock = Clock::manual(BOOT, 0, START_US);
         let (buffer, serving) = in_memory(EPOCH, clock.clone());
         tokio::spawn(serving);
+        Self::over(buffer, clock)
+    }
+
+    /// With a buffer that holds so many bytes.
+    fn with_room(bytes_max: u64) -> Self {
+        let clock = Clock::manual(BOOT, 0, START_US);
+        let (buffer, serving) = in_small_memory(EPOCH, clock.clone(), bytes_max);
+        tokio::spawn(serving);
+        Self::over(buffer, clock)
+    }
+
+    fn over(buffer: Buffer, clock: Clock) -> Self {
         let begun = Instant::now();
         let hand = clock.clone();
         tokio::spawn(async move {
@@ -126,12 +140,13 @@ impl World {
     /// Starts delivery to a sink with these options of the file.
     fn deliver(&self, far: &Arc<Mutex<Far>>, options: &str) -> Running {
         let status = Arc::new(SinkStatus::new("cloud", "test", "nowhere"));
+        let gateway_status = Arc::new(Status::new("test", START_US, Vec::new(), vec![status.clone()]));
         let stop = CancellationToken::new();
         let delivery = Delivery::new(DeliveryOptions {
             name: "cloud".to_owned(),
             sink: Fake { far: far.clone(), must_recover: true },
             status: status.clone(),
-            gateway_status: Arc::new(Status::new("test", START_US, Vec::new(), vec![status.clone()])),
+            gateway_status: gateway_status.clone(),
             buffer: self.buffer.clone(),
             registry: self.registry.clone(),
             clock: self.clock.clone(),
@@ -146,17 +161,29 @@ impl World {
             stop: stop.clone(),
             halt: CancellationToken::new(),
         });
-        Running { task: tokio::spawn(delivery.run()), status, stop }
+        Running { task: tokio::spawn(delivery.run()), status, gateway_status, stop }
     }
 }
 
 struct Running {
     task: JoinHandle<()>,
     status: Arc<SinkStatus>,
+    gateway_status: Arc<Status>,
     stop: CancellationToken,
 }
 
 impl Running {
+    /// What a person reads of the troubles, the gravest first.
+    fn words(&self) -> Vec<String> {
+        let troubles = self.gateway_status.troubles().into_iter();
+        troubles.map(|trouble| format!("{}. {}", trouble.what, trouble.advice)).collect()
+    }
+
+    async fn die(self) {
+        self.task.abort();
+        self.task.await.ok();
+    }
+
     async fn end(self) {
         self.stop.cancel();
         self.task.await.unwrap();
@@ -362,88 +389,34 @@ async fn a_stream_that_is_not_routed_to_a_sink_has_no_lane_and_a_new_sink_can_be
 }
 
 #[tokio::test(start_paused = true)]
-async fn live_readings_arrive_within_a_second_while_a_long_backlog_follows() {
-    let world = World::new();
-    for _ in 0..200 {
-        world.read(0..500, OLD).await;
-    }
-    let backlog = world.next(Stream::Readings);
+async fn a_loss_is_told_for_a_day_and_nobody_says_meanwhile_that_nothing_is_lost() {
+    let world = World::with_room(64 * 1024);
+    world.read(0..500, LIVE).await;
     let far = far();
-    // 100 000 readings of 300 bytes take more than a minute of this link; what is live needs a fifth of it.
-    far.lock().unwrap().bandwidth = Some(400_000.0);
-    let running = world.deliver(&far, "order = \"live_first\"");
-    // The split comes with the first look; readings go on from there.
-    sleep(Duration::from_secs(2)).await;
-    let mut taken = BTreeMap::new();
-    for round in 0..400_u32 {
-        let first = world.next(Stream::Readings);
-        world.read((0..50).map(|n| n + round % 10), LIVE).await;
-        for sequence in first..world.next(Stream::Readings) {
-            taken.insert(sequence, world.begun.elapsed());
-        }
-        if round % 40 == 0 {
-            world.alert(u64::from(round)).await;
-        }
-        sleep(Duration::from_millis(200)).await;
-    }
-    let end = world.next(Stream::Readings);
-    until("everything", || arrivals(&far, Stream::Readings).len() as u64 == end).await;
-    running.end().await;
-    let arrived = arrivals(&far, Stream::Readings);
-    assert_whole(&arrived, end);
-    assert_in_order(&arrived);
-    let history = arrived.iter().filter(|arrival| arrival.history).count() as u64;
-    assert!(history <= backlog && history > backlog - 1_000, "{history} of {backlog} are history");
-    let mut latencies: Vec<Duration> = arrived
-        .iter()
-        .filter_map(|arrival| Some(arrival.after.saturating_sub(*taken.get(&arrival.sequence)?)))
-        .collect();
-    latencies.sort_unstable();
-    let p99 = latencies[latencies.len() * 99 / 100];
-    assert!(p99 < Duration::from_secs(1), "p99 {p99:?}, p50 {:?}", latencies[latencies.len() / 2]);
-    assert_eq!(arrivals(&far, Stream::Alerts).len(), 10);
-}
-
-#[tokio::test(start_paused = true)]
-async fn history_keeps_to_the_links_budget_and_live_readings_do_not_wait_for_it() {
-    let world = World::new();
-    for _ in 0..40 {
-        world.read(0..500, OLD).await;
-    }
-    let far = far();
-    let running = world.deliver(&far, "order = \"live_first\"\nlink = { bytes_per_second = \"30 KiB\" }");
+    far.lock().unwrap().is_down = true;
+    let running = world.deliver(&far, "");
     sleep(Duration::from_secs(60)).await;
-    let sent = arrivals(&far, Stream::Readings).len() as u64 * 300;
-    assert!((30_720 * 50..30_720 * 65).contains(&sent), "{sent} bytes in 60 s");
-    let before = world.begun.elapsed();
-    world.read([1], LIVE).await;
-    until("the live one", || arrivals(&far, Stream::Readings).iter().any(|arrival| arrival.sequence == 20_000)).await;
-    let arrived = arrivals(&far, Stream::Readings);
-    let live = arrived.iter().find(|arrival| arrival.sequence == 20_000).unwrap();
-    assert!(!live.history && live.after.saturating_sub(before) < Duration::from_secs(1), "{live:?}");
-    running.end().await;
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_days_budget_stops_history_survives_a_restart_and_leaves_live_readings_alone() {
-    let world = World::new();
-    for _ in 0..40 {
-        world.read(0..500, OLD).await;
+    let waits = "Nothing is lost: it waits on the board and is sent when the other end takes it again";
+    assert_eq!(running.words(), [format!("Nothing arrives: down. {waits}")]);
+    while world.lane(Stream::Readings).await.gaps == 0 {
+        world.read(0..500, LIVE).await;
     }
-    let far = far();
-    let options = "order = \"live_first\"\nlink = { bytes_per_day = \"1 MiB\" }";
-    for _ in 0..3 {
-        let running = world.deliver(&far, options);
-        sleep(Duration::from_secs(60)).await;
-        let sent = arrivals(&far, Stream::Readings).len() as u64 * 300;
-        assert!((900_000..1_200_000).contains(&sent), "{sent} bytes of 1 MiB");
-        assert!(running.status.budget_left_bytes.get() < 150_000);
-        running.end().await;
-    }
-    let before = arrivals(&far, Stream::Readings).len();
-    let running = world.deliver(&far, options);
-    world.read([1], LIVE).await;
-    until("the live one", || arrivals(&far, Stream::Readings).len() > before).await;
+    sleep(Duration::from_secs(60)).await;
+    let lost = world.lane(Stream::Readings).await.gaps;
+    let words = running.words();
+    let (count, rest) = words[0].split_once(" readings").unwrap();
+    assert_eq!(count.replace(' ', ""), lost.to_string());
+    assert!(rest.starts_with(" were lost before cloud had them. ") && rest.contains("buffer.disk_max"), "{rest}");
+    let waiting = words.iter().find(|words| words.starts_with("Nothing arrives: down. ")).unwrap();
+    assert!(waiting.contains(&format!("{count} records were lost since the start; the rest waits")), "{waiting}");
+    far.lock().unwrap().is_down = false;
+    until("the rest", || arrivals(&far, Stream::Readings).len() as u64 == world.next(Stream::Readings) - lost).await;
+    advance(Duration::from_hours(23)).await;
+    sleep(Duration::from_secs(2)).await;
+    assert_eq!(running.words().len(), 1, "{:?}", running.words());
+    advance(Duration::from_hours(2)).await;
+    sleep(Duration::from_secs(2)).await;
+    assert_eq!(running.words(), Vec::<String>::new());
     running.end().await;
 }
 
@@ -503,68 +476,4 @@ async fn the_only_record_of_a_stream_is_a_dead_letter_where_the_sink_takes_other
     assert!(lane.refused <= 17, "{lane:?}");
     assert_eq!(running.status.health().state, State::Degraded);
     running.end().await;
-}
-
-/// A backlog and live readings to a sink with a cursor of its own; the gateway dies in some offers. Everything arrives once.
-async fn survive(deaths: Vec<(u64, Death)>, options: &str, keeps_cursors: bool) {
-    let world = World::new();
-    for _ in 0..4 {
-        world.read(0..500, OLD).await;
-    }
-    world.alert(1).await;
-    let far = far();
-    far.lock().unwrap().cursors = keeps_cursors.then(BTreeMap::new);
-    for (at, death) in deaths {
-        far.lock().unwrap().death = Some((at, death));
-        let running = world.deliver(&far, options);
-        for _ in 0..30 {
-            world.read(0..20, LIVE).await;
-            sleep(Duration::from_millis(100)).await;
-        }
-        running.task.abort();
-        running.task.await.ok();
-        // The next one waits for its offer, too.
-        let mut far = far.lock().unwrap();
-        far.offers = 0;
-        far.death = None;
-    }
-    let running = world.deliver(&far, options);
-    // The last records are for everyone, so that the last batches reach to the end.
-    sleep(Duration::from_secs(20)).await;
-    world.read([7], LIVE).await;
-    sleep(Duration::from_secs(20)).await;
-    running.end().await;
-    let end = world.next(Stream::Readings);
-    let lane = world.lane(Stream::Readings).await;
-    assert_eq!(lane.undelivered(end), 0, "{lane:?}");
-    let arrived = arrivals(&far, Stream::Readings);
-    assert_eq!((lane.delivered, lane.gaps), (arrived.len() as u64, 0), "{lane:?}");
-    assert_whole(&arrived, end);
-    assert_in_order(&arrived);
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_death_at_any_offer_neither_loses_nor_repeats_where_live_readings_go_first() {
-    for at in (1..25).step_by(4) {
-        for death in [Death::BeforeItArrived, Death::AfterItArrived] {
-            survive(vec![(at, death), (at / 2 + 1, death)], "order = \"live_first\"", true).await;
-        }
-    }
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
-
-    #[test]
-    fn any_deaths_leave_whole_batches_whatever_is_routed(
-        deaths in prop::collection::vec((1_u64..20, any::<bool>()), 0..5),
-        live_first: bool, routed: bool,
-    ) {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
-        let death = |arrived| if arrived { Death::AfterItArrived } else { Death::BeforeItArrived };
-        let deaths = deaths.into_iter().map(|(at, arrived)| (at, death(arrived))).collect();
-        let order = if live_first { "order = \"live_first\"\n" } else { "" };
-        let route = if routed { "devices = [\"d7\", \"d40*\"]" } else { "" };
-        runtime.block_on(survive(deaths, &format!("{order}{route}"), true));
-    }
 }
