@@ -1,6 +1,7 @@
 //! Reloads: another configuration for the running gateway, over and over, while readings come in and go out.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
+use std::fmt::Write as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -76,7 +77,7 @@ impl Variant {
         Self {
             yard: (step % 3 != 1).then_some(keep_alive - keep_alive % 2),
             second: (step % 4 != 2).then_some(100 + 50 * (step as u64 / 5)),
-            limit: 1_000_000 + (step / 2) as u32,
+            limit: 1_000_000 + u32::try_from(step / 2).unwrap(),
             tags: step.is_multiple_of(2),
             disk_mib: if step % 5 < 3 { 64 } else { 128 },
         }
@@ -128,7 +129,8 @@ impl Variant {
             text += "\n[[device]]\nid = \"mill\"\ntags = { zone = \"north\" }\n";
         }
         if let Some(keep_alive_s) = self.yard {
-            text += &format!(
+            write!(
+                text,
                 r#"
                 [[source]]
                 type = "mqtt"
@@ -142,13 +144,16 @@ impl Variant {
                 payload = {{ format = "json", value = "/value" }}
                 "#,
                 broker.url()
-            );
+            )
+            .unwrap();
         }
         if let Some(linger_ms) = self.second {
-            text += &format!(
+            write!(
+                text,
                 "\n[[sink]]\ntype = \"http\"\nname = \"second\"\nurl = \"{}\"\nlinger_ms = {linger_ms}\n",
                 receivers.1.url()
-            );
+            )
+            .unwrap();
         }
         text
     }
@@ -174,7 +179,8 @@ async fn readings_are_booked(gateway: &Gateway) {
         let accepted = gateway.metric("forebay_source_accepted_samples_total", &[]).await?;
         let recovered = gateway.metric("forebay_recovered_records_total", &["stream=\"readings\""]).await?;
         let stored = gateway.metric("forebay_stream_records_total", &["stream=\"readings\""]).await?;
-        (accepted + recovered == stored).then_some(())
+        // Whole numbers below 2^53.
+        ((accepted + recovered - stored).abs() < 0.5).then_some(())
     })
     .await;
 }
@@ -332,7 +338,8 @@ async fn the_books_close_after_every_kill() {
     let recovered = plant.gateway.metric("forebay_recovered_records_total", &["stream=\"readings\""]).await.unwrap();
     println!("{KILLS} kills, {} messages, {recovered} recovered: {source}", plant.published());
     // Counters go on where they were: all of it was accepted, in whatever life of the process.
-    assert_eq!(source["accepted"].as_f64().unwrap() + recovered, plant.published() as f64);
+    let counted = source["accepted"].as_f64().unwrap() + recovered;
+    assert!((counted - plant.published() as f64).abs() < 0.5, "{counted} of {}", plant.published());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

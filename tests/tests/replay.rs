@@ -153,7 +153,7 @@ async fn a_replay_is_shown_until_its_end_and_can_be_called_off() {
     // An endpoint that never answers holds it up.
     plant.receiver.answer(Answer::Status(503, None));
     let stuck = ["replay", "--sink", "cloud", "--from", "1 h ago", "--no-wait"];
-    plant.gateway.tool(&stuck).await.success();
+    assert_eq!(plant.gateway.tool(&stuck).await.code, Some(0));
     let gateway = &plant.gateway;
     wait::until_some("the reason to be told", LIMIT, || async {
         listed(gateway, 3).await.contains("waiting: ").then_some(())
@@ -195,10 +195,10 @@ async fn a_replay_ends_when_its_sink_is_removed_and_brings_no_stream_that_does_n
     // An endpoint that never answers holds it up.
     plant.receiver.answer(Answer::Status(503, None));
     let stuck = ["replay", "--sink", "cloud", "--from", "1 h ago", "--no-wait"];
-    plant.gateway.tool(&stuck).await.success();
+    assert_eq!(plant.gateway.tool(&stuck).await.code, Some(0));
     let text = std::fs::read_to_string(plant.gateway.config_path()).unwrap();
     plant.gateway.configure_verbatim(&text.replace("name = \"cloud\"", "name = \"other\""));
-    plant.gateway.tool(&["reload"]).await.success();
+    assert_eq!(plant.gateway.tool(&["reload"]).await.code, Some(0));
     let line = listed(&plant.gateway, 2).await;
     assert!(line.contains("ended: there is no sink \"cloud\" any more"), "{line}");
 }
