@@ -143,6 +143,9 @@ async fn check(image: &Path, promised: &Promised, place: &str, random: &mut fast
     };
     let Some(epoch) = promised.epoch else { return 0 };
     assert_eq!(opened.epoch, Some(epoch), "{place}: {:?}", opened.quarantined);
+    for told in &opened.quarantined {
+        println!("{place}: {told}");
+    }
     check_blocks(&buffer, promised, place).await;
     check_books(&buffer, promised, place).await;
     check_kept(&opened, promised, place);

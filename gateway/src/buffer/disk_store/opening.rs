@@ -171,8 +171,8 @@ impl DiskStore {
             let held = info.extent(stream).map_or(info.base[stream.index()], |extent| extent.range.last + 1);
             held < promised[stream.index()]
         };
-        if !path.is_dir() && !id.0.streams().any(|stream| behind(stream, info)) {
-            // Its place in the index was written, its directory not yet.
+        if !path.join(LOG).exists() && !id.0.streams().any(|stream| behind(stream, info)) {
+            // Its place in the index was written, its log not yet.
             self.retire_unbegun(id);
             return Ok(());
         }
