@@ -1,5 +1,5 @@
 //! The disk takes its time, or fails to synchronise: strace(1) delays or refuses the calls of the real process.
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
 use std::fs;
 use std::process::{Child, Command, Stdio};
