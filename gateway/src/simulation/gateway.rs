@@ -146,7 +146,7 @@ impl Life {
         });
         let mut deliveries = Vec::new();
         for ((index, sink), status_of) in plan.sinks.iter().enumerate().zip(sinks) {
-            let delivery = Delivery::new(DeliveryOptions {
+            let mut delivery = Delivery::new(DeliveryOptions {
                 name: sink.name.to_owned(),
                 sink: SimulatedSink {
                     world: self.world.clone(),
@@ -171,6 +171,8 @@ impl Life {
                 stop: deliveries_stop.clone(),
                 halt: CancellationToken::new(),
             });
+            // As the gateway does, before any source is heard.
+            delivery.prepare().await;
             deliveries.push(self.spawner.spawn(sink.name, delivery.run()));
         }
 

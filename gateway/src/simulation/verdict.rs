@@ -16,6 +16,8 @@ pub(super) struct History {
     content: BTreeMap<(Stream, Sequence), u64>,
     /// Where each measured value is, as reading or as dead letter.
     places: BTreeMap<u64, (Stream, Sequence)>,
+    /// Values that were brought and taken in again when what came before was damaged or given up: they stand where they came last.
+    again: BTreeSet<u64>,
     readings: BTreeMap<Sequence, u64>,
     /// What the gaps tell of, by sink and stream; and whether somebody may have it all the same.
     gaps: BTreeMap<(String, Stream), BTreeMap<Sequence, bool>>,
@@ -75,10 +77,11 @@ impl History {
         }
         for (value, sequence) in values {
             // A redelivery is recognised as long as the buffer holds what came before.
-            if let Some(before) = self.places.insert(value, (stream, sequence))
-                && disk.holds(before.0, before.1)
-            {
+            let Some(before) = self.places.insert(value, (stream, sequence)) else { continue };
+            if disk.holds(before.0, before.1) {
                 self.violations.push(format!("value {value} was taken in twice: {before:?} and {stream}/{sequence}"));
+            } else {
+                self.again.insert(value);
             }
         }
     }
@@ -223,6 +226,9 @@ impl World {
                 }
                 continue;
             };
+            if self.history.again.contains(&message.value) {
+                continue;
+            }
             if last.insert((*stream, message.device), *sequence).is_some_and(|before| before >= *sequence) {
                 found.push(format!(
                     "REORDERED: value {} of device {} as {stream}/{sequence}",
