@@ -162,8 +162,13 @@ async fn what_another_program_writes_costs_little_of_the_backlog_and_every_loss_
     })
     .await;
     assert_delivered_or_told(&plant.receiver, all, seed);
+    // A chunk goes whole, and each leaves a gap of its own: how many readings one holds depends on how they were committed.
     let lost = told_as_gaps(&plant.receiver).len() as u64;
-    assert!(lost < backlog / 2, "{lost} of {backlog} readings were given up for nothing (E2E_SEED={seed})");
+    let chunks = plant.receiver.stream("gaps").iter().filter(|gap| gap["reason"] == "cap").count();
+    assert!(
+        chunks <= 1 && lost < backlog,
+        "{lost} of {backlog} readings in {chunks} chunks were given up for nothing (E2E_SEED={seed})"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
