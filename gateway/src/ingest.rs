@@ -344,11 +344,15 @@ impl Ingest {
     /// The commit failed: nothing is acknowledged, nothing is dropped; it is tried again.
     fn again(&mut self, error: &BufferError, carries: Pending, wait: Duration) -> Flight {
         let advice = match error {
-            BufferError::Full { .. } => "Check why nothing is taken upstream, or raise buffer.disk_max",
+            BufferError::Full { what: "the buffer", .. } => {
+                "Check why nothing is taken upstream, or raise buffer.disk_max"
+            }
+            BufferError::Full { .. } => "Check why nothing is taken upstream, or raise its disk_max in [buffer.limits]",
             BufferError::DiskFull(_) => "Free some space on the disk",
             _ => "Check the card and the file system",
         };
-        tracing::error!(%error, "a commit failed; readings wait and are tried again");
+        // The trouble is logged once; this happens again each second.
+        tracing::debug!(%error, "a commit failed; readings wait and are tried again");
         let trouble = Trouble {
             subject: "buffer".to_owned(),
             what: format!("Readings cannot be stored: {error}"),

@@ -416,6 +416,12 @@ impl Status {
         }
         troubles.insert(key.to_owned(), trouble.clone());
         drop(troubles);
+        let Trouble { subject, what, advice, .. } = &trouble;
+        match trouble.severity {
+            Severity::Error => tracing::error!(%subject, %advice, "{what}"),
+            Severity::Warning => tracing::warn!(%subject, %advice, "{what}"),
+            Severity::Info => tracing::info!(%subject, %advice, "{what}"),
+        }
         self.push_event(HealthEvent { at_us: trouble.since_us, trouble, raised: true });
     }
 
@@ -423,6 +429,7 @@ impl Status {
     pub fn clear(&self, key: &str, now_us: UnixMicros) {
         let ended = lock(&self.troubles).remove(key);
         if let Some(trouble) = ended {
+            tracing::info!(subject = %trouble.subject, "over: {}", trouble.what);
             self.push_event(HealthEvent { trouble, raised: false, at_us: now_us });
         }
     }

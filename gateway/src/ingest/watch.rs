@@ -43,7 +43,7 @@ impl Damages {
             let trouble = Trouble {
                 subject: "buffer".to_owned(),
                 what: format!("Part of the buffer was damaged and set aside: {damage}"),
-                advice: "What was sound is kept, what is lost is told upstream as a gap. Check the card, and replace it if this happens again"
+                advice: "What can still be read is delivered; what is lost is told upstream, as a gap or by a new epoch. Check the card, and replace it if this happens again"
                     .to_owned(),
                 severity: Severity::Error,
                 since_us: now_us,
