@@ -79,6 +79,8 @@ struct Batch {
 pub struct Verifier {
     /// Gaps and dead letters of other sinks explain nothing.
     sink: Option<String>,
+    /// Whether what lies before the first record seen has to be explained, too.
+    asks_for_beginning: bool,
     streams: BTreeMap<StreamName, Stream>,
     replayed: u64,
 }
@@ -90,7 +92,7 @@ pub struct StreamReport {
     pub name: StreamName,
     /// Records, without repetitions.
     pub records: u64,
-    /// First and last sequence seen; what lies before the first or after the last cannot be known.
+    /// First and last sequence that this is about: those seen, or from 0 on; what lies after the last cannot be known.
     pub range: Option<SequenceRange>,
     /// Records that came more than once.
     pub repeated: u64,
@@ -121,6 +123,13 @@ impl Verifier {
     #[must_use]
     pub fn new(sink: Option<String>) -> Self {
         Self { sink, ..Self::default() }
+    }
+
+    /// Has what lies before the first record of each stream count as missing unless something explains it: for a sink that was there from
+    /// the first record on.
+    #[must_use]
+    pub fn with_beginning(self) -> Self {
+        Self { asks_for_beginning: true, ..self }
     }
 
     /// Takes one record: a line of NDJSON, or the value of a Kafka record.
@@ -181,7 +190,7 @@ impl Verifier {
     /// What became of each stream.
     #[must_use]
     pub fn reports(&self) -> Vec<StreamReport> {
-        self.streams.iter().map(|(name, stream)| stream.report(name)).collect()
+        self.streams.iter().map(|(name, stream)| stream.report(name, self.asks_for_beginning)).collect()
     }
 }
 
@@ -215,7 +224,7 @@ impl Stream {
         Ok(())
     }
 
-    fn report(&self, name: &StreamName) -> StreamReport {
+    fn report(&self, name: &StreamName, asks_for_beginning: bool) -> StreamReport {
         let mut covered = self.covered.clone();
         // A refused record is missing from its batch, but what came in place of it says so.
         for (range, batch) in &self.batches {
@@ -224,6 +233,7 @@ impl Stream {
             }
         }
         let hull = self.seen.hull();
+        let hull = hull.map(|hull| if asks_for_beginning { SequenceRange { first: 0, ..hull } } else { hull });
         let (mut filtered, mut missing, mut holes) = (0, 0, Vec::new());
         let unseen = hull.into_iter().flat_map(|hull| self.seen.missing_within(hull));
         for hole in unseen {

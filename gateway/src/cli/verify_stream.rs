@@ -35,11 +35,15 @@ pub(super) struct VerifyStream {
     /// The sink that delivered: only what this one lost or refused explains a missing record.
     #[arg(long, value_name = "NAME")]
     sink: Option<String>,
+    /// The sink was there from the first record on: what lies before the first that arrived has to be explained, too. Without it a stream may
+    /// begin anywhere, as for a sink that was added later.
+    #[arg(long)]
+    from_beginning: bool,
 }
 
 /// Reads everything and says what is complete; an error if anything is not.
 pub(super) fn run(arguments: VerifyStream) -> Result<()> {
-    let mut intake = Intake::new(arguments.sink);
+    let mut intake = Intake::new(arguments.sink, arguments.from_beginning);
     if let Some(brokers) = &arguments.kafka {
         let prefix = arguments.topic_prefix.unwrap_or_default();
         for stream in Stream::DELIVERED {
@@ -68,8 +72,10 @@ struct Intake {
 }
 
 impl Intake {
-    fn new(sink: Option<String>) -> Self {
-        Self { verifier: Verifier::new(sink), records: 0, wrong: 0, told: Instant::now() }
+    fn new(sink: Option<String>, from_beginning: bool) -> Self {
+        let verifier = Verifier::new(sink);
+        let verifier = if from_beginning { verifier.with_beginning() } else { verifier };
+        Self { verifier, records: 0, wrong: 0, told: Instant::now() }
     }
 
     fn read(&mut self, mut lines: impl BufRead, name: &str) -> Result<()> {
@@ -126,6 +132,7 @@ impl Intake {
 /// A stream's report for a person.
 fn words(report: &StreamReport) -> String {
     let StreamReport { name, records, range, repeated, reordered, lost, refused, filtered, missing, holes } = report;
+    let begins_late = range.is_some_and(|range| range.first > 0);
     let range = range.map(|range| format!(", {range}")).unwrap_or_default();
     let verdict = if report.is_complete() { "complete, each once, in order" } else { "NOT COMPLETE" };
     let mut text = format!("{name}: {records} records{range}: {verdict}\n");
@@ -147,5 +154,8 @@ fn words(report: &StreamReport) -> String {
         *missing,
         &format!("MISSING without a word: {}{}", first.join(", "), if holes.len() == 10 { ", …" } else { "" }),
     );
+    if begins_late {
+        text.push_str("  what lies before its first record was not asked for (--from-beginning)\n");
+    }
     text
 }

@@ -41,6 +41,21 @@ fn a_stream_without_holes_is_complete_and_a_hole_is_named() {
 }
 
 #[test]
+fn a_stream_that_was_there_from_the_first_record_on_must_explain_its_beginning() {
+    let verify_all = |lines: &[String]| {
+        let mut verifier = Verifier::new(Some("cloud".to_owned())).with_beginning();
+        for line in lines {
+            verifier.take(line.as_bytes()).unwrap();
+        }
+        verifier.reports().into_iter().find(|report| report.name.stream == "readings").unwrap()
+    };
+    let mut lines = vec![reading(4, "4-4", 1)];
+    assert_eq!(verify_all(&lines).missing, 4);
+    lines.push(gap(0, 0, 3, "cloud"));
+    assert!(verify_all(&lines).is_complete());
+}
+
+#[test]
 fn a_gap_explains_what_is_missing_to_the_sink_that_lost_it_and_to_no_other() {
     let lines = [reading(0, "0-0", 1), gap(0, 1, 3, "cloud"), reading(4, "4-4", 1)];
     let report = verify(Some("cloud"), &lines);
