@@ -167,9 +167,14 @@ impl Log {
         if looked.windows(2).any(|pair| matches!(pair, [a, b] if a.lsn == b.lsn)) {
             return Condition::Broken(format!("{name} has a segment twice"));
         }
+        let newest = looked.last().map_or(0, |look| look.lsn);
         for look in looked.iter().filter(|look| look.lsn < tail) {
-            if look.is_cut {
-                return Condition::Broken(format!("{name} is broken in the segment of lsn {}", look.lsn));
+            let what = format!("{name} is broken in the segment of lsn {}", look.lsn);
+            match look.is_cut {
+                // A batch may begin in one segment and end in the next, and the next may reach the disk first.
+                true if look.lsn + SEGMENT_LSN == newest => return Condition::Torn(what),
+                true => return Condition::Broken(what),
+                false => {}
             }
         }
         // Opening reads the segments from here on one after the other and stops at the first fault.
@@ -461,6 +466,29 @@ mod tests {
 
     fn log(dir: &std::path::Path) -> Log {
         Log::open(dir.join(LOG)).unwrap()
+    }
+
+    #[test]
+    fn a_power_cut_reaches_the_two_newest_segments_and_no_older_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut random = fastrand::Rng::with_seed(2);
+        let mut chunk = Chunk::open(dir.path(), &Cipher::default()).unwrap();
+        let (path, mut next) = (dir.path().join(LOG), 0);
+        let segment_bytes = SEGMENT_BYTES as u64;
+        while path.metadata().unwrap().len() <= 3 * segment_bytes {
+            next = add(&mut chunk, next, 500, 6_000, &mut random);
+        }
+        drop(chunk);
+        let whole = std::fs::read(&path).unwrap();
+        let newest = whole.chunks(SEGMENT_BYTES).filter_map(header).map(|(lsn, _)| lsn).max().unwrap();
+        for (at, segment) in (0..).step_by(SEGMENT_BYTES).zip(whole.chunks(SEGMENT_BYTES)) {
+            let Some((lsn, _)) = header(segment).filter(|(lsn, _)| *lsn < newest) else { continue };
+            let mut bytes = whole.clone();
+            bytes[at + SEGMENT_BYTES / 2..at + SEGMENT_BYTES].fill(0);
+            std::fs::write(&path, bytes).unwrap();
+            let is_torn = matches!(log(dir.path()).condition(), Condition::Torn(_));
+            assert_eq!(is_torn, lsn + SEGMENT_LSN == newest, "segment of lsn {lsn}, the newest is {newest}");
+        }
     }
 
     #[test]

@@ -222,8 +222,9 @@ impl DiskStore {
         let mut told = None;
         let lost: u64 = salvaged.missing.iter().map(|(_, range)| range.count()).sum();
         let held: u64 = known.iter().map(|(_, range)| range.count()).sum();
-        if is_torn && lost == 0 {
-            // A power cut in the middle of a batch: nothing of it was acknowledged, nobody needs to hear of it.
+        if lost == 0 && (is_torn || held == 0) {
+            // A power cut in the middle of a batch, or of the first steps of a chunk: nothing of it was acknowledged, nobody needs to
+            // hear of it.
             files::remove_dir(&path)?;
         } else {
             let mut text = format!("{reason}; of {held} records {} were brought back", held.saturating_sub(lost));
