@@ -14,6 +14,14 @@ use super::opening::{EPOCH, EPOCH_BYTES_MAX, LOCK};
 use std::fs::{File, Metadata, TryLockError};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+use std::time::Duration;
+
+/// How often a lock that somebody has is tried again. It is held by the open file, and a child that a process begins has all of its files
+/// until it has become another program (flock(2), execve(2)): a store that was closed just now may seem to be in use for a moment.
+const LOCK_TRIES_MAX: u32 = 10;
+
+/// Between two tries.
+const LOCK_PAUSE: Duration = Duration::from_millis(50);
 
 /// The directory of the store, held against other processes.
 pub(super) struct Place {
@@ -31,7 +39,15 @@ impl Place {
     pub(super) fn take(root: &Path) -> Result<Self, BufferError> {
         let path = root.join(LOCK);
         let lock = File::create(&path).map_err(|e| files::error("make", &path, &e))?;
-        match lock.try_lock() {
+        let mut held = lock.try_lock();
+        for _ in 0..LOCK_TRIES_MAX {
+            if !matches!(held, Err(TryLockError::WouldBlock)) {
+                break;
+            }
+            std::thread::sleep(LOCK_PAUSE);
+            held = lock.try_lock();
+        }
+        match held {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => return Err(BufferError::InUse(root.display().to_string())),
             Err(TryLockError::Error(e)) => return Err(files::error("lock", &path, &e)),
