@@ -182,10 +182,12 @@ impl DiskStore {
         if let Err(BufferError::DiskFull(_)) = result {
             release_ballast(&self.root);
             result = work(self);
-        }
-        if let Err(BufferError::DiskFull(_)) = result {
-            self.relieve();
-            result = work(self);
+            if let Err(BufferError::DiskFull(_)) = result {
+                self.relieve();
+                result = work(self);
+            }
+            // At once, as far as it fits: were the process to end now, the next start would need it.
+            self.restore_ballast();
         }
         self.let_go_if_read_only(result)
     }
