@@ -2,6 +2,7 @@
 //! puts them together. [`load`] reads and checks it, [`reference`] explains it; both are driven by these types.
 
 mod credentials;
+pub mod desk;
 mod load;
 mod meaning;
 mod mend;
