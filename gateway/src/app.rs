@@ -11,7 +11,9 @@ mod tools;
 
 use crate::buffer::{Buffer, BufferError, Card, Cipher, KeyError, StoreOptions};
 use crate::clock::Clock;
-use crate::config::{self, Config};
+use crate::access::{Access, AccessError};
+use crate::config::Config;
+use crate::config::desk::{Desk, DeskState, Revision};
 use crate::control::{Control, ReloadRequest};
 use crate::delivery::Rendering;
 use crate::ingest::{Change, CommitPace, Ingest, IngestOptions};
@@ -78,6 +80,9 @@ pub enum AppError {
         /// What is wrong.
         error: SinkError,
     },
+    /// Who may enter cannot be known.
+    #[error(transparent)]
+    Access(#[from] AccessError),
     /// A part ended that must not end.
     #[error("{0} ended by itself; this is a defect, please report it with the log")]
     Ended(String),
@@ -96,7 +101,7 @@ pub struct Running {
     web: Supervisor,
     web_state: WebState,
     /// What the page shows as the configuration.
-    shown: watch::Sender<Arc<str>>,
+    shown: watch::Sender<DeskState>,
     control: Supervisor,
     reloads: mpsc::Receiver<ReloadRequest>,
 }
@@ -150,13 +155,16 @@ pub async fn start(config: Config, config_text: String, clock: Clock) -> Result<
     parts.show(&config);
     parts.end_replays(&config).await;
 
-    let (shown, shown_out) = watch::channel(config::redacted_toml(&config_text).into());
+    let access = Access::open(&data_dir, clock.clone())?;
+    let (shown, shown_out) = watch::channel(desk_state(&config_text));
+    let (desk, _asked) = Desk::new(shown_out);
     let web_state = WebState {
         status: status.clone(),
         registry: registry.clone(),
         usage: buffer.usage(),
         ends: buffer.ends(),
-        config_toml: shown_out,
+        access,
+        desk,
         clock: clock.clone(),
         version: env!("CARGO_PKG_VERSION"),
     };
@@ -276,6 +284,10 @@ fn start_page(web: &mut Supervisor, config: &Config, listener: io::Result<TcpLis
     let stop = web.stop_token().child_token();
     let (listen, data_dir) = (config.web.listen.clone(), config.gateway.data_dir.clone());
     web.spawn_part(&listen.clone(), stop.clone(), page::serve(listen, listener, data_dir, state.clone(), stop));
+}
+
+fn desk_state(text: &str) -> DeskState {
+    DeskState { text: text.into(), revision: Revision::of(text), trial: None, reverted: None, unwritable: None }
 }
 
 fn rules(config: &Config, config_version: u32) -> Rules {

@@ -1,40 +1,46 @@
-//! The local page, its data as JSON, the metrics and the two probes. Everything here only reads.
+//! The local page and its interface for programs, the metrics and the two probes.
+//!
+//! A request goes through `server` (the connection), `guard` (who may do what, and how a refusal looks) and the table of routes
+//! below to its screen (`screens/`) or to the interface. Nothing here changes anything itself: a new configuration is handed to
+//! [`Desk`], people and tokens to [`Access`].
 
 mod assets;
-mod books;
-mod configuration;
+mod failure;
+mod guard;
 mod live;
+mod locale;
 mod metrics;
-mod overview;
 mod pages;
-mod point;
-mod points;
 mod probes;
 mod rates;
+mod screens;
 mod server;
 mod snapshot;
 mod sparkline;
 #[cfg(test)]
 mod tests;
+mod visit;
 mod words;
 
+use crate::access::Access;
 use crate::buffer::{Ends, Usage};
 use crate::clock::Clock;
+use crate::config::desk::Desk;
 use crate::site::Registry;
 use crate::status::Status;
 use axum::extract::{DefaultBodyLimit, State};
-use axum::http::HeaderMap;
 use axum::response::Response;
-use axum::routing::get;
+use axum::routing::{get, post};
 use axum::{Router, middleware};
 use live::Shared;
+use visit::Visit;
 use std::sync::Arc;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-/// Most bytes of a request's body. Nothing here takes one yet.
-const BODY_BYTES_MAX: usize = 64 * 1024;
+/// Most bytes of a request's body: a whole configuration as a form field, where every character may take three.
+const BODY_BYTES_MAX: usize = 3 * crate::config::FILE_BYTES_MAX as usize + 64 * 1024;
 
 /// What the page reads.
 #[derive(Clone, Debug)]
@@ -47,8 +53,10 @@ pub struct WebState {
     pub usage: watch::Receiver<Usage>,
     /// Where the streams begin and end.
     pub ends: watch::Receiver<Ends>,
-    /// The loaded configuration as TOML, without secrets: it is shown as it is.
-    pub config_toml: watch::Receiver<Arc<str>>,
+    /// People, sessions, tokens, and the log of what they changed.
+    pub access: Access,
+    /// Where a changed configuration is handed in.
+    pub desk: Desk,
     /// The clock.
     pub clock: Clock,
     /// The program's version.
@@ -66,11 +74,22 @@ pub fn router(state: WebState) -> Router {
     routes(Arc::new(Shared::new(state, CancellationToken::new())))
 }
 
+impl WebState {
+    /// Whether the page can be had encrypted, too.
+    fn offers_tls(&self) -> bool {
+        false
+    }
+}
+
 fn routes(shared: Arc<Shared>) -> Router {
+    use screens::{missing, more, overview, points, session};
     Router::new()
         .route("/", get(overview::page))
         .route("/points", get(points::page))
-        .route("/configuration", get(configuration::page))
+        .route("/more", get(more::page))
+        .route("/sign-in", get(session::sign_in_page).post(session::sign_in))
+        .route("/sign-out", post(session::sign_out))
+        .route("/language", get(session::language))
         .route("/events", get(live::events))
         .route("/static/{name}", get(assets::asset))
         .route("/metrics", get(metrics::page))
@@ -78,13 +97,16 @@ fn routes(shared: Arc<Shared>) -> Router {
         .route("/ready", get(probes::ready))
         .route("/api/v1/status", get(status))
         .route("/api/v1/points", get(points::api))
-        .fallback(configuration::missing)
+        .fallback(missing::missing)
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
+        .layer(middleware::from_fn_with_state(shared.clone(), guard::admit))
+        .layer(tower_http::csrf::CsrfLayer::new())
+        .layer(middleware::from_fn_with_state(shared.clone(), guard::present))
         .layer(middleware::map_response(pages::guard))
         .with_state(shared)
 }
 
 /// `GET /api/v1/status`.
-async fn status(State(shared): State<Arc<Shared>>, headers: HeaderMap) -> Response {
-    pages::json(&headers, &shared.snapshot())
+async fn status(State(shared): State<Arc<Shared>>, visit: Visit) -> Response {
+    pages::json(&visit, &shared.snapshot())
 }

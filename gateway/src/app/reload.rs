@@ -225,7 +225,7 @@ impl Running {
         parts.show(&config);
         parts.end_replays(&config).await;
         parts.start_sources(sources);
-        self.shown.send_replace(config::redacted_toml(&text).into());
+        self.shown.send_replace(super::desk_state(&text));
         if let Some(listener) = listener {
             self.web.stop_parts(&[&old.web.listen], PAGE_STOP).await;
             let listener = match listener {

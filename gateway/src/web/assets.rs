@@ -9,9 +9,9 @@ use sha2::{Digest, Sha256};
 use std::sync::LazyLock;
 
 /// A file of the page.
-pub(super) struct Asset {
+pub(in crate::web) struct Asset {
     /// Its address, with the hash of its content.
-    pub(super) url: String,
+    pub(in crate::web) url: String,
     name: String,
     content_type: &'static str,
     plain: &'static [u8],
@@ -19,27 +19,36 @@ pub(super) struct Asset {
 }
 
 /// Every file of the page.
-pub(super) struct Assets {
+pub(in crate::web) struct Assets {
     /// The style sheet.
-    pub(super) css: Asset,
+    pub(in crate::web) css: Asset,
     /// What the page does by itself.
-    pub(super) script: Asset,
+    pub(in crate::web) script: Asset,
     /// htmx.
-    pub(super) htmx: Asset,
+    pub(in crate::web) htmx: Asset,
     /// Its extension for server-sent events.
-    pub(super) sse: Asset,
+    pub(in crate::web) sse: Asset,
+    /// uPlot, which draws the charts.
+    pub(in crate::web) uplot: Asset,
+    /// What the gateway's charts are made of, on top of it.
+    pub(in crate::web) chart: Asset,
+    /// What forms do by themselves: rows to add, pasted sheets, checks while one types.
+    pub(in crate::web) form: Asset,
     /// The icon.
-    pub(super) icon: Asset,
+    pub(in crate::web) icon: Asset,
 }
 
 /// The files, hashed and compressed once.
-pub(super) static ASSETS: LazyLock<Assets> = LazyLock::new(|| {
+pub(in crate::web) static ASSETS: LazyLock<Assets> = LazyLock::new(|| {
     const SCRIPT: &str = "text/javascript; charset=utf-8";
     Assets {
         css: Asset::new("page", "css", "text/css; charset=utf-8", include_bytes!("static/page.css")),
         script: Asset::new("page", "js", SCRIPT, include_bytes!("static/page.js")),
         htmx: Asset::new("htmx", "js", SCRIPT, include_bytes!("static/htmx.min.js")),
         sse: Asset::new("htmx-ext-sse", "js", SCRIPT, include_bytes!("static/htmx-ext-sse.min.js")),
+        uplot: Asset::new("uplot", "js", SCRIPT, include_bytes!("static/uplot.min.js")),
+        chart: Asset::new("chart", "js", SCRIPT, include_bytes!("static/chart.js")),
+        form: Asset::new("form", "js", SCRIPT, include_bytes!("static/form.js")),
         icon: Asset::new("icon", "svg", "image/svg+xml", include_bytes!("static/icon.svg")),
     }
 });
@@ -54,20 +63,20 @@ impl Asset {
 
 impl Assets {
     /// All of them.
-    pub(super) fn all(&self) -> [&Asset; 5] {
-        [&self.css, &self.script, &self.htmx, &self.sse, &self.icon]
+    pub(in crate::web) fn all(&self) -> [&Asset; 8] {
+        [&self.css, &self.script, &self.htmx, &self.sse, &self.uplot, &self.chart, &self.form, &self.icon]
     }
 }
 
 /// `GET /static/{name}`.
-pub(super) async fn asset(Path(name): Path<String>, headers: HeaderMap) -> Response {
+pub(in crate::web) async fn asset(Path(name): Path<String>, headers: HeaderMap) -> Response {
     let Some(asset) = ASSETS.all().into_iter().find(|asset| asset.name == name) else {
         return (StatusCode::NOT_FOUND, "this file belongs to another version of the page; reload the page\n")
             .into_response();
     };
     let forever = (header::CACHE_CONTROL, "public, max-age=31536000, immutable");
     let kind = (header::CONTENT_TYPE, asset.content_type);
-    if super::pages::takes_gzip(&headers) {
+    if super::visit::takes_gzip(&headers) {
         let zip = (header::CONTENT_ENCODING, "gzip");
         ([kind, forever, zip, (header::VARY, "accept-encoding")], asset.zipped.clone()).into_response()
     } else {

@@ -3,9 +3,10 @@
 use super::live::Shared;
 use super::pages;
 use super::snapshot::{LaneView, SinkView, Snapshot, SourceView};
+use super::visit::Visit;
 use crate::status::State as Health;
 use axum::extract::State;
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::StatusCode;
 use axum::response::Response;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
@@ -31,14 +32,14 @@ type Labels = Vec<(&'static str, String)>;
 type Pick = fn(&SourceView) -> u64;
 
 /// `GET /metrics`.
-pub(super) async fn page(State(shared): State<Arc<Shared>>, headers: HeaderMap) -> Response {
+pub(super) async fn page(State(shared): State<Arc<Shared>>, visit: Visit) -> Response {
     let registry = collect(&shared.snapshot());
     let mut body = String::new();
     if let Err(error) = encode(&mut body, &registry) {
         tracing::error!(%error, "the metrics could not be written");
-        return pages::text(StatusCode::INTERNAL_SERVER_ERROR, &headers, "text/plain", "no metrics\n".to_owned());
+        return pages::text(StatusCode::INTERNAL_SERVER_ERROR, &visit, "text/plain", "no metrics\n".to_owned());
     }
-    pages::text(StatusCode::OK, &headers, OPEN_METRICS, body)
+    pages::text(StatusCode::OK, &visit, OPEN_METRICS, body)
 }
 
 /// A fresh registry from one snapshot: numbers that belong together are of one moment.

@@ -15,18 +15,18 @@ const NOT_STORED: &str = "buffer/commit";
 
 /// The counters that rates are made of.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Books {
+pub(in crate::web) struct Books {
     /// Readings accepted by the buffer since the epoch began.
-    pub(super) next: u64,
+    pub(in crate::web) next: u64,
     /// Samples accepted, by source.
-    pub(super) accepted: HashMap<String, u64>,
+    pub(in crate::web) accepted: HashMap<String, u64>,
     /// The books of the readings, by sink.
-    pub(super) sinks: HashMap<String, LaneBooks>,
+    pub(in crate::web) sinks: HashMap<String, LaneBooks>,
 }
 
 impl Books {
     /// The counters as they stand.
-    pub(super) fn read(state: &WebState) -> Self {
+    pub(in crate::web) fn read(state: &WebState) -> Self {
         let (sources, sinks) = (state.status.sources(), state.status.sinks());
         Self {
             next: state.ends.borrow()[Stream::Readings.index()].next,
@@ -38,201 +38,201 @@ impl Books {
 
 /// The gateway at one moment.
 #[derive(Debug, Serialize)]
-pub(super) struct Snapshot {
+pub(in crate::web) struct Snapshot {
     /// The gateway's id.
-    pub(super) gateway: String,
+    pub(in crate::web) gateway: String,
     /// The program's version.
-    pub(super) version: String,
+    pub(in crate::web) version: String,
     /// Whether the buffer is open and the sources are started.
-    pub(super) ready: bool,
+    pub(in crate::web) ready: bool,
     /// This moment, by the gateway's wall clock.
-    pub(super) now_us: UnixMicros,
+    pub(in crate::web) now_us: UnixMicros,
     /// How far the wall clock can be trusted.
-    pub(super) time_quality: &'static str,
+    pub(in crate::web) time_quality: &'static str,
     /// When the gateway started.
-    pub(super) started_us: UnixMicros,
+    pub(in crate::web) started_us: UnixMicros,
     /// What needs a person, the gravest first.
-    pub(super) troubles: Vec<TroubleView>,
+    pub(in crate::web) troubles: Vec<TroubleView>,
     /// The sources, in the order of the configuration.
-    pub(super) sources: Vec<SourceView>,
+    pub(in crate::web) sources: Vec<SourceView>,
     /// The buffer.
-    pub(super) buffer: BufferView,
+    pub(in crate::web) buffer: BufferView,
     /// The sinks, in the order of the configuration.
-    pub(super) sinks: Vec<SinkView>,
+    pub(in crate::web) sinks: Vec<SinkView>,
     /// Whether the books of ingest close.
-    pub(super) ingest_books_close: bool,
+    pub(in crate::web) ingest_books_close: bool,
     /// Records found durable at a start though no commit of theirs had finished, by stream.
-    pub(super) recovered: BTreeMap<&'static str, u64>,
+    pub(in crate::web) recovered: BTreeMap<&'static str, u64>,
     /// Readings that a check flagged, since the start.
-    pub(super) flagged: u64,
+    pub(in crate::web) flagged: u64,
     /// Points known.
-    pub(super) points: u64,
+    pub(in crate::web) points: u64,
     /// Turns of the ingest loop.
-    pub(super) ingest_turns: u64,
+    pub(in crate::web) ingest_turns: u64,
     /// Commits made since the start.
-    pub(super) commits: u64,
+    pub(in crate::web) commits: u64,
     /// Duration of the last commit.
-    pub(super) last_commit_us: u64,
+    pub(in crate::web) last_commit_us: u64,
 }
 
 /// A trouble.
 #[derive(Debug, Serialize)]
-pub(super) struct TroubleView {
+pub(in crate::web) struct TroubleView {
     /// Whose trouble.
-    pub(super) subject: String,
+    pub(in crate::web) subject: String,
     /// What is wrong.
-    pub(super) what: String,
+    pub(in crate::web) what: String,
     /// What to do.
-    pub(super) advice: String,
+    pub(in crate::web) advice: String,
     /// `info`, `warning`, `error`.
-    pub(super) severity: &'static str,
+    pub(in crate::web) severity: &'static str,
     /// Since when.
-    pub(super) since_us: UnixMicros,
+    pub(in crate::web) since_us: UnixMicros,
 }
 
 /// State, since when, and the last error.
 #[derive(Debug, Serialize)]
-pub(super) struct HealthView {
+pub(in crate::web) struct HealthView {
     /// `starting`, `live`, `degraded`, `down`, `paused`.
-    pub(super) state: &'static str,
+    pub(in crate::web) state: &'static str,
     /// Since when.
-    pub(super) since_us: UnixMicros,
+    pub(in crate::web) since_us: UnixMicros,
     /// The last error, kept after it is over.
-    pub(super) last_error: Option<String>,
+    pub(in crate::web) last_error: Option<String>,
     /// When it was.
-    pub(super) last_error_us: Option<UnixMicros>,
+    pub(in crate::web) last_error_us: Option<UnixMicros>,
 }
 
 /// A source.
 #[derive(Debug, Serialize)]
-pub(super) struct SourceView {
+pub(in crate::web) struct SourceView {
     /// Its name.
-    pub(super) name: String,
+    pub(in crate::web) name: String,
     /// `mqtt`, `modbus`, `serial`.
-    pub(super) kind: &'static str,
+    pub(in crate::web) kind: &'static str,
     /// Where it reads from.
-    pub(super) address: String,
+    pub(in crate::web) address: String,
     /// Its health.
     #[serde(flatten)]
-    pub(super) health: HealthView,
+    pub(in crate::web) health: HealthView,
     /// Readings accepted per second, over the last ten seconds.
-    pub(super) accepted_per_second: Option<f64>,
+    pub(in crate::web) accepted_per_second: Option<f64>,
     /// Samples received.
-    pub(super) received: u64,
+    pub(in crate::web) received: u64,
     /// Samples accepted.
-    pub(super) accepted: u64,
+    pub(in crate::web) accepted: u64,
     /// Samples recognised as delivered before.
-    pub(super) duplicate: u64,
+    pub(in crate::web) duplicate: u64,
     /// What became a dead letter instead.
-    pub(super) rejected: u64,
+    pub(in crate::web) rejected: u64,
     /// What never came in.
-    pub(super) missed: u64,
+    pub(in crate::web) missed: u64,
     /// Transport errors.
-    pub(super) errors: u64,
+    pub(in crate::web) errors: u64,
     /// Connections made after the first.
-    pub(super) reconnects: u64,
+    pub(in crate::web) reconnects: u64,
 }
 
 /// The buffer.
 #[derive(Debug, Serialize)]
-pub(super) struct BufferView {
+pub(in crate::web) struct BufferView {
     /// Whether what comes in is stored.
-    pub(super) is_storing: bool,
+    pub(in crate::web) is_storing: bool,
     /// Bytes that it occupies.
-    pub(super) disk_bytes: u64,
+    pub(in crate::web) disk_bytes: u64,
     /// Bytes that it may occupy.
-    pub(super) disk_bytes_max: u64,
+    pub(in crate::web) disk_bytes_max: u64,
     /// Bytes set aside because they could not be read.
-    pub(super) quarantine_bytes: u64,
+    pub(in crate::web) quarantine_bytes: u64,
     /// Bytes free on its file system.
-    pub(super) free_bytes: u64,
-    pub(super) free_bytes_min: u64,
+    pub(in crate::web) free_bytes: u64,
+    pub(in crate::web) free_bytes_min: u64,
     /// What each part occupies and may occupy, by name.
-    pub(super) parts: BTreeMap<&'static str, [u64; 2]>,
+    pub(in crate::web) parts: BTreeMap<&'static str, [u64; 2]>,
     /// Bytes written by this process since its start, for each reading and a day; nothing where the kernel does not say.
-    pub(super) written_bytes: Option<u64>,
-    pub(super) written_bytes_per_reading: Option<u64>,
-    pub(super) written_bytes_per_day: Option<u64>,
+    pub(in crate::web) written_bytes: Option<u64>,
+    pub(in crate::web) written_bytes_per_reading: Option<u64>,
+    pub(in crate::web) written_bytes_per_day: Option<u64>,
     /// Bytes that the block device is given to write a day, by all programs.
-    pub(super) device_written_bytes_per_day: Option<u64>,
-    pub(super) card_days: Option<u64>,
+    pub(in crate::web) device_written_bytes_per_day: Option<u64>,
+    pub(in crate::web) card_days: Option<u64>,
     /// Chunks on disk.
-    pub(super) chunks: u64,
+    pub(in crate::web) chunks: u64,
     /// Time of the oldest record held.
-    pub(super) oldest_time_us: Option<UnixMicros>,
+    pub(in crate::web) oldest_time_us: Option<UnixMicros>,
     /// When the oldest reading that still waits was accepted, as far as this is known.
-    pub(super) oldest_waiting_us: Option<UnixMicros>,
+    pub(in crate::web) oldest_waiting_us: Option<UnixMicros>,
     /// Where each stream begins and ends.
-    pub(super) streams: BTreeMap<&'static str, EndsView>,
+    pub(in crate::web) streams: BTreeMap<&'static str, EndsView>,
 }
 
 /// Where a stream begins and ends.
 #[derive(Debug, Serialize)]
-pub(super) struct EndsView {
+pub(in crate::web) struct EndsView {
     /// The oldest sequence still held.
-    pub(super) oldest: u64,
+    pub(in crate::web) oldest: u64,
     /// The sequence that the next record will get: so many were ever accepted.
-    pub(super) next: u64,
+    pub(in crate::web) next: u64,
 }
 
 /// A sink.
 #[derive(Debug, Serialize)]
-pub(super) struct SinkView {
+pub(in crate::web) struct SinkView {
     /// Its name.
-    pub(super) name: String,
+    pub(in crate::web) name: String,
     /// `kafka`, `http`.
-    pub(super) kind: &'static str,
+    pub(in crate::web) kind: &'static str,
     /// Where it delivers to.
-    pub(super) address: String,
+    pub(in crate::web) address: String,
     /// Its health.
     #[serde(flatten)]
-    pub(super) health: HealthView,
+    pub(in crate::web) health: HealthView,
     /// Readings delivered per second, over the last ten seconds.
-    pub(super) delivered_per_second: Option<f64>,
+    pub(in crate::web) delivered_per_second: Option<f64>,
     /// How fast the waiting readings grow (or, below zero, shrink), per second.
-    pub(super) backlog_growth_per_second: Option<f64>,
+    pub(in crate::web) backlog_growth_per_second: Option<f64>,
     /// Readings lost before delivery per second: they shrink what waits, too.
-    pub(super) lost_per_second: Option<f64>,
+    pub(in crate::web) lost_per_second: Option<f64>,
     /// Attempts made.
-    pub(super) attempts: u64,
+    pub(in crate::web) attempts: u64,
     /// Attempts that had to be made again.
-    pub(super) retries: u64,
+    pub(in crate::web) retries: u64,
     /// Duration of the last attempt.
-    pub(super) last_attempt_us: u64,
+    pub(in crate::web) last_attempt_us: u64,
     /// Bytes sent since the start.
-    pub(super) sent_bytes: u64,
+    pub(in crate::web) sent_bytes: u64,
     /// Bytes left of the day's budget of the link, if it has one.
-    pub(super) budget_left_bytes: Option<u64>,
+    pub(in crate::web) budget_left_bytes: Option<u64>,
     /// The books of each stream.
-    pub(super) streams: BTreeMap<&'static str, LaneView>,
+    pub(in crate::web) streams: BTreeMap<&'static str, LaneView>,
 }
 
 /// The books of one sink in one stream: accepted is the sum of the five that follow.
 #[derive(Debug, Default, Serialize)]
-pub(super) struct LaneView {
+pub(in crate::web) struct LaneView {
     /// Whether the books close.
-    pub(super) closes: bool,
+    pub(in crate::web) closes: bool,
     /// Records accepted since the sink began.
-    pub(super) accepted: u64,
+    pub(in crate::web) accepted: u64,
     /// Records delivered.
-    pub(super) delivered: u64,
+    pub(in crate::web) delivered: u64,
     /// Records that the sink was not to have.
-    pub(super) filtered: u64,
+    pub(in crate::web) filtered: u64,
     /// Records undelivered.
-    pub(super) undelivered: u64,
+    pub(in crate::web) undelivered: u64,
     /// Records that the sink refused.
-    pub(super) refused: u64,
+    pub(in crate::web) refused: u64,
     /// Records lost before delivery.
-    pub(super) gaps: u64,
+    pub(in crate::web) gaps: u64,
     /// Those undelivered that follow newer ones as history.
-    pub(super) history: u64,
+    pub(in crate::web) history: u64,
     /// When the oldest undelivered record was taken, as far as it was read.
-    pub(super) oldest_us: Option<UnixMicros>,
+    pub(in crate::web) oldest_us: Option<UnixMicros>,
 }
 
 impl SinkView {
     /// The books of the readings.
-    pub(super) fn readings(&self) -> &LaneView {
+    pub(in crate::web) fn readings(&self) -> &LaneView {
         static NONE: LaneView = LaneView {
             closes: true,
             accepted: 0,
@@ -250,7 +250,7 @@ impl SinkView {
 
 impl Snapshot {
     /// Reads everything.
-    pub(super) fn take(state: &WebState, meter: &Meter) -> Self {
+    pub(in crate::web) fn take(state: &WebState, meter: &Meter) -> Self {
         let status = &state.status;
         let tick = state.clock.tick();
         Self {
@@ -276,7 +276,7 @@ impl Snapshot {
 }
 
 /// The name of a severity in JSON and metrics.
-pub(super) fn severity_name(severity: Severity) -> &'static str {
+pub(in crate::web) fn severity_name(severity: Severity) -> &'static str {
     match severity {
         Severity::Info => "info",
         Severity::Warning => "warning",

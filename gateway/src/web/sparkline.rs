@@ -4,29 +4,29 @@ use std::collections::VecDeque;
 use std::fmt::Write;
 
 /// Width of the drawing, in its own units; the page stretches it.
-pub(super) const WIDTH: f32 = 240.0;
+pub(in crate::web) const WIDTH: f32 = 240.0;
 
 /// Height of the drawing.
-pub(super) const HEIGHT: f32 = 44.0;
+pub(in crate::web) const HEIGHT: f32 = 44.0;
 
 /// Room above and below the line, so that its stroke is never cut.
 const MARGIN: f32 = 4.0;
 
 /// A line and its end.
 #[derive(Debug, PartialEq)]
-pub(super) struct Sparkline {
+pub(in crate::web) struct Sparkline {
     /// The path's data.
-    pub(super) path: String,
+    pub(in crate::web) path: String,
     /// A path of no length at the last value: with a round cap it is a dot that stretching does not distort.
-    pub(super) end: String,
+    pub(in crate::web) end: String,
     /// The least value drawn.
-    pub(super) min: f32,
+    pub(in crate::web) min: f32,
     /// The greatest value drawn.
-    pub(super) max: f32,
+    pub(in crate::web) max: f32,
 }
 
 /// Draws the values; `None` if there are fewer than two to draw a line between.
-pub(super) fn draw(values: &VecDeque<f32>) -> Option<Sparkline> {
+pub(in crate::web) fn draw(values: &VecDeque<f32>) -> Option<Sparkline> {
     let values: Vec<f32> = values.iter().copied().filter(|value| value.is_finite()).collect();
     if values.len() < 2 {
         return None;

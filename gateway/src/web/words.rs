@@ -1,5 +1,6 @@
 //! Numbers and times as the page says them: rounded to what matters, with units, always the same width where they tick.
 
+use super::locale::Locale;
 use crate::reading::UnixMicros;
 use jiff::Timestamp;
 
@@ -12,18 +13,85 @@ const GROUP: char = '\u{202f}';
 /// Counts up to here are shown in full; above, three digits and a prefix say enough.
 const COUNT_IN_FULL_BELOW: u64 = 10_000;
 
+impl Locale {
+    /// A count: `412`, `9 876`, `35.6 M`.
+    pub(in crate::web) fn count(self, number: u64) -> String {
+        self.written(count(number))
+    }
+
+    /// A rate: `0.5/s`, `412/s`, `31.2 k/s`.
+    pub(in crate::web) fn rate(self, per_second: f64) -> String {
+        self.written(rate(per_second))
+    }
+
+    /// The number of a rate alone.
+    pub(in crate::web) fn rate_of(self, per_second: f64) -> String {
+        self.written(rate_of(per_second))
+    }
+
+    /// A size: `12 MiB`, `816 B`.
+    pub(in crate::web) fn bytes(self, size: u64) -> String {
+        self.written(bytes(size))
+    }
+
+    /// A part of a whole, both in the unit of the whole: `0.76 of 2 GiB`.
+    pub(in crate::web) fn bytes_of(self, part: u64, whole: u64) -> String {
+        let (unit, size) = size_unit(whole);
+        let (part, whole) = (self.written(in_unit(part, size)), self.written(in_unit(whole, size)));
+        self.f("{} of {}", &[&part, &format!("{whole}{NBSP}{unit}")])
+    }
+
+    /// A measured number: `52.1`, `3.20`, `0.420`, `1 013`, `1.2e-6`.
+    pub(in crate::web) fn number(self, value: f64) -> String {
+        self.written(number(value))
+    }
+
+    /// A whole number in full: `-1 204`.
+    pub(in crate::web) fn integer(self, value: i64) -> String {
+        integer(value)
+    }
+
+    /// A span of time: `a moment`, `40 s`, `6 min`, `3 h`, `5 days`. `page.js` says it the same way.
+    pub(in crate::web) fn span(self, span_us: i64) -> String {
+        let seconds = span_us / 1_000_000;
+        match seconds {
+            ..5 => self.t("a moment").to_owned(),
+            5..60 => format!("{seconds}{NBSP}s"),
+            60..7_200 => format!("{}{NBSP}min", seconds / 60),
+            7_200..172_800 => format!("{}{NBSP}h", seconds / 3_600),
+            _ => format!("{}{NBSP}{}", seconds / 86_400, self.t("days")),
+        }
+    }
+
+    /// How long ago: `6 min ago`.
+    pub(in crate::web) fn ago(self, span_us: i64) -> String {
+        self.f("{} ago", &[&self.span(span_us)])
+    }
+
+    /// A small number as a word, as a person would say it; from ten on in digits.
+    pub(in crate::web) fn number_word(self, number: usize) -> String {
+        const WORDS: [&str; 10] = ["no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"];
+        WORDS.get(number).map_or_else(|| number.to_string(), |word| self.t(word).to_owned())
+    }
+
+    /// A number as it is written here.
+    fn written(self, text: String) -> String {
+        if self.decimal == '.' { text } else { text.replace('.', &self.decimal.to_string()) }
+    }
+}
+
 /// A count: `412`, `9 876`, `35.6 M`.
-pub(super) fn count(count: u64) -> String {
+fn count(count: u64) -> String {
     if count < COUNT_IN_FULL_BELOW { grouped(&count.to_string()) } else { prefixed(count as f64) }
 }
 
 /// A rate: `0.5/s`, `412/s`, `31.2 k/s`.
-pub(super) fn rate(per_second: f64) -> String {
+fn rate(per_second: f64) -> String {
     format!("{}/s", rate_of(per_second))
 }
 
 /// The number of a rate alone.
-pub(super) fn rate_of(per_second: f64) -> String {
+fn rate_of(per_second: f64) -> String {
     if per_second < 0.05 {
         "0".to_owned()
     } else if per_second < 9.95 {
@@ -58,15 +126,9 @@ fn three_digits(number: f64) -> String {
 const SIZES: [(&str, u64); 4] = [("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10), ("B", 1)];
 
 /// A size: `12 MiB`, `816 B`.
-pub(super) fn bytes(bytes: u64) -> String {
+fn bytes(bytes: u64) -> String {
     let (unit, size) = size_unit(bytes);
     format!("{}{NBSP}{unit}", in_unit(bytes, size))
-}
-
-/// A part of a whole, both in the unit of the whole: `0.76 of 2 GiB`.
-pub(super) fn bytes_of(part: u64, whole: u64) -> String {
-    let (unit, size) = size_unit(whole);
-    format!("{} of {}{NBSP}{unit}", in_unit(part, size), in_unit(whole, size))
 }
 
 fn size_unit(bytes: u64) -> (&'static str, u64) {
@@ -80,7 +142,7 @@ fn in_unit(bytes: u64, size: u64) -> String {
 
 /// A measured number: `52.1`, `3.20`, `0.420`, `1 013`, `1.2e-6`. Decimals depend on the size alone, so that a value
 /// that ticks keeps its width.
-pub(super) fn number(number: f64) -> String {
+fn number(number: f64) -> String {
     let size = number.abs();
     let text = match size {
         0.0 => "0".to_owned(),
@@ -95,7 +157,7 @@ pub(super) fn number(number: f64) -> String {
 }
 
 /// A whole number in full: `-1 204`.
-pub(super) fn integer(integer: i64) -> String {
+fn integer(integer: i64) -> String {
     minus(&grouped(&integer.to_string()))
 }
 
@@ -118,41 +180,47 @@ fn grouped(text: &str) -> String {
     out + rest
 }
 
-/// A span of time: `a moment`, `40 s`, `6 min`, `3 h`, `5 days`. `page.js` says it the same way.
-pub(super) fn span(span_us: i64) -> String {
-    let seconds = span_us / 1_000_000;
-    match seconds {
-        ..5 => "a moment".to_owned(),
-        5..60 => format!("{seconds}{NBSP}s"),
-        60..7_200 => format!("{}{NBSP}min", seconds / 60),
-        7_200..172_800 => format!("{}{NBSP}h", seconds / 3_600),
-        _ => format!("{}{NBSP}days", seconds / 86_400),
-    }
-}
-
 /// A moment: what machines read, and what people see until `page.js` says it in their own zone.
-pub(super) struct Moment {
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in crate::web) struct Moment {
     /// RFC 3339 in UTC, to the second.
-    pub(super) machine: String,
+    pub(in crate::web) machine: String,
     /// `2026-11-20 13:24:50 UTC`.
-    pub(super) person: String,
-    /// How long ago it was.
-    pub(super) ago: String,
+    pub(in crate::web) person: String,
+    /// How long ago it was: `6 min`.
+    pub(in crate::web) span: String,
+    /// The same as a phrase: `6 min ago`.
+    pub(in crate::web) ago: String,
 }
 
 impl Moment {
     /// A moment seen from `now_us`.
-    pub(super) fn new(at_us: UnixMicros, now_us: UnixMicros) -> Self {
+    pub(in crate::web) fn new(at_us: UnixMicros, now_us: UnixMicros, l: Locale) -> Self {
         let second = Timestamp::from_microsecond(at_us).unwrap_or_default().as_second();
         let machine = Timestamp::from_second(second).unwrap_or_default().to_string();
         let person = machine.replace('T', " ").replace('Z', " UTC");
-        Self { machine, person, ago: span(now_us.saturating_sub(at_us)) }
+        let span_us = now_us.saturating_sub(at_us);
+        Self { machine, person, span: l.span(span_us), ago: l.ago(span_us) }
     }
+}
+
+/// Puts a full stop and a capital where a person would.
+pub(in crate::web) fn sentence(text: &str) -> String {
+    let text = text.trim();
+    let mut chars = text.chars();
+    let Some(first) = chars.next() else { return String::new() };
+    let mut out: String = first.to_uppercase().chain(chars).collect();
+    if !out.ends_with(['.', '!', '?']) {
+        out.push('.');
+    }
+    out
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const EN: Locale = Locale::ENGLISH;
 
     fn plain(text: &str) -> String {
         text.replace([NBSP, GROUP], " ")
@@ -171,8 +239,8 @@ mod tests {
 
     #[test]
     fn sizes_compare_in_one_unit() {
-        assert_eq!(plain(&bytes_of(816_043_786, 2 << 30)), "0.76 of 2 GiB");
-        assert_eq!(plain(&bytes_of(0, 2 << 30)), "0 of 2 GiB");
+        assert_eq!(plain(&EN.bytes_of(816_043_786, 2 << 30)), "0.76 of 2 GiB");
+        assert_eq!(plain(&EN.bytes_of(0, 2 << 30)), "0 of 2 GiB");
         assert_eq!(plain(&bytes(0)), "0 B");
         assert_eq!(plain(&bytes(2 << 30)), "2 GiB");
         assert_eq!(plain(&bytes(100 << 20)), "100 MiB");
@@ -191,16 +259,16 @@ mod tests {
 
     #[test]
     fn spans_grow_coarser_with_age() {
-        assert_eq!(span(-5), "a moment");
-        assert_eq!(plain(&span(40_000_000)), "40 s");
-        assert_eq!(plain(&span(6 * 60_000_000)), "6 min");
-        assert_eq!(plain(&span(90 * 60_000_000)), "90 min");
-        assert_eq!(plain(&span(47 * 3_600_000_000)), "47 h");
-        assert_eq!(plain(&span(48 * 3_600_000_000)), "2 days");
+        assert_eq!(EN.span(-5), "a moment");
+        assert_eq!(plain(&EN.span(40_000_000)), "40 s");
+        assert_eq!(plain(&EN.span(6 * 60_000_000)), "6 min");
+        assert_eq!(plain(&EN.span(90 * 60_000_000)), "90 min");
+        assert_eq!(plain(&EN.span(47 * 3_600_000_000)), "47 h");
+        assert_eq!(plain(&EN.span(48 * 3_600_000_000)), "2 days");
     }
 
     #[test]
     fn a_time_that_no_calendar_knows_is_shown_rather_than_refused() {
-        assert_eq!(Moment::new(i64::MAX, 0).machine, "1970-01-01T00:00:00Z");
+        assert_eq!(Moment::new(i64::MAX, 0, EN).machine, "1970-01-01T00:00:00Z");
     }
 }

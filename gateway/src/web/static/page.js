@@ -6,14 +6,31 @@
   // The board's clock counts, not the browser's: ages are told by the difference between the two.
   const skewMs = Number(root.dataset.nowMs) - Date.now();
   const nbsp = "\u00a0";
+  const words = {
+    en: {
+      moment: "a moment", days: "days", ago: (span) => span + " ago",
+      lost: (time) => "The gateway has not answered since " + time + ". What you see is from then. Trying again.",
+      wait: "One moment …",
+    },
+    de: {
+      moment: "einem Moment", days: "Tagen", ago: (span) => "vor " + span,
+      lost: (time) => "Das Gateway antwortet seit " + time + " nicht. Was hier steht, ist von da. Neuer Versuch läuft.",
+      wait: "Einen Moment …",
+    },
+  }[root.lang] || {};
 
   const span = (ms) => {
     const s = Math.floor(ms / 1000);
-    if (s < 5) return "a moment";
+    if (s < 5) return words.moment;
     if (s < 60) return s + nbsp + "s";
     if (s < 7200) return Math.floor(s / 60) + nbsp + "min";
     if (s < 172800) return Math.floor(s / 3600) + nbsp + "h";
-    return Math.floor(s / 86400) + nbsp + "days";
+    return Math.floor(s / 86400) + nbsp + words.days;
+  };
+
+  const left = (ms) => {
+    const s = Math.max(0, Math.ceil(ms / 1000));
+    return Math.floor(s / 60) + ":" + String(s % 60).padStart(2, "0");
   };
 
   const clock = new Intl.DateTimeFormat(undefined, { timeStyle: "medium" });
@@ -26,19 +43,21 @@
     const age = Date.now() + skewMs - at.getTime();
     const words = {
       span: () => span(age),
-      ago: () => span(age) + " ago",
+      ago: () => words.ago(span(age)),
+      left: () => left(-age),
       clock: () => (age < 43200000 ? clock : date).format(at),
       date: () => date.format(at),
     }[time.dataset.say];
     if (!words) return;
     const text = words();
     if (time.textContent !== text) time.textContent = text;
-    time.title = full.format(at);
+    time.title = full.format(at) + " · " + at.toISOString().replace("T", " ").replace(/\.\d+Z/, " UTC");
   };
   const sayAll = (within) => within.querySelectorAll("time[data-say]").forEach(say);
 
   sayAll(document);
   setInterval(() => sayAll(document), 5000);
+  setInterval(() => document.querySelectorAll('time[data-say="left"]').forEach(say), 1000);
   document.addEventListener("htmx:afterSwap", (event) => sayAll(event.target.parentElement || document));
 
   // What someone has selected to copy stays until they let go; the newest content waits meanwhile.
@@ -68,13 +87,41 @@
   const lost = document.getElementById("lost");
   const lose = () => {
     if (!lost.hidden) return;
-    lost.textContent = "The gateway has not answered since " + clock.format(new Date()) + ". What you see is from then. Trying again.";
+    lost.textContent = words.lost(clock.format(new Date()));
     lost.hidden = false;
   };
   const find = () => { lost.hidden = true; };
   document.addEventListener("htmx:sseError", lose);
   document.addEventListener("htmx:sseOpen", find);
   document.addEventListener("htmx:sendError", lose);
-  document.addEventListener("htmx:responseError", lose);
+  // A refusal says what is wrong where it was asked for; only an answer that is none means that the gateway is gone.
+  document.addEventListener("htmx:beforeSwap", (event) => {
+    const status = event.detail.xhr.status;
+    if (status >= 400 && status < 500) {
+      event.detail.shouldSwap = true;
+      event.detail.isError = false;
+    }
+  });
+  document.addEventListener("htmx:responseError", (event) => { if (event.detail.xhr.status >= 500) lose(); });
+
+  // A form is sent once: its button says that it is under way, and a second tap does nothing.
+  document.addEventListener("submit", (event) => {
+    const form = event.target;
+    if (form.method !== "post" || form.hasAttribute("hx-post")) return;
+    if (form.dataset.sent) { event.preventDefault(); return; }
+    form.dataset.sent = "yes";
+    const button = event.submitter;
+    // After the event: a disabled button would not send its value.
+    if (button) setTimeout(() => { button.disabled = true; button.textContent = words.wait; });
+  });
+  window.addEventListener("pageshow", () => document.querySelectorAll("form[data-sent]").forEach((form) => {
+    delete form.dataset.sent;
+    form.querySelectorAll("button:disabled").forEach((button) => { button.disabled = false; });
+  }));
+  // What cannot be undone asks once more, by name.
+  document.addEventListener("submit", (event) => {
+    const question = event.submitter && event.submitter.dataset.ask;
+    if (question && !confirm(question)) { event.preventDefault(); event.stopImmediatePropagation(); }
+  }, true);
   document.addEventListener("htmx:afterRequest", (event) => { if (event.detail.successful) find(); });
 })();

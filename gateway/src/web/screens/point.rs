@@ -1,8 +1,9 @@
 //! How one point is shown: value, state and a sentence.
 
-use super::sparkline::{self, Sparkline};
-use super::words::{self, Moment};
-use crate::reading::{Flags, NoData, UnixMicros, Value};
+use crate::web::sparkline::{self, Sparkline};
+use crate::web::locale::Locale;
+use crate::web::words::Moment;
+use crate::reading::{Flags, NoData, PointId, UnixMicros, Value};
 use crate::site::PointKey;
 use crate::status::PointLive;
 use serde::Serialize;
@@ -17,7 +18,7 @@ const TEXT_CHARS_MAX: usize = 40;
 /// How a point is, the worst last.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub(super) enum PointState {
+pub(in crate::web) enum PointState {
     /// Nothing spoke.
     Good,
     /// No new value for a while.
@@ -36,7 +37,7 @@ pub(super) enum PointState {
 
 impl PointState {
     /// The state of a point.
-    pub(super) fn of(live: &PointLive, now_us: UnixMicros) -> Self {
+    pub(in crate::web) fn of(live: &PointLive, now_us: UnixMicros) -> Self {
         use crate::reading::Quality;
         if live.outcome.is_err() {
             return Self::NoData;
@@ -60,12 +61,12 @@ impl PointState {
     }
 
     /// Whether someone should look at it.
-    pub(super) fn asks_for_a_look(self) -> bool {
+    pub(in crate::web) fn asks_for_a_look(self) -> bool {
         self > Self::Quiet
     }
 
     /// What the page calls it.
-    pub(super) fn word(self) -> &'static str {
+    pub(in crate::web) fn word(self) -> &'static str {
         match self {
             Self::Good => "good",
             Self::Quiet => "quiet",
@@ -78,7 +79,7 @@ impl PointState {
     }
 
     /// The class that gives it shape and colour.
-    pub(super) fn tone(self) -> &'static str {
+    pub(in crate::web) fn tone(self) -> &'static str {
         match self {
             Self::Good => "good",
             Self::Quiet => "idle",
@@ -89,46 +90,49 @@ impl PointState {
 }
 
 /// A point as a card or a line of the table.
-pub(super) struct PointView {
+pub(in crate::web) struct PointView {
+    /// Its number.
+    pub(in crate::web) id: u32,
     /// The device's name.
-    pub(super) device: String,
+    pub(in crate::web) device: String,
     /// The quantity's name, with spaces where people would write them.
-    pub(super) point: String,
+    pub(in crate::web) point: String,
     /// The unit.
-    pub(super) unit: String,
+    pub(in crate::web) unit: String,
     /// The source's name.
-    pub(super) source: String,
+    pub(in crate::web) source: String,
     /// The value, rounded; a dash where there is none.
-    pub(super) value: String,
+    pub(in crate::web) value: String,
     /// Whether there is a value.
-    pub(super) has_value: bool,
+    pub(in crate::web) has_value: bool,
     /// Whether the value is words rather than a number.
-    pub(super) is_text: bool,
+    pub(in crate::web) is_text: bool,
     /// Its state.
-    pub(super) state: PointState,
+    pub(in crate::web) state: PointState,
     /// What there is to say about it.
-    pub(super) sentence: String,
+    pub(in crate::web) sentence: String,
     /// When the last sample came.
-    pub(super) received: Moment,
+    pub(in crate::web) received: Moment,
     /// The last values.
-    pub(super) line: Option<Sparkline>,
+    pub(in crate::web) line: Option<Sparkline>,
 }
 
 impl PointView {
     /// A point seen from `now_us`; `None` stands for one that has not spoken since the start.
-    pub(super) fn new(key: &PointKey, last: Option<&PointLive>, now_us: UnixMicros) -> Self {
+    pub(in crate::web) fn new(id: PointId, key: &PointKey, last: Option<&PointLive>, now_us: UnixMicros, l: Locale) -> Self {
         let line = last.and_then(|last| sparkline::draw(&last.sparkline));
         Self {
+            id: id.0,
             device: key.device.to_string(),
             point: key.point.replace('_', " "),
             unit: key.unit.to_string(),
             source: key.source.to_string(),
-            value: last.and_then(|last| last.outcome.as_ref().ok()).map_or_else(|| "–".to_owned(), value),
+            value: last.and_then(|last| last.outcome.as_ref().ok()).map_or_else(|| "–".to_owned(), |last| value(last, l)),
             has_value: last.is_some_and(|last| last.outcome.is_ok()),
             is_text: last.is_some_and(|last| matches!(last.outcome, Ok(Value::Text(_) | Value::Boolean(_)))),
             state: last.map_or(PointState::Quiet, |last| PointState::of(last, now_us)),
-            sentence: last.map_or_else(|| "no value since the start".to_owned(), |last| sentence(last, line.as_ref())),
-            received: Moment::new(last.map_or(now_us, |last| last.received_at_us), now_us),
+            sentence: last.map_or_else(|| l.t("no value since the start").to_owned(), |last| sentence(last, line.as_ref(), l)),
+            received: Moment::new(last.map_or(now_us, |last| last.received_at_us), now_us, l),
             line,
         }
     }
@@ -136,17 +140,17 @@ impl PointView {
 
 impl PointView {
     /// Whether the unit stands beside the value: a dash has none.
-    pub(super) fn has_unit(&self) -> bool {
+    pub(in crate::web) fn has_unit(&self) -> bool {
         self.has_value && !self.unit.is_empty()
     }
 }
 
-fn value(value: &Value) -> String {
+pub(in crate::web) fn value(value: &Value, l: Locale) -> String {
     match value {
-        Value::Number(number) => words::number(*number),
-        Value::Integer(integer) => words::integer(*integer),
-        Value::Boolean(true) => "on".to_owned(),
-        Value::Boolean(false) => "off".to_owned(),
+        Value::Number(number) => l.number(*number),
+        Value::Integer(integer) => l.integer(*integer),
+        Value::Boolean(true) => l.t("on").to_owned(),
+        Value::Boolean(false) => l.t("off").to_owned(),
         Value::Text(text) if text.chars().count() > TEXT_CHARS_MAX => {
             text.chars().take(TEXT_CHARS_MAX - 1).chain(['…']).collect()
         }
@@ -154,25 +158,30 @@ fn value(value: &Value) -> String {
     }
 }
 
-fn sentence(last: &PointLive, line: Option<&Sparkline>) -> String {
+fn sentence(last: &PointLive, line: Option<&Sparkline>, l: Locale) -> String {
     if !last.note.is_empty() {
-        return last.note.clone();
+        return l.say(&last.note).into_owned();
     }
     if let Err(no_data) = last.outcome {
-        return match no_data {
-            NoData::Timeout => "the device did not answer in time".to_owned(),
-            NoData::Exception(code) => format!("the device answered with exception {code}"),
-            NoData::NotAvailable => "the device says: not available".to_owned(),
-            NoData::NotConnected => "there is no connection to the device".to_owned(),
-            NoData::NotFinite => "the device sent no finite number".to_owned(),
-        };
+        return no_data_words(no_data, l);
     }
     let Some(line) = line else { return String::new() };
-    let (min, max) = (words::number(line.min.into()), words::number(line.max.into()));
+    let (min, max) = (l.number(line.min.into()), l.number(line.max.into()));
     let values = last.sparkline.len();
     if min == max {
-        format!("{min} for the last {values} values")
+        l.f2("{} for the last {} values", min, values)
     } else {
-        format!("{min} to {max} in the last {values} values")
+        l.f("{} to {} in the last {} values", &[&min, &max, &values])
+    }
+}
+
+/// Why there is no value, in words.
+pub(in crate::web) fn no_data_words(no_data: NoData, l: Locale) -> String {
+    match no_data {
+        NoData::Timeout => l.t("the device did not answer in time").to_owned(),
+        NoData::Exception(code) => l.f1("the device answered with exception {}", code),
+        NoData::NotAvailable => l.t("the device says: not available").to_owned(),
+        NoData::NotConnected => l.t("there is no connection to the device").to_owned(),
+        NoData::NotFinite => l.t("the device sent no finite number").to_owned(),
     }
 }

@@ -1,15 +1,16 @@
 //! `/points`: every point, filtered, 200 a page; and the cards to watch on the overview.
 
-use super::live::Shared;
-use super::pages::{self, Frame, Screen};
+use crate::web::live::Shared;
+use crate::web::locale::Locale;
+use crate::web::pages::{self, Frame, Nav};
 use super::point::{PointState, PointView};
-use super::words;
+use crate::web::visit::Visit;
 use crate::reading::{PointId, UnixMicros, Value};
 use crate::site::{PointKey, Registry};
 use crate::status::{PointLive, Status};
 use askama::Template;
 use axum::extract::{Query, State};
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::StatusCode;
 use axum::response::Response;
 use serde::{Deserialize, Serialize};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -25,7 +26,7 @@ const FILTER_CHARS_MAX: usize = 128;
 
 /// What is asked of the list, in the address.
 #[derive(Clone, Debug, Default, Deserialize)]
-pub(super) struct Ask {
+pub(in crate::web) struct Ask {
     /// Words that must all be found in device, point, unit or source.
     #[serde(default)]
     filter: String,
@@ -42,7 +43,7 @@ type Entry = (Arc<PointKey>, PointId);
 
 /// All points by device and name; sorted again only when new ones appear, since 100 000 take a while.
 #[derive(Debug, Default)]
-pub(super) struct Order(Mutex<Arc<Vec<Entry>>>);
+pub(in crate::web) struct Order(Mutex<Arc<Vec<Entry>>>);
 
 impl Order {
     fn points(&self, registry: &Registry) -> Arc<Vec<Entry>> {
@@ -64,6 +65,7 @@ impl Order {
 #[derive(Template)]
 #[template(path = "points_table.html")]
 struct Table {
+    l: Locale,
     rows: Vec<PointView>,
     /// Where this page begins and ends, counted from 1.
     first: usize,
@@ -74,6 +76,19 @@ struct Table {
     this: String,
     previous: Option<String>,
     next: Option<String>,
+}
+
+impl Table {
+    /// Which points these are.
+    fn range(&self) -> String {
+        let [first, last] = [self.first, self.last].map(|number| self.l.count(number as u64));
+        let (matching, known) = (self.l.count(self.matching as u64), self.l.count(self.known as u64));
+        if self.narrowed {
+            self.l.f("{} to {} of {} that match, of {} in all", &[&first, &last, &matching, &known])
+        } else {
+            self.l.f("{} to {} of {}", &[&first, &last, &matching])
+        }
+    }
 }
 
 #[derive(Template)]
@@ -129,22 +144,9 @@ impl Selection {
     fn address(&self, page: usize) -> String {
         let show = if self.only_looks { "look" } else { "" };
         let page = if page > 1 { page.to_string() } else { String::new() };
-        let query = form_urlencoded(&[("filter", &self.filter), ("show", show), ("page", &page)]);
+        let query = pages::query(&[("filter", &self.filter), ("show", show), ("page", &page)]);
         if query.is_empty() { "/points".to_owned() } else { format!("/points?{query}") }
     }
-}
-
-/// The query of an address from what is not empty; everything but letters and digits is escaped (RFC 3986, section 2.1).
-fn form_urlencoded(pairs: &[(&str, &str)]) -> String {
-    let escape = |text: &str| -> String {
-        let byte = |byte: u8| match byte {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' => char::from(byte).to_string(),
-            other => format!("%{other:02X}"),
-        };
-        text.bytes().map(byte).collect()
-    };
-    let filled = pairs.iter().filter(|(_, value)| !value.is_empty());
-    filled.map(|(name, value)| format!("{name}={}", escape(value))).collect::<Vec<_>>().join("&")
 }
 
 fn live_of(live: &[Option<PointLive>], id: PointId) -> Option<&PointLive> {
@@ -152,7 +154,7 @@ fn live_of(live: &[Option<PointLive>], id: PointId) -> Option<&PointLive> {
 }
 
 /// `GET /points`; htmx asks for the table alone.
-pub(super) async fn page(State(shared): State<Arc<Shared>>, Query(ask): Query<Ask>, headers: HeaderMap) -> Response {
+pub(in crate::web) async fn page(State(shared): State<Arc<Shared>>, Query(ask): Query<Ask>, visit: Visit) -> Response {
     let mut selection = Selection::new(&ask);
     let snapshot = shared.snapshot();
     let order = shared.order.points(&shared.state.registry);
@@ -164,10 +166,11 @@ pub(super) async fn page(State(shared): State<Arc<Shared>>, Query(ask): Query<As
     }
     let skipped = (selection.page - 1) * PAGE_POINTS;
     let rows = status.read_points(|live| {
-        entries.iter().map(|(key, id)| PointView::new(key, live_of(live, *id), snapshot.now_us)).collect::<Vec<_>>()
+        entries.iter().map(|(key, id)| PointView::new(*id, key, live_of(live, *id), snapshot.now_us, visit.l)).collect::<Vec<_>>()
     });
     let last = skipped + rows.len();
     let table = Table {
+        l: visit.l,
         first: skipped + 1,
         last,
         matching,
@@ -179,17 +182,17 @@ pub(super) async fn page(State(shared): State<Arc<Shared>>, Query(ask): Query<As
         rows,
     };
     let rendered = table.render().and_then(|table| {
-        if headers.contains_key("hx-request") {
+        if visit.htmx {
             return Ok(table);
         }
-        let frame = Frame::new(&snapshot, Screen::Points);
+        let frame = Frame::new(&shared, &visit, Nav::Points);
         Page { frame, table, filter: selection.filter, only_looks: selection.only_looks }.render()
     });
-    pages::html(StatusCode::OK, &headers, rendered)
+    pages::html(StatusCode::OK, &visit, rendered)
 }
 
 /// The points that the overview shows: the worst first, then the first ones known, so that nothing moves without a cause.
-pub(super) fn watched(registry: &Registry, status: &Status, now_us: UnixMicros) -> Vec<PointView> {
+pub(in crate::web) fn watched(registry: &Registry, status: &Status, now_us: UnixMicros, l: Locale) -> Vec<PointView> {
     status.read_points(|live| {
         let mut found: Vec<(PointState, usize)> = Vec::new();
         for (index, live) in live.iter().enumerate() {
@@ -205,7 +208,7 @@ pub(super) fn watched(registry: &Registry, status: &Status, now_us: UnixMicros) 
         }
         let view = |(_, index): (PointState, usize)| {
             let id = PointId(u32::try_from(index).ok()?);
-            Some(PointView::new(&*registry.key(id)?, live_of(live, id), now_us))
+            Some(PointView::new(id, &*registry.key(id)?, live_of(live, id), now_us, l))
         };
         found.into_iter().filter_map(view).collect()
     })
@@ -263,7 +266,7 @@ impl LastAnswer {
 }
 
 /// `GET /api/v1/points`: the same list and the same filter as JSON.
-pub(super) async fn api(State(shared): State<Arc<Shared>>, Query(ask): Query<Ask>, headers: HeaderMap) -> Response {
+pub(in crate::web) async fn api(State(shared): State<Arc<Shared>>, Query(ask): Query<Ask>, visit: Visit) -> Response {
     let selection = Selection::new(&ask);
     let now_us = shared.state.clock.tick().wall_us;
     let order = shared.order.points(&shared.state.registry);
@@ -282,10 +285,5 @@ pub(super) async fn api(State(shared): State<Arc<Shared>>, Query(ask): Query<Ask
         .status
         .read_points(|live| entries.iter().map(|entry| answer(entry, live_of(live, entry.1))).collect());
     let known = order.len();
-    pages::json(&headers, &ListAnswer { known, matching, page: selection.page, page_size: PAGE_POINTS, points })
-}
-
-/// How many points there are, for the overview's link.
-pub(super) fn how_many(registry: &Registry) -> String {
-    words::count(registry.len() as u64)
+    pages::json(&visit, &ListAnswer { known, matching, page: selection.page, page_size: PAGE_POINTS, points })
 }

@@ -1,0 +1,239 @@
+//! The viewer's language, and how numbers are written there.
+//!
+//! English stands in the code and the templates: `l.t("Sources")`. Another language is a catalogue, `language/de.toml`, from
+//! each English text to its own. `{}` stands for what is filled in. Text that lower floors made (what is wrong with a unit)
+//! is recognised by its pattern and said anew; what no catalogue knows stays English rather than missing.
+
+use axum::http::{HeaderMap, header};
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::fmt::Display;
+use std::sync::LazyLock;
+
+/// The cookie that says which language someone chose on the page.
+pub(in crate::web) const LANGUAGE_COOKIE: &str = "forebay-language";
+
+/// Languages that write decimals with a comma, by the beginning of their tag (CLDR 46, `decimal`); the others here use a point.
+const COMMA_LANGUAGES: [&str; 26] = [
+    "bg", "bs", "ca", "cs", "da", "de", "el", "es", "et", "fi", "fr", "hr", "hu", "id", "it", "lt", "lv", "nb", "nl", "pl", "pt",
+    "ro", "sk", "sl", "sv", "tr",
+];
+
+/// A language of the page.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub(in crate::web) enum Language {
+    /// English, in which everything is written.
+    #[default]
+    English,
+    /// German.
+    German,
+}
+
+/// How someone reads: language and decimal sign.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(in crate::web) struct Locale {
+    /// The language.
+    pub(in crate::web) language: Language,
+    /// What stands before decimals.
+    pub(in crate::web) decimal: char,
+}
+
+impl Locale {
+    /// English with a decimal point.
+    pub(in crate::web) const ENGLISH: Self = Self { language: Language::English, decimal: '.' };
+
+    /// What a browser asks for: what was chosen on the page, else the first language it names that there is.
+    pub(in crate::web) fn of(headers: &HeaderMap) -> Self {
+        let accepted = headers.get(header::ACCEPT_LANGUAGE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+        let tags = || accepted.split(',').map(|tag| tag.split([';', '-']).next().unwrap_or_default().trim());
+        let comma = |tag: &str| COMMA_LANGUAGES.iter().any(|language| language.eq_ignore_ascii_case(tag));
+        let decimal = if tags().next().is_some_and(comma) { ',' } else { '.' };
+        let chosen = super::visit::cookie(headers, LANGUAGE_COOKIE).and_then(Language::of);
+        match chosen {
+            Some(Language::German) => Self { language: Language::German, decimal: ',' },
+            Some(Language::English) => Self { language: Language::English, decimal },
+            None => Self { language: tags().find_map(Language::of).unwrap_or_default(), decimal },
+        }
+    }
+
+    /// The language's tag (BCP 47), for `lang`.
+    pub(in crate::web) fn tag(self) -> &'static str {
+        self.language.tag()
+    }
+
+    /// A text of the page in this language.
+    pub(in crate::web) fn t(self, english: &'static str) -> &'static str {
+        self.catalogue().and_then(|catalogue| catalogue.texts.get(english)).map_or(english, String::as_str)
+    }
+
+    /// A text of the page with `{}` filled in, in order.
+    pub(in crate::web) fn f(self, english: &'static str, values: &[&dyn Display]) -> String {
+        fill(self.t(english), values)
+    }
+
+    /// The same with one value, for templates.
+    pub(in crate::web) fn f1(self, english: &'static str, value: impl Display) -> String {
+        self.f(english, &[&value])
+    }
+
+    /// The same with two values, for templates.
+    pub(in crate::web) fn f2(self, english: &'static str, first: impl Display, second: impl Display) -> String {
+        self.f(english, &[&first, &second])
+    }
+
+    /// A text that lower floors made, as far as the catalogue knows its pattern.
+    pub(in crate::web) fn say(self, english: &str) -> Cow<'_, str> {
+        let Some(catalogue) = self.catalogue() else { return Cow::Owned(english.to_owned()) };
+        if let Some(text) = catalogue.texts.get(english) {
+            return Cow::Borrowed(text);
+        }
+        let found = catalogue.patterns.iter().find_map(|(parts, text)| Some((captures(parts, english)?, text)));
+        match found {
+            Some((values, text)) => {
+                let values: Vec<&dyn Display> = values.iter().map(|value| value as &dyn Display).collect();
+                Cow::Owned(fill(text, &values))
+            }
+            None => Cow::Owned(english.to_owned()),
+        }
+    }
+
+    fn catalogue(self) -> Option<&'static Catalogue> {
+        match self.language {
+            Language::English => None,
+            Language::German => Some(&GERMAN),
+        }
+    }
+}
+
+impl Language {
+    /// Every language, with its name in itself.
+    pub(in crate::web) const ALL: [(Self, &'static str); 2] = [(Self::English, "English"), (Self::German, "Deutsch")];
+
+    /// The language of a tag, if there is one.
+    pub(in crate::web) fn of(tag: &str) -> Option<Self> {
+        Self::ALL.into_iter().map(|(language, _)| language).find(|language| language.tag().eq_ignore_ascii_case(tag))
+    }
+
+    /// Its tag.
+    pub(in crate::web) fn tag(self) -> &'static str {
+        match self {
+            Self::English => "en",
+            Self::German => "de",
+        }
+    }
+}
+
+/// The texts of a language.
+struct Catalogue {
+    texts: HashMap<String, String>,
+    /// The literal parts between the `{}` of an English text, the longest text first, so that the most exact one is found.
+    patterns: Vec<(Vec<String>, String)>,
+}
+
+static GERMAN: LazyLock<Catalogue> = LazyLock::new(|| Catalogue::read(include_str!("language/de.toml")));
+
+impl Catalogue {
+    /// Reads a catalogue; a test holds that those in the binary are sound.
+    fn read(text: &str) -> Self {
+        let texts: HashMap<String, String> = toml::from_str(text).unwrap_or_default();
+        let pattern = |(english, text): (&String, &String)| {
+            let parts: Vec<String> = english.split("{}").map(ToOwned::to_owned).collect();
+            (parts.len() > 1).then(|| (parts, text.clone()))
+        };
+        let mut patterns: Vec<_> = texts.iter().filter_map(pattern).collect();
+        patterns.sort_by_key(|(parts, _)| std::cmp::Reverse(parts.iter().map(String::len).sum::<usize>()));
+        Self { texts, patterns }
+    }
+}
+
+/// Puts values in the places of `{}`, in order; `{1}`, `{2}` … name one, for languages with another order.
+fn fill(text: &str, values: &[&dyn Display]) -> String {
+    let mut filled = String::with_capacity(text.len() + 16 * values.len());
+    let (mut rest, mut next) = (text, 0);
+    while let Some((before, after)) = rest.split_once('{') {
+        let Some((place, behind)) = after.split_once('}') else { break };
+        filled.push_str(before);
+        let index = place.parse::<usize>().map_or(next, |number| number.saturating_sub(1));
+        next += usize::from(place.is_empty());
+        match values.get(index) {
+            Some(value) => filled.push_str(&value.to_string()),
+            None => filled.push('…'),
+        }
+        rest = behind;
+    }
+    filled + rest
+}
+
+/// What stands in the places of `{}`, if the text has this pattern.
+fn captures(parts: &[String], text: &str) -> Option<Vec<String>> {
+    let (first, others) = parts.split_first()?;
+    let mut rest = text.strip_prefix(first.as_str())?;
+    let mut found = Vec::with_capacity(others.len());
+    for (index, part) in others.iter().enumerate() {
+        let is_last = index + 1 == others.len();
+        let at = match part.as_str() {
+            "" => rest.len(),
+            part if is_last => rest.len().checked_sub(part.len()).filter(|at| rest.get(*at..) == Some(part))?,
+            part => rest.find(part)?,
+        };
+        found.push(rest.get(..at)?.to_owned());
+        rest = rest.get(at + part.len()..)?;
+    }
+    rest.is_empty().then_some(found)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use super::*;
+    use axum::http::HeaderValue;
+
+    fn asked(language: &'static str) -> Locale {
+        let mut headers = HeaderMap::new();
+        headers.insert(header::ACCEPT_LANGUAGE, HeaderValue::from_static(language));
+        Locale::of(&headers)
+    }
+
+    #[test]
+    fn a_browser_is_answered_in_the_first_language_that_there_is() {
+        assert_eq!(asked("de-AT,de;q=0.9,en;q=0.5").language, Language::German);
+        assert_eq!(asked("fr-FR,de;q=0.8").language, Language::German);
+        assert_eq!(asked("ja").language, Language::English);
+        assert_eq!(asked("").language, Language::English);
+    }
+
+    #[test]
+    fn numbers_follow_the_viewer_even_where_the_language_is_missing() {
+        assert_eq!(asked("fr-FR").decimal, ',');
+        assert_eq!(asked("en-GB,de").decimal, '.');
+    }
+
+    #[test]
+    fn what_is_chosen_on_the_page_wins() {
+        let mut headers = HeaderMap::new();
+        headers.insert(header::ACCEPT_LANGUAGE, HeaderValue::from_static("de"));
+        headers.insert(header::COOKIE, HeaderValue::from_static("a=b; forebay-language=en"));
+        assert_eq!(Locale::of(&headers).language, Language::English);
+    }
+
+    #[test]
+    fn values_fill_their_places_and_are_found_again() {
+        assert_eq!(fill("{} of {}", &[&1, &2]), "1 of 2");
+        assert_eq!(fill("{2} von {1}", &[&1, &2]), "2 von 1");
+        assert_eq!(fill("{} and {", &[&1]), "1 and {");
+        let parts = |text: &str| -> Vec<String> { text.split("{}").map(ToOwned::to_owned).collect() };
+        assert_eq!(captures(&parts("unit {} on {}"), "unit 4 on bus").unwrap(), ["4", "bus"]);
+        assert_eq!(captures(&parts("{} waits."), "a. b waits.").unwrap(), ["a. b"]);
+        assert_eq!(captures(&parts("unit {}"), "point 4"), None);
+    }
+
+    #[test]
+    fn the_catalogues_are_sound() {
+        let texts: HashMap<String, String> = toml::from_str(include_str!("language/de.toml")).unwrap();
+        for (english, german) in &texts {
+            let places = |text: &str| text.matches('{').count();
+            assert_eq!(places(english), places(german), "{english:?} and {german:?} fill different places");
+            assert!(!german.is_empty(), "{english:?} has no German");
+        }
+    }
+}

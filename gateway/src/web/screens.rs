@@ -1,0 +1,28 @@
+//! The screens, one file each. A screen has a handler that answers with the whole page, and, if it is live, a function that
+//! renders its parts once a second for all pages that show it.
+
+pub(super) mod board_card;
+pub(super) mod books;
+pub(super) mod missing;
+pub(super) mod more;
+pub(super) mod needs;
+pub(super) mod overview;
+pub(super) mod point;
+pub(super) mod points;
+pub(super) mod session;
+pub(super) mod trial;
+pub(super) mod ways;
+
+use super::live::{Part, Shared};
+use super::locale::Locale;
+use super::snapshot::Snapshot;
+
+/// The live parts of a screen by its name; every screen has the banner of a trial.
+pub(super) fn parts(screen: &str, snapshot: &Snapshot, shared: &Shared, l: Locale) -> askama::Result<Vec<Part>> {
+    let mut parts = match screen.split_once(':').unwrap_or((screen, "")) {
+        ("overview", _) => overview::parts(snapshot, shared, l)?,
+        _ => Vec::new(),
+    };
+    parts.push(("trial", trial::banner(shared, l)?));
+    Ok(parts)
+}

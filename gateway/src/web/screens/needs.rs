@@ -1,0 +1,123 @@
+//! The first card of the overview: does anything need a person? If nothing does, one calm line says so.
+
+use crate::web::live::Shared;
+use crate::web::locale::Locale;
+use crate::web::snapshot::{Snapshot, TroubleView};
+use crate::web::words::{Moment, sentence};
+use askama::Template;
+
+/// Troubles that the card spells out; more are counted. A person takes one at a time.
+const TROUBLES_SHOWN_MAX: usize = 5;
+
+/// What needs a person.
+#[derive(Template)]
+#[template(path = "needs.html")]
+pub(in crate::web) struct Needs {
+    l: Locale,
+    tone: &'static str,
+    headline: String,
+    list: Vec<Need>,
+    calm: String,
+    more: usize,
+    /// Where to begin, on a gateway that reads nothing yet.
+    first_steps: bool,
+}
+
+struct Need {
+    subject: String,
+    what: String,
+    advice: String,
+    since: Moment,
+    /// Where one looks into it.
+    open: Option<String>,
+}
+
+/// What a screen reader says when the card changes: without ages, which would make it speak every minute.
+#[derive(Template)]
+#[template(source = "{{ headline }}.{% if let Some(first) = first %} {{ first }}{% endif %}", ext = "html")]
+struct Announcement<'a> {
+    headline: &'a str,
+    first: Option<&'a str>,
+}
+
+impl Needs {
+    /// The card at one moment.
+    pub(in crate::web) fn new(snapshot: &Snapshot, shared: &Shared, l: Locale) -> Self {
+        let count = snapshot.troubles.iter().filter(|trouble| trouble.severity != "info").count();
+        let worst = snapshot.troubles.first().map_or("", |trouble| trouble.severity);
+        let idle = !snapshot.ready || snapshot.sources.is_empty();
+        let headline = match count {
+            0 if !snapshot.ready => l.t("Forebay is starting").to_owned(),
+            0 if snapshot.sources.is_empty() => l.t("There is no source yet").to_owned(),
+            0 => l.t("Nothing needs you").to_owned(),
+            1 => l.t("One thing needs you").to_owned(),
+            many => sentence(&l.f1("{} things need you", l.number_word(many))).trim_end_matches('.').to_owned(),
+        };
+        let need = |trouble: &TroubleView| Need::new(trouble, snapshot, l);
+        Self {
+            l,
+            tone: match worst {
+                "error" => "bad",
+                "warning" => "warn",
+                _ if idle => "idle",
+                _ => "good",
+            },
+            headline,
+            list: snapshot.troubles.iter().take(TROUBLES_SHOWN_MAX).map(need).collect(),
+            calm: if count == 0 && snapshot.ready { calm(snapshot, l) } else { String::new() },
+            more: snapshot.troubles.len().saturating_sub(TROUBLES_SHOWN_MAX),
+            first_steps: snapshot.ready && snapshot.sources.is_empty() && shared.state.desk.state().borrow().trial.is_none(),
+        }
+    }
+
+    /// The same as a screen reader says it.
+    pub(in crate::web) fn announcement(&self) -> askama::Result<String> {
+        Announcement { headline: &self.headline, first: self.list.first().map(|need| need.what.as_str()) }.render()
+    }
+}
+
+impl Need {
+    fn new(trouble: &TroubleView, snapshot: &Snapshot, l: Locale) -> Self {
+        let subject = trouble.subject.as_str();
+        let is_source = snapshot.sources.iter().any(|source| source.name == subject);
+        let is_sink = snapshot.sinks.iter().any(|sink| sink.name == subject);
+        let open = match subject {
+            name if is_source => Some(crate::web::pages::path("/sources/", name)),
+            name if is_sink => Some(crate::web::pages::path("/upstream/", name)),
+            "buffer" => Some("/board".to_owned()),
+            "configuration" => Some("/settings/file".to_owned()),
+            _ => None,
+        };
+        Self {
+            subject: l.say(subject).into_owned(),
+            what: sentence(&l.say(&trouble.what)),
+            advice: sentence(&l.say(&trouble.advice)),
+            since: Moment::new(trouble.since_us, snapshot.now_us, l),
+            open,
+        }
+    }
+}
+
+/// The one line of a quiet day.
+fn calm(snapshot: &Snapshot, l: Locale) -> String {
+    if snapshot.sources.is_empty() {
+        return l.t("Tell it where readings come from; they flow from then on.").to_owned();
+    }
+    let live = |states: &[&str]| (states.iter().filter(|state| **state == "live").count(), states.len());
+    let sources: Vec<&str> = snapshot.sources.iter().map(|source| source.health.state).collect();
+    let sinks: Vec<&str> = snapshot.sinks.iter().map(|sink| sink.health.state).collect();
+    let sources = match live(&sources) {
+        (1, 1) => l.t("the source is live").to_owned(),
+        (2, 2) => l.t("both sources are live").to_owned(),
+        (live, all) if live == all => l.f1("all {} sources are live", l.number_word(all)),
+        (live, all) => l.f2("{} of {} sources are live", live, all),
+    };
+    let sinks = match live(&sinks) {
+        (_, 0) => l.t("no way upstream is configured").to_owned(),
+        (1, 1) => l.t("the way upstream is in step").to_owned(),
+        (2, 2) => l.t("both ways upstream are in step").to_owned(),
+        (live, all) if live == all => l.f1("all {} ways upstream are in step", l.number_word(all)),
+        (live, all) => l.f2("{} of {} ways upstream are in step", live, all),
+    };
+    sentence(&format!("{sources}, {sinks}"))
+}

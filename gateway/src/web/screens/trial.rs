@@ -1,0 +1,52 @@
+//! The banner of a configuration on trial: on every page, with the time that is left, until someone keeps it or takes it back.
+
+use crate::config::desk::{Reverted, Trial};
+use crate::web::live::Shared;
+use crate::web::locale::Locale;
+use crate::web::words::Moment;
+use askama::Template;
+
+/// How long the banner tells that a trial was taken back.
+const TOLD_US: i64 = 10 * 60 * 1_000_000;
+
+#[derive(Template)]
+#[template(path = "trial.html")]
+struct Banner {
+    l: Locale,
+    trial: Option<Running>,
+    reverted: Option<Over>,
+}
+
+struct Running {
+    by: String,
+    flows: bool,
+    changes: Vec<String>,
+    until: Moment,
+}
+
+struct Over {
+    by: String,
+    why: String,
+    at: Moment,
+}
+
+/// The banner; empty if nothing is on trial and nothing was taken back a moment ago.
+pub(in crate::web) fn banner(shared: &Shared, l: Locale) -> askama::Result<String> {
+    let now_us = shared.state.clock.tick().wall_us;
+    let desk = shared.state.desk.state();
+    let desk = desk.borrow();
+    let running = |trial: &Trial| Running {
+        by: trial.by.clone(),
+        flows: trial.flows,
+        changes: trial.changes.iter().map(|change| l.say(change).into_owned()).collect(),
+        until: Moment::new(trial.until_us, now_us, l),
+    };
+    let over = |reverted: &Reverted| Over {
+        by: reverted.by.clone(),
+        why: l.say(&reverted.why).into_owned(),
+        at: Moment::new(reverted.at_us, now_us, l),
+    };
+    let reverted = desk.reverted.as_ref().filter(|reverted| now_us.saturating_sub(reverted.at_us) < TOLD_US);
+    let banner = Banner { l, trial: desk.trial.as_ref().map(running), reverted: reverted.map(over) };
+    if banner.trial.is_none() && banner.reverted.is_none() { Ok(String::new()) } else { banner.render() }
+}

@@ -1,0 +1,2 @@
+// Charts: fetches the columns of a point from the gateway and draws them with uPlot.
+"use strict";

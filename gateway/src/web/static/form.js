@@ -1,0 +1,2 @@
+// What forms do by themselves.
+"use strict";
