@@ -3,6 +3,7 @@
 //! Follow a reading by opening the files in this order: [`sources`] → [`ingest`] → [`judge`] → [`block`] → [`buffer`] →
 //! [`delivery`] → [`sinks`]. ARCHITECTURE.md has the map and the invariants.
 
+pub mod access;
 pub mod anomaly;
 pub mod app;
 pub mod backoff;

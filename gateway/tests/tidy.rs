@@ -15,7 +15,7 @@ const FLOORS: &[&[&str]] = &[
     &["checks", "anomaly", "decode", "status", "verify"],
     &["buffer"],
     &["judge", "sources", "sinks"],
-    &["ingest", "delivery", "config"],
+    &["ingest", "delivery", "config", "access"],
     &["web", "control"],
     &["app"],
     // Puts a whole plant around the gateway, so it stands on all of it; only the command line starts it.

@@ -1,0 +1,1 @@
+//! What is written is read again, whatever else is in the file.
