@@ -9,9 +9,9 @@ mod reload;
 mod supervisor;
 mod tools;
 
+use crate::access::{Access, AccessError};
 use crate::buffer::{Buffer, BufferError, Card, Cipher, KeyError, StoreOptions};
 use crate::clock::Clock;
-use crate::access::{Access, AccessError};
 use crate::config::Config;
 use crate::config::desk::{Desk, DeskState, Revision};
 use crate::control::{Control, ReloadRequest};

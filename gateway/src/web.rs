@@ -33,11 +33,11 @@ use axum::response::Response;
 use axum::routing::{get, post};
 use axum::{Router, middleware};
 use live::Shared;
-use visit::Visit;
 use std::sync::Arc;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
+use visit::Visit;
 
 /// Most bytes of a request's body: a whole configuration as a form field, where every character may take three.
 const BODY_BYTES_MAX: usize = 3 * crate::config::FILE_BYTES_MAX as usize + 64 * 1024;

@@ -75,7 +75,11 @@ pub(super) async fn admit(State(shared): State<Arc<Shared>>, mut request: Reques
             if let Need::Right(right) = need
                 && !who.may(right)
             {
-                let detail = format!("{} may not do this: it needs the right \"{}\"; an administrator can give it", who.name, right.name());
+                let detail = format!(
+                    "{} may not do this: it needs the right \"{}\"; an administrator can give it",
+                    who.name,
+                    right.name()
+                );
                 return Failure::new(StatusCode::FORBIDDEN, "This is not yours to do", detail).into_response();
             }
             request.extensions_mut().insert(who);

@@ -176,8 +176,9 @@ pub(in crate::web) async fn events(
         return Err(Failure::bad("the name of the screen is too long"));
     }
     let Ok(slot) = shared.slots.clone().try_acquire_owned() else {
-        let sentence =
-            format!("{PAGES_MAX} pages are open and kept up to date already; close one, or reload this page now and then");
+        let sentence = format!(
+            "{PAGES_MAX} pages are open and kept up to date already; close one, or reload this page now and then"
+        );
         return Err(Failure { retry_after_s: Some(10), ..Failure::unavailable(sentence) });
     };
     let parts = shared.follow(Topic { screen: of, l: visit.l });

@@ -15,8 +15,8 @@ pub(in crate::web) const LANGUAGE_COOKIE: &str = "forebay-language";
 
 /// Languages that write decimals with a comma, by the beginning of their tag (CLDR 46, `decimal`); the others here use a point.
 const COMMA_LANGUAGES: [&str; 26] = [
-    "bg", "bs", "ca", "cs", "da", "de", "el", "es", "et", "fi", "fr", "hr", "hu", "id", "it", "lt", "lv", "nb", "nl", "pl", "pt",
-    "ro", "sk", "sl", "sv", "tr",
+    "bg", "bs", "ca", "cs", "da", "de", "el", "es", "et", "fi", "fr", "hr", "hu", "id", "it", "lt", "lv", "nb", "nl",
+    "pl", "pt", "ro", "sk", "sl", "sv", "tr",
 ];
 
 /// A language of the page.

@@ -2,162 +2,19 @@
 
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+pub(in crate::web) mod served;
+
 use super::*;
 use crate::block::records::Severity;
-use crate::buffer::Wear;
-use crate::reading::{AnomalyScore, Flags, PointId, Quality, Stream, Value};
-use crate::status::{HasHealth, LaneBooks, PointLive, SinkStatus, SourceBooks, SourceStatus, State as Health, Trouble};
-use reqwest::{Client, Response};
+use crate::reading::{Flags, Stream, Value};
+use crate::status::{HasHealth, LaneBooks, State as Health};
+use served::{NOW_US, PATIENCE, Served, event_with, good};
 use std::collections::BTreeSet;
-use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-/// More than anything here takes on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(20);
-
-/// A moment after [`crate::clock::EARLIEST_PLAUSIBLE_US`].
-const NOW_US: i64 = 1_800_000_000_000_000;
-
-const PAGES: [&str; 3] = ["/", "/points", "/configuration"];
+const PAGES: [&str; 3] = ["/", "/points", "/more"];
 const OTHERS: [&str; 5] = ["/metrics", "/live", "/ready", "/api/v1/status", "/api/v1/points"];
-
-/// A gateway's page on a socket of its own.
-struct Served {
-    base: String,
-    status: Arc<Status>,
-    registry: Arc<Registry>,
-    clock: Clock,
-    usage: watch::Sender<Usage>,
-    ends: watch::Sender<Ends>,
-    client: Client,
-    stop: CancellationToken,
-    server: JoinSet<()>,
-}
-
-impl Served {
-    async fn start() -> Self {
-        // Another test may have installed it already.
-        _ = rustls::crypto::ring::default_provider().install_default();
-        let clock = Clock::manual(1, 60_000_000, NOW_US);
-        let mut status = Status::default();
-        "plant-7".clone_into(&mut status.gateway);
-        status.started_us = NOW_US - 60_000_000;
-        let mut source = SourceStatus::default();
-        "boiler-bus".clone_into(&mut source.name);
-        source.kind = "modbus";
-        source.set_books(SourceBooks { received: 12, accepted: 9, duplicate: 2, rejected: 1, missed: 0 });
-        source.set_state(Health::Live, NOW_US);
-        let mut sink = SinkStatus::default();
-        "cloud".clone_into(&mut sink.name);
-        sink.kind = "http";
-        sink.set_lane(
-            Stream::Readings,
-            LaneBooks { accepted: 9, delivered: 5, undelivered: 4, ..LaneBooks::default() },
-        );
-        sink.set_state(Health::Live, NOW_US);
-        status.set_sources(vec![Arc::new(source)]);
-        status.set_sinks(vec![Arc::new(sink)]);
-        status.set_ready();
-        let (status, registry) = (Arc::new(status), Arc::new(Registry::default()));
-        let (usage_in, usage) =
-            watch::channel(Usage { disk_bytes: 1 << 20, disk_bytes_max: 2 << 30, wear: wear(), ..Usage::default() });
-        let mut first = Ends::default();
-        first[Stream::Readings.index()].next = 9;
-        let (ends_in, ends) = watch::channel(first);
-        let state = WebState {
-            status: status.clone(),
-            registry: registry.clone(),
-            usage,
-            ends,
-            config_toml: watch::channel("[gateway]\nid = \"plant-7\" # <b>bold</b>\n".into()).1,
-            clock: clock.clone(),
-            version: "1.2.3",
-        };
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let base = format!("http://{}", listener.local_addr().unwrap());
-        let stop = CancellationToken::new();
-        let mut server = JoinSet::new();
-        server.spawn(serve(listener, state, stop.clone()));
-        let client = Client::builder().no_proxy().build().unwrap();
-        Self { base, status, registry, clock, usage: usage_in, ends: ends_in, client, stop, server }
-    }
-
-    async fn get(&self, path: &str) -> Response {
-        timeout(PATIENCE, self.client.get(format!("{}{path}", self.base)).send()).await.unwrap().unwrap()
-    }
-
-    async fn text(&self, path: &str) -> String {
-        let answer = self.get(path).await;
-        assert!(answer.status().is_success(), "{path}: {}", answer.status());
-        answer.text().await.unwrap()
-    }
-
-    async fn json(&self, path: &str) -> serde_json::Value {
-        serde_json::from_str(&self.text(path).await).unwrap()
-    }
-
-    /// Gives a point a last value.
-    fn point(&self, device: &str, point: &str, live: PointLive) -> PointId {
-        let id = self.registry.intern(device, point, "°C", "boiler-bus").unwrap();
-        self.status.update_points(|points| {
-            points.resize(points.len().max(id.0 as usize + 1), None);
-            points[id.0 as usize] = Some(live);
-        });
-        id
-    }
-
-    fn trouble(&self, what: &str, severity: Severity) {
-        let trouble = Trouble {
-            subject: "boiler-bus".to_owned(),
-            what: what.to_owned(),
-            advice: "check its wiring".to_owned(),
-            severity,
-            since_us: NOW_US - 360_000_000,
-        };
-        self.status.raise(what, trouble);
-    }
-}
-
-fn good(value: f64) -> PointLive {
-    PointLive {
-        outcome: Ok(Value::Number(value)),
-        received_at_us: NOW_US,
-        quality: Quality::Good,
-        flags: Flags::default(),
-        score: AnomalyScore::default(),
-        note: String::new(),
-        sparkline: [1.0, 2.0].into(),
-    }
-}
-
-/// Reads events until one holds all of `wanted`.
-async fn event_with(events: &mut Response, wanted: &[&str]) -> String {
-    let mut text = String::new();
-    let found = async {
-        loop {
-            text.push_str(std::str::from_utf8(&events.chunk().await.unwrap().unwrap()).unwrap());
-            if let Some(event) = text.split("\n\n").find(|event| wanted.iter().all(|part| event.contains(part))) {
-                return event.to_owned();
-            }
-        }
-    };
-    timeout(PATIENCE, found).await.unwrap()
-}
-
-/// A card that is written three times as much as the gateway writes.
-fn wear() -> Wear {
-    Wear {
-        written_bytes: Some(1 << 20),
-        device_written_bytes: Some(3 << 20),
-        bytes_per_day: Some(1 << 30),
-        recent_bytes_per_day: Some(1 << 30),
-        device_bytes_per_day: Some(3 << 30),
-        bytes_per_reading: Some(40),
-        card_days: Some(14 * 365),
-    }
-}
 
 #[tokio::test]
 async fn every_answer_carries_the_headers_that_keep_a_browser_safe() {
@@ -169,7 +26,7 @@ async fn every_answer_carries_the_headers_that_keep_a_browser_safe() {
         assert!(header("content-security-policy").starts_with("default-src 'self';"), "{path}");
         assert!(!header("content-security-policy").contains("unsafe"), "{path}");
         assert_eq!(header("x-content-type-options"), "nosniff", "{path}");
-        assert_eq!(header("referrer-policy"), "no-referrer", "{path}");
+        assert_eq!(header("referrer-policy"), "same-origin", "{path}");
         assert_eq!(header("x-frame-options"), "DENY", "{path}");
     }
     served.point("boiler-3", "supply_temp", good(52.1));
@@ -193,13 +50,13 @@ async fn names_and_notes_from_outside_are_shown_as_text_never_as_markup() {
     served.trouble(HOSTILE, Severity::Error);
     served.status.sources()[0].set_error(Health::Down, HOSTILE, NOW_US);
     served.status.sinks()[0].set_error(Health::Paused, HOSTILE, NOW_US);
-    for path in ["/", "/points", "/points?filter=%3Cscript%3E%22", "/configuration", "/%3Cscript%3E"] {
+    for path in ["/", "/points", "/points?filter=%3Cscript%3E%22", "/%3Cscript%3E"] {
         let page = served.get(path).await.text().await.unwrap();
         assert!(!page.contains("<script>"), "{path}");
         assert!(!page.contains("<b>bold"), "{path}");
         assert!(!page.contains("\"'&\""), "{path}");
     }
-    let mut events = served.get("/events").await;
+    let mut events = served.get("/events?of=overview").await;
     let event = event_with(&mut events, &["event: announce"]).await;
     assert!(!event.contains("<script>"), "{event}");
 }
@@ -241,7 +98,7 @@ async fn a_sink_that_stands_still_is_not_said_to_empty_the_board() {
         served.status.sinks()[0].set_lane(Stream::Readings, books);
     };
     wait(1_000);
-    let mut events = served.get("/events").await;
+    let mut events = served.get("/events?of=overview").await;
     // Two looks make a rate.
     event_with(&mut events, &["event: board", "1\u{202f}000"]).await;
     served.clock.set(61_000_000, NOW_US + 1_000_000);
@@ -275,7 +132,7 @@ async fn an_unusual_point_stands_before_the_good_ones() {
     let page = served.text("/").await;
     assert!(page.find("boiler-3").unwrap() < page.find("meter-0").unwrap());
     assert!(page.contains("19 °C below what this hour usually shows"));
-    assert_eq!(page.matches("<article").count(), 12);
+    assert_eq!(page.matches("<a class=\"card point\"").count(), 12);
     let looks = served.json("/api/v1/points?show=look").await;
     assert_eq!(looks["matching"], 1);
     assert_eq!(looks["points"][0]["state"], "unusual");
@@ -305,7 +162,7 @@ async fn the_list_of_points_is_found_by_words_and_bounded_by_pages() {
 async fn an_open_page_is_told_when_a_point_changes() {
     let served = Served::start().await;
     served.point("boiler-3", "supply_temp", good(52.1));
-    let mut events = served.get("/events").await;
+    let mut events = served.get("/events?of=overview").await;
     let before = event_with(&mut events, &["event: watch", "52.1"]).await;
     assert!(before.contains("supply temp"), "{before}");
     served.point("boiler-3", "supply_temp", good(67.8));
@@ -319,17 +176,17 @@ async fn more_pages_than_can_be_kept_up_to_date_are_turned_away_with_a_sentence(
     let served = Served::start().await;
     let mut open = Vec::new();
     for _ in 0..live::PAGES_MAX {
-        let answer = served.get("/events").await;
+        let answer = served.get("/events?of=overview").await;
         assert_eq!(answer.status(), 200);
         open.push(answer);
     }
-    let turned_away = served.get("/events").await;
+    let turned_away = served.get("/events?of=overview").await;
     assert_eq!(turned_away.status(), 503);
-    assert!(turned_away.text().await.unwrap().contains("32 pages are open"));
+    assert!(turned_away.text().await.unwrap().contains("100 pages are open"));
     assert_eq!(served.get("/").await.status(), 200);
     drop(open);
     let again = async {
-        while served.get("/events").await.status() != 200 {
+        while served.get("/events?of=overview").await.status() != 200 {
             tokio::task::yield_now().await;
         }
     };
@@ -339,7 +196,7 @@ async fn more_pages_than_can_be_kept_up_to_date_are_turned_away_with_a_sentence(
 #[tokio::test]
 async fn open_pages_and_half_sent_requests_do_not_hold_up_the_stop() {
     let mut served = Served::start().await;
-    let mut events = served.get("/events").await;
+    let mut events = served.get("/events?of=overview").await;
     let mut half = tokio::net::TcpStream::connect(served.base.trim_start_matches("http://")).await.unwrap();
     half.write_all(b"GET / HTTP/1.1\r\nhost: ").await.unwrap();
     served.stop.cancel();
@@ -384,12 +241,14 @@ async fn a_gateway_is_ready_once_its_sources_are_started() {
     let (_ends, ends) = watch::channel(Ends::default());
     let status = Arc::new(Status::default());
     let clock = Clock::manual(1, 0, NOW_US);
+    let directory = tempfile::tempdir().unwrap();
     let state = WebState {
         status: status.clone(),
         registry: Arc::default(),
         usage,
         ends,
-        config_toml: watch::channel("".into()).1,
+        access: Access::open(directory.path(), clock.clone()).unwrap(),
+        desk: Desk::new(watch::channel(served::desk_state("")).1).0,
         clock,
         version: "1.2.3",
     };

@@ -1,7 +1,7 @@
 //! The books on the overview: what came in and what became of it, what is to go out and what became of that.
 
-use crate::web::snapshot::{SinkView, Snapshot, SourceView};
 use crate::web::locale::Locale;
+use crate::web::snapshot::{SinkView, Snapshot, SourceView};
 use askama::Template;
 
 /// A row: whose books, and its numbers in the order of the head; those that ask for a look are strong.

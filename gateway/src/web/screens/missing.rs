@@ -1,5 +1,6 @@
 //! What is said where there is no page.
 
+use crate::web::failure::Failure;
 use crate::web::live::Shared;
 use crate::web::pages::{self, Frame, Nav};
 use crate::web::visit::Visit;
@@ -7,7 +8,6 @@ use askama::Template;
 use axum::extract::State;
 use axum::http::{StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
-use crate::web::failure::Failure;
 use std::sync::Arc;
 
 /// Characters of a wrong address that are shown again.

@@ -66,7 +66,9 @@ impl Needs {
             list: snapshot.troubles.iter().take(TROUBLES_SHOWN_MAX).map(need).collect(),
             calm: if count == 0 && snapshot.ready { calm(snapshot, l) } else { String::new() },
             more: snapshot.troubles.len().saturating_sub(TROUBLES_SHOWN_MAX),
-            first_steps: snapshot.ready && snapshot.sources.is_empty() && shared.state.desk.state().borrow().trial.is_none(),
+            first_steps: snapshot.ready
+                && snapshot.sources.is_empty()
+                && shared.state.desk.state().borrow().trial.is_none(),
         }
     }
 

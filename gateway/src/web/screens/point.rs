@@ -1,11 +1,11 @@
 //! How one point is shown: value, state and a sentence.
 
-use crate::web::sparkline::{self, Sparkline};
-use crate::web::locale::Locale;
-use crate::web::words::Moment;
 use crate::reading::{Flags, NoData, PointId, UnixMicros, Value};
 use crate::site::PointKey;
 use crate::status::PointLive;
+use crate::web::locale::Locale;
+use crate::web::sparkline::{self, Sparkline};
+use crate::web::words::Moment;
 use serde::Serialize;
 
 /// A point without a new value for this long is called quiet. A gateway cannot know how often an MQTT device means to
@@ -119,7 +119,13 @@ pub(in crate::web) struct PointView {
 
 impl PointView {
     /// A point seen from `now_us`; `None` stands for one that has not spoken since the start.
-    pub(in crate::web) fn new(id: PointId, key: &PointKey, last: Option<&PointLive>, now_us: UnixMicros, l: Locale) -> Self {
+    pub(in crate::web) fn new(
+        id: PointId,
+        key: &PointKey,
+        last: Option<&PointLive>,
+        now_us: UnixMicros,
+        l: Locale,
+    ) -> Self {
         let line = last.and_then(|last| sparkline::draw(&last.sparkline));
         Self {
             id: id.0,
@@ -127,11 +133,14 @@ impl PointView {
             point: key.point.replace('_', " "),
             unit: key.unit.to_string(),
             source: key.source.to_string(),
-            value: last.and_then(|last| last.outcome.as_ref().ok()).map_or_else(|| "–".to_owned(), |last| value(last, l)),
+            value: last
+                .and_then(|last| last.outcome.as_ref().ok())
+                .map_or_else(|| "–".to_owned(), |last| value(last, l)),
             has_value: last.is_some_and(|last| last.outcome.is_ok()),
             is_text: last.is_some_and(|last| matches!(last.outcome, Ok(Value::Text(_) | Value::Boolean(_)))),
             state: last.map_or(PointState::Quiet, |last| PointState::of(last, now_us)),
-            sentence: last.map_or_else(|| l.t("no value since the start").to_owned(), |last| sentence(last, line.as_ref(), l)),
+            sentence: last
+                .map_or_else(|| l.t("no value since the start").to_owned(), |last| sentence(last, line.as_ref(), l)),
             received: Moment::new(last.map_or(now_us, |last| last.received_at_us), now_us, l),
             line,
         }

@@ -1,13 +1,13 @@
 //! `/points`: every point, filtered, 200 a page; and the cards to watch on the overview.
 
-use crate::web::live::Shared;
-use crate::web::locale::Locale;
-use crate::web::pages::{self, Frame, Nav};
 use super::point::{PointState, PointView};
-use crate::web::visit::Visit;
 use crate::reading::{PointId, UnixMicros, Value};
 use crate::site::{PointKey, Registry};
 use crate::status::{PointLive, Status};
+use crate::web::live::Shared;
+use crate::web::locale::Locale;
+use crate::web::pages::{self, Frame, Nav};
+use crate::web::visit::Visit;
 use askama::Template;
 use axum::extract::{Query, State};
 use axum::http::StatusCode;
@@ -166,7 +166,10 @@ pub(in crate::web) async fn page(State(shared): State<Arc<Shared>>, Query(ask): 
     }
     let skipped = (selection.page - 1) * PAGE_POINTS;
     let rows = status.read_points(|live| {
-        entries.iter().map(|(key, id)| PointView::new(*id, key, live_of(live, *id), snapshot.now_us, visit.l)).collect::<Vec<_>>()
+        entries
+            .iter()
+            .map(|(key, id)| PointView::new(*id, key, live_of(live, *id), snapshot.now_us, visit.l))
+            .collect::<Vec<_>>()
     });
     let last = skipped + rows.len();
     let table = Table {

@@ -78,7 +78,11 @@ fn show(
         name,
         problem,
         encrypted: visit.secure || local,
-        secure_url: if shared.state.offers_tls() && !host.is_empty() { format!("https://{host}/sign-in") } else { String::new() },
+        secure_url: if shared.state.offers_tls() && !host.is_empty() {
+            format!("https://{host}/sign-in")
+        } else {
+            String::new()
+        },
     };
     pages::html(status, visit, page.render())
 }
@@ -134,7 +138,10 @@ pub(in crate::web) async fn language(visit: Visit, Query(Ask { to }): Query<Ask>
     let mut response = Redirect::to(local_path(&back)).into_response();
     let secure = if visit.secure { "; Secure" } else { "" };
     let tag = language.tag();
-    set_cookie(&mut response, &format!("{LANGUAGE_COOKIE}={tag}; Path=/; Max-Age={LANGUAGE_SECONDS}; SameSite=Lax{secure}"));
+    set_cookie(
+        &mut response,
+        &format!("{LANGUAGE_COOKIE}={tag}; Path=/; Max-Age={LANGUAGE_SECONDS}; SameSite=Lax{secure}"),
+    );
     response
 }
 
