@@ -2,6 +2,7 @@
 
 mod buffer;
 mod log;
+mod people;
 mod reload;
 mod replay;
 mod selftest;
@@ -69,6 +70,14 @@ enum Command {
     VerifyStream(verify_stream::VerifyStream),
     /// Sends records of the past to a sink once more: by time and points, each once, beside its own delivery.
     Replay(replay::ReplayArguments),
+    /// Lists, adds and removes who may sign in at the page, and changes their roles and passwords.
+    #[command(subcommand)]
+    People(people::PeopleCommand),
+    /// Makes, lists and revokes API tokens, with which programs ask the page.
+    #[command(subcommand)]
+    Token(people::TokenCommand),
+    /// Prints the set-up token, which the page asks for before anyone may enter.
+    SetUpToken(people::Where),
     /// Tries on this very board and card whether what is acknowledged survives its end.
     #[command(subcommand)]
     Selftest(selftest::SelfTest),
@@ -133,6 +142,9 @@ fn execute(arguments: Arguments) -> Result<()> {
         }
         Command::Check(argument) => check(&argument.path()),
         Command::VerifyStream(arguments) => verify_stream::run(arguments),
+        Command::People(command) => people::execute(command),
+        Command::Token(command) => people::execute_token(command),
+        Command::SetUpToken(place) => people::show_set_up_token(&place),
         Command::Selftest(test) => selftest::run(test),
         Command::Reload(argument) => reload::execute(&argument.path()),
         Command::Reference => Ok(write!(std::io::stdout().lock(), "{}", config::reference())?),

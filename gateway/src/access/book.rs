@@ -7,7 +7,6 @@ use super::files::{self, Lock};
 use super::rights::{Rights, Role};
 use crate::reading::UnixMicros;
 use serde::{Deserialize, Serialize};
-use std::fs::File;
 use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -146,7 +145,7 @@ impl BookFile {
 
     fn load(&self) -> Result<Arc<Book>, AccessError> {
         let mut read = self.read.write().unwrap_or_else(PoisonError::into_inner);
-        let file = match File::open(&self.path) {
+        let file = match files::open_to_read(&self.path) {
             Ok(file) => file,
             Err(e) if e.kind() == ErrorKind::NotFound && !read.seen => return Ok(Arc::new(Book::empty())),
             Err(e) if e.kind() == ErrorKind::NotFound => {

@@ -1,6 +1,9 @@
 //! The private files of the room: a directory and files for the gateway's user alone, written whole, durable on return.
+//!
+//! Root writes here too, in a directory of a user with fewer rights: no link is ever followed.
 
 use super::AccessError;
+use rustix::fs::OFlags;
 use rustix::process::geteuid;
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, ErrorKind, Read, Write};
@@ -48,7 +51,11 @@ pub(super) fn private_dir(path: &Path) -> Result<(), AccessError> {
             sync_dir(parent)?;
         }
     }
-    let meta = fs::metadata(path).map_err(|e| error("look at", path, &e))?;
+    let meta = fs::symlink_metadata(path).map_err(|e| error("look at", path, &e))?;
+    if !meta.is_dir() {
+        let path = path.display();
+        return Err(AccessError::Damaged(format!("{path} is no directory; remove it and restart forebay")));
+    }
     if meta.mode() & 0o077 != 0 {
         let private = fs::Permissions::from_mode(DIR_MODE);
         fs::set_permissions(path, private).map_err(|e| error("make private", path, &e))?;
@@ -74,8 +81,9 @@ fn sync_dir(path: &Path) -> Result<(), AccessError> {
 pub(super) fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), AccessError> {
     let fresh = path.with_extension("new");
     let write = || {
-        let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(FILE_MODE).open(&fresh)?;
-        file.set_permissions(fs::Permissions::from_mode(FILE_MODE))?;
+        // What a power cut left half-written.
+        fs::remove_file(&fresh).or_else(|e| if e.kind() == ErrorKind::NotFound { Ok(()) } else { Err(e) })?;
+        let mut file = OpenOptions::new().write(true).create_new(true).mode(FILE_MODE).open(&fresh)?;
         give_to_owner(&file, &fresh)?;
         file.write_all(bytes)?;
         file.sync_all()?;
@@ -91,9 +99,20 @@ pub(super) fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), AccessError> 
 
 /// Opens a private file to append to it.
 pub(super) fn open_to_append(path: &Path) -> io::Result<File> {
-    let file = OpenOptions::new().read(true).append(true).create(true).mode(FILE_MODE).open(path)?;
+    let mut options = OpenOptions::new();
+    options.read(true).append(true).create(true).mode(FILE_MODE);
+    let file = options.custom_flags(no_link()).open(path)?;
     give_to_owner(&file, path)?;
     Ok(file)
+}
+
+/// Opens a private file to read it.
+pub(super) fn open_to_read(path: &Path) -> io::Result<File> {
+    OpenOptions::new().read(true).custom_flags(no_link()).open(path)
+}
+
+fn no_link() -> i32 {
+    OFlags::NOFOLLOW.bits().cast_signed()
 }
 
 /// Reads an open file of at most `bytes_max`.

@@ -5,7 +5,6 @@ use super::files::{self, Lock};
 use super::people;
 use super::random::{as_readable, digest, readable};
 use super::{Access, AccessError, Action, By, Role, SetUpError, Who};
-use std::fs::File;
 use std::io::ErrorKind;
 use std::net::IpAddr;
 use std::path::Path;
@@ -142,7 +141,7 @@ fn prepare(dir: &Path, book: &BookFile) -> Result<(), AccessError> {
 
 /// The token in a file; `None` if there is no file, or an empty one.
 fn read(path: &Path) -> Result<Option<String>, AccessError> {
-    let file = match File::open(path) {
+    let file = match files::open_to_read(path) {
         Ok(file) => file,
         Err(e) if e.kind() == ErrorKind::NotFound => return Ok(None),
         Err(e) => return Err(files::error("open", path, &e)),

@@ -3,7 +3,6 @@
 use super::{Audit, AuditFilter, AuditPage, Entry, FILE_BYTES_MAX, FILES_MAX, LINE_BYTES_MAX, PAGE_ENTRIES_MAX};
 use crate::access::AccessError;
 use crate::access::files;
-use std::fs::File;
 use std::io::{ErrorKind, Read, Seek, SeekFrom};
 
 /// What is read of a file's end first, in bytes, to find its last entry.
@@ -64,7 +63,7 @@ impl Audit {
     fn end_of(&self, age: usize, bytes_max: u64) -> Result<Option<Vec<u8>>, AccessError> {
         let path = self.path(age);
         let read = || -> std::io::Result<Vec<u8>> {
-            let mut file = File::open(&path)?;
+            let mut file = files::open_to_read(&path)?;
             let length = file.metadata()?.len();
             file.seek(SeekFrom::Start(length.saturating_sub(bytes_max)))?;
             let mut bytes = Vec::new();
