@@ -47,7 +47,7 @@ fn bytes<const COUNT: usize>() -> Result<[u8; COUNT], AccessError> {
 
 /// What someone may have typed for a readable word: any case, any separators, o for 0, i and l for 1.
 pub(super) fn as_readable(typed: &str) -> String {
-    let plain = typed.chars().filter(|c| c.is_ascii_alphanumeric()).map(|c| c.to_ascii_lowercase());
+    let plain = typed.chars().filter(char::is_ascii_alphanumeric).map(|c| c.to_ascii_lowercase());
     plain
         .map(|c| {
             if c == 'o' {

@@ -1,5 +1,6 @@
 //! What people notice of the room: who gets in, who does not, and what is told of it.
 
+use super::Action as A;
 use super::*;
 use crate::reading::{MonoMicros, UnixMicros};
 use std::fs;
@@ -154,7 +155,7 @@ async fn whoever_signs_in_gets_a_new_session_each_time_and_signing_out_ends_it()
 async fn a_session_that_is_not_used_is_over_after_a_shift() {
     let room = Room::with_eva().await;
     let signed_in = room.access.sign_in("Eva", PASSWORD, here()).await.unwrap();
-    room.pass(SESSION_IDLE_MAX - Duration::from_secs(1));
+    room.pass(SESSION_IDLE_MAX / 2);
     assert!(room.access.session(&signed_in.cookie_value).is_some());
     room.pass(SESSION_IDLE_MAX);
     assert!(room.access.session(&signed_in.cookie_value).is_none());
@@ -315,7 +316,6 @@ async fn what_is_done_is_in_the_audit_log_with_who_and_from_where_and_never_a_se
     room.access.add_person(&by_eva(), "Max", Role::Viewer, OTHER).await.unwrap();
     room.access.set_role(&by_eva(), "Max", Role::Operator).await.unwrap();
     room.access.sign_out(&cookie, here()).await;
-    use Action as A;
     let expected = [A::PersonAdded, A::SignedIn, A::SignInRefused, A::PersonAdded, A::RoleChanged, A::SignedOut];
     assert_eq!(room.actions().await, expected);
     let text = fs::read_to_string(room.file("audit.ndjson")).unwrap();
