@@ -3,6 +3,9 @@
 
 mod credentials;
 pub mod desk;
+pub mod edit;
+mod examine;
+pub mod form;
 mod load;
 mod meaning;
 mod mend;
@@ -14,6 +17,7 @@ mod structure;
 mod suggest;
 mod tree;
 
+pub use examine::{Examined, examine};
 pub use load::{FILE_BYTES_MAX, Loaded, load, parse};
 pub use problem::{ConfigErrors, Problem, Problems};
 pub use redact::redacted_toml;

@@ -129,7 +129,9 @@ pub enum DeskError {
     #[error("{} things are wrong with the configuration; nothing was changed", .0.len())]
     Invalid(Vec<Problem>),
     /// Someone else was faster.
-    #[error("the configuration was changed meanwhile (it is at {now}); look at the newest one and make the change again")]
+    #[error(
+        "the configuration was changed meanwhile (it is at {now}); look at the newest one and make the change again"
+    )]
     Conflict {
         /// The revision now.
         now: Revision,
