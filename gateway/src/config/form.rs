@@ -64,10 +64,10 @@ pub struct Field {
     pub default: Option<String>,
     /// What it takes.
     pub kind: Kind,
-    /// What stands there now, as TOML.
+    /// What stands there now, as TOML; secrets in addresses are hidden.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub value: Option<String>,
-    /// The same as it stands in an input; empty for nothing.
+    /// The same as it stands in an input, secrets hidden, too; empty for nothing.
     pub typed: String,
 }
 
@@ -202,8 +202,8 @@ fn field(key: &Key, name: String, path: Place, shape: &Shape, found: Found<'_>) 
         required: key.required,
         default: key.default.as_ref().filter(|_| !matches!(shape, Shape::Table(_))).map(typed::of_default),
         kind: Kind::of(shape, found),
-        value: found.toml(),
-        typed: typed::of_found(shape, found),
+        value: found.toml().map(|text| super::redacted_toml(&text)),
+        typed: super::redacted_toml(&typed::of_found(shape, found)),
     }
 }
 

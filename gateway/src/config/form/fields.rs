@@ -4,6 +4,7 @@ use super::typed::to_toml;
 use super::{Found, descend};
 use crate::config::edit::{Edit, Place, Step};
 use crate::config::problem::{Lines, Problem};
+use crate::config::redact;
 use crate::config::shape::{self, Key, Shape, Table};
 use crate::config::tree;
 use toml::de::DeTable;
@@ -78,11 +79,15 @@ impl Work<'_> {
         };
         let found = descend(&self.root, self.found, path).map_or(Found::Nothing, |(_, found)| found);
         let exists = !matches!(found, Found::Nothing);
-        if exists && typed == super::typed::of_found(&key.shape, found) {
-            return;
-        }
         // Browsers end the lines of a text area as in mail.
         let typed = typed.replace("\r\n", "\n");
+        let now = super::typed::of_found(&key.shape, found);
+        if exists && (typed == now || typed == redact::redacted_toml(&now)) {
+            return;
+        }
+        if redact::is_hidden(&typed) {
+            return self.problem(path, redact::RETYPE.to_owned());
+        }
         if typed.trim().is_empty() && !(matches!(key.shape, Shape::Text { .. }) && !typed.is_empty()) {
             if key.required && self.is_wanted(path) {
                 return self.problem(path, format!("{:?} must not be empty", key.name));
