@@ -16,8 +16,10 @@ mod redact;
 mod reference;
 pub mod secrets;
 mod shape;
+pub mod sheet;
 mod structure;
 mod suggest;
+pub mod template;
 mod tree;
 
 pub use examine::{Examined, examine};

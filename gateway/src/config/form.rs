@@ -2,9 +2,12 @@
 //! was typed into fields as edits. Both follow the shape of the file, so that every option is there as soon as it exists.
 
 mod fields;
+#[cfg(test)]
+mod tests;
 mod typed;
 
 pub use fields::from_fields;
+pub(super) use typed::number;
 
 use super::edit::{Place, Step};
 use super::shape::{self, Choice, Key, Shape, Table};
@@ -144,14 +147,7 @@ enum Found<'t> {
 pub fn at(text: &str, place: &Place, variant: Option<&str>) -> Option<Form> {
     let document = Document::parse(text).ok();
     let found = document.as_ref().map_or(Found::Nothing, |document| Found::Table(document.as_table()));
-    let root = Key {
-        name: String::new(),
-        description: "The whole configuration.".to_owned(),
-        required: true,
-        default: None,
-        shape: Shape::Table(shape::of_config()),
-    };
-    let (key, found) = descend(&root, found, place)?;
+    let (key, found) = descend(&root(), found, place)?;
     let mut form = Form {
         path: place.clone(),
         description: key.description.clone(),
@@ -183,6 +179,63 @@ pub fn at(text: &str, place: &Place, variant: Option<&str>) -> Option<Form> {
         shape => form.fields.push(field(&key, key.name.clone(), place.clone(), shape, found)),
     }
     Some(form)
+}
+
+/// The tables of a list as they would be typed, each key with its cell.
+pub(super) fn tables(text: &str, place: &Place, items_max: usize) -> Vec<Vec<(String, String)>> {
+    let document = Document::parse(text).ok();
+    let found = document.as_ref().map_or(Found::Nothing, |document| Found::Table(document.as_table()));
+    let Some((key, list)) = descend(&root(), found, place) else { return Vec::new() };
+    let Shape::List { item, .. } = &key.shape else { return Vec::new() };
+    let Shape::Table(table) = item.as_ref() else { return Vec::new() };
+    let cells = |item: Found<'_>| {
+        let cells = table.keys.iter().map(|key| (key.name.clone(), typed::of_found(&key.shape, item.key(&key.name))));
+        cells.collect()
+    };
+    (0..list.count().min(items_max)).map(|index| cells(list.item(index))).collect()
+}
+
+/// The options of a register, for cells.
+pub(super) struct Options(Table);
+
+/// The options of a Modbus register.
+pub(super) fn register_options() -> Options {
+    let registers = Place::root().key("source").item(0).key("unit").item(0).key("registers").item(0);
+    Options(match descend(&root(), Found::Nothing, &registers) {
+        Some((Key { shape: Shape::Table(table), .. }, _)) => table,
+        _ => Table::default(),
+    })
+}
+
+impl Options {
+    /// The TOML value of a cell; `None` for an empty one.
+    pub(super) fn value(&self, key: &str, cell: &str) -> Result<Option<String>, String> {
+        let Some(key) = self.0.key(key) else { return Ok(None) };
+        match cell.trim() {
+            "" if key.required => Err("this must not be empty".to_owned()),
+            "" => Ok(None),
+            _ => typed::to_toml(&key.name, &key.shape, cell).map(Some),
+        }
+    }
+}
+
+/// What a text typed for a place is as TOML, by the option there.
+pub(super) fn value_at(place: &Place, typed: &str) -> Result<String, String> {
+    match descend(&root(), Found::Nothing, place) {
+        Some((key, _)) => typed::to_toml(&key.name, &key.shape, typed),
+        None => Ok(super::edit::quote(typed)),
+    }
+}
+
+/// The whole file as an option.
+fn root() -> Key {
+    Key {
+        name: String::new(),
+        description: "The whole configuration.".to_owned(),
+        required: true,
+        default: None,
+        shape: Shape::Table(shape::of_config()),
+    }
 }
 
 impl Form {

@@ -1,11 +1,11 @@
 //! What was typed into the fields of a form, as edits.
 
 use super::typed::to_toml;
-use super::{Found, descend};
+use super::{Found, descend, root};
 use crate::config::edit::{Edit, Place, Step};
 use crate::config::problem::{Lines, Problem};
 use crate::config::redact;
-use crate::config::shape::{self, Key, Shape, Table};
+use crate::config::shape::{Key, Shape, Table};
 use crate::config::tree;
 use toml::de::DeTable;
 use toml_edit::Document;
@@ -19,14 +19,7 @@ use toml_edit::Document;
 pub fn from_fields(text: &str, place: &Place, fields: &[(String, String)]) -> Result<Vec<Edit>, Vec<Problem>> {
     let document = Document::parse(text).ok();
     let found = document.as_ref().map_or(Found::Nothing, |document| Found::Table(document.as_table()));
-    let root = Key {
-        name: String::new(),
-        description: String::new(),
-        required: true,
-        default: None,
-        shape: Shape::Table(shape::of_config()),
-    };
-    let mut work = Work { text, root, found, fields: Vec::new(), edits: Vec::new(), problems: Vec::new() };
+    let mut work = Work { text, root: root(), found, fields: Vec::new(), edits: Vec::new(), problems: Vec::new() };
     for (name, typed) in fields {
         match place.below(name) {
             Ok(path) => work.fields.push((path, typed.clone())),
