@@ -3,20 +3,29 @@
 
 mod credentials;
 pub mod desk;
+pub mod edit;
+mod examine;
+pub mod file;
+pub mod form;
+pub mod history;
 mod load;
 mod meaning;
 mod mend;
 mod problem;
 mod redact;
 mod reference;
+pub mod secrets;
 mod shape;
+pub mod sheet;
 mod structure;
 mod suggest;
+pub mod template;
 mod tree;
 
+pub use examine::{Examined, examine};
 pub use load::{FILE_BYTES_MAX, Loaded, load, parse};
 pub use problem::{ConfigErrors, Problem, Problems};
-pub use redact::redacted_toml;
+pub use redact::{redacted_toml, restore};
 pub use reference::reference;
 
 use crate::anomaly::AnomalyOptions;

@@ -25,6 +25,8 @@ pub const POINTS: &[&str] = &[
     "kafka.reading_cursors",
     "delivery.before_catch_up_saved",
     "delivery.after_catch_up_saved",
+    "config.file_written",
+    "config.file_renamed",
 ];
 
 #[cfg(all(feature = "fault-points", not(debug_assertions)))]

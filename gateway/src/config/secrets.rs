@@ -1,0 +1,127 @@
+//! Secrets that are typed on the page: each in a file of its own below `data_dir`, so that the configuration only names it.
+
+use super::file::{self, Unwritable};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Largest secret, in bytes: as much as is read of a secret file.
+const SECRET_BYTES_MAX: usize = 64 * 1024;
+
+/// Longest name, in bytes.
+const NAME_BYTES_MAX: usize = 64;
+
+/// Most secrets: one for each source and sink, and room for old ones.
+const SECRETS_MAX: usize = 256;
+
+/// The folder of the secrets.
+#[derive(Clone, Debug)]
+pub struct Secrets {
+    folder: PathBuf,
+}
+
+/// Why a secret was not kept.
+#[derive(Debug, thiserror::Error)]
+pub enum SecretsError {
+    /// Its name is no name.
+    #[error("the name of a secret is 1 to 64 small letters, digits and hyphens, such as broker-password")]
+    Name,
+    /// It is empty or too large.
+    #[error("a secret has at least one character and at most 64 KiB")]
+    Size,
+    /// There are too many.
+    #[error("there are {SECRETS_MAX} secrets already; remove one that is not used any more")]
+    Full,
+    /// The disk refuses.
+    #[error(transparent)]
+    Unwritable(#[from] Unwritable),
+}
+
+impl Secrets {
+    /// The secrets of a gateway.
+    #[must_use]
+    pub fn of(data_dir: &Path) -> Self {
+        let folder = data_dir.join("secrets");
+        Self { folder: std::path::absolute(&folder).unwrap_or(folder) }
+    }
+
+    /// Keeps a secret under a name, in place of an older one; the path is for `password_file` and the like.
+    ///
+    /// # Errors
+    /// If the name or the secret cannot be, or the file cannot be written.
+    pub fn write(&self, name: &str, secret: &str) -> Result<PathBuf, SecretsError> {
+        let path = self.path(name)?;
+        if secret.trim_end_matches(['\n', '\r']).is_empty() || secret.len() > SECRET_BYTES_MAX {
+            return Err(SecretsError::Size);
+        }
+        let names = self.list();
+        if names.len() >= SECRETS_MAX && !names.iter().any(|known| known == name) {
+            return Err(SecretsError::Full);
+        }
+        file::write_secret(&path, secret.as_bytes())?;
+        Ok(path)
+    }
+
+    /// The names of all secrets, sorted; what else lies in the folder is not among them.
+    #[must_use]
+    pub fn list(&self) -> Vec<String> {
+        let entries = fs::read_dir(&self.folder).into_iter().flatten().flatten();
+        let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
+        let mut names: Vec<String> = names.filter(|name| is_name(name)).take(2 * SECRETS_MAX).collect();
+        names.sort();
+        names
+    }
+
+    /// Removes a secret.
+    ///
+    /// # Errors
+    /// If the name cannot be, or the file cannot be removed.
+    pub fn remove(&self, name: &str) -> Result<(), SecretsError> {
+        Ok(file::remove(&self.path(name)?)?)
+    }
+
+    /// Where a secret is, or would be.
+    ///
+    /// # Errors
+    /// If the name cannot be.
+    pub fn path(&self, name: &str) -> Result<PathBuf, SecretsError> {
+        if is_name(name) { Ok(self.folder.join(name)) } else { Err(SecretsError::Name) }
+    }
+}
+
+fn is_name(name: &str) -> bool {
+    let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+    (1..=NAME_BYTES_MAX).contains(&name.len()) && name.bytes().all(plain)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use super::*;
+    use crate::secret::SecretFile;
+
+    #[test]
+    fn a_typed_secret_is_read_back_from_its_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let secrets = Secrets::of(folder.path());
+        assert_eq!(secrets.list(), Vec::<String>::new());
+        let path = secrets.write("broker-password", "s3cret\n").unwrap();
+        assert!(path.is_absolute());
+        let file = SecretFile(path.to_str().unwrap().to_owned());
+        assert_eq!(file.read().unwrap().expose(), "s3cret");
+        secrets.write("broker-password", "other").unwrap();
+        assert_eq!(file.read().unwrap().expose(), "other");
+        assert_eq!(secrets.list(), ["broker-password"]);
+        secrets.remove("broker-password").unwrap();
+        assert_eq!(secrets.list(), Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_name_cannot_lead_out_of_the_folder() {
+        let folder = tempfile::tempdir().unwrap();
+        let secrets = Secrets::of(folder.path());
+        for name in ["", "..", "../x", "a/b", "A", "a.b", "a\0", "ü", &"x".repeat(65)] {
+            assert!(secrets.write(name, "s").is_err() && secrets.remove(name).is_err(), "{name}");
+        }
+        assert!(secrets.write("a", "").is_err() && secrets.write("a", &"x".repeat(70_000)).is_err());
+    }
+}
