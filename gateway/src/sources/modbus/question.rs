@@ -170,8 +170,8 @@ fn reading(table: Table, address: u16, kind: Kind, order: WordOrder, scale: f64,
 }
 
 /// What a failure means to a person, and what to do about it.
-pub(super) fn told(failure: &Failure, unit: u8, timeout_ms: u64) -> (String, &'static str) {
-    match failure {
+pub(super) fn told(failure: &Failure, unit: u8, timeout_ms: u64) -> (String, String) {
+    let (what, advice) = match failure {
         Failure::Exception(code) => {
             let (name, advice) = exception(*code);
             (format!("unit {unit} answers with exception {code} ({name})"), advice)
@@ -184,11 +184,16 @@ pub(super) fn told(failure: &Failure, unit: u8, timeout_ms: u64) -> (String, &'s
             format!("unit {unit}: {error}"),
             "check that the device speaks this kind of Modbus (TCP or RTU), and speed and parity on a serial bus",
         ),
-        Failure::NotConnected(error) => (
-            error.clone(),
-            "check address and port, that the device is on, and that no other program holds its only connection",
-        ),
-    }
+        Failure::NotConnected(error) => match error.split_once("; ") {
+            // A port says itself what to do.
+            Some((what, advice)) => (what.to_owned(), advice),
+            None => (
+                error.clone(),
+                "check address and port, that the device is on, and that no other program holds its only connection",
+            ),
+        },
+    };
+    (what, advice.to_owned())
 }
 
 /// The name of an exception (Modbus Application Protocol V1.1b3, section 7) and what to do.
@@ -233,7 +238,7 @@ mod tests {
         // 123.456 is 0x42f6e979 in IEEE 754; here with the low word first.
         let readings = readings(Table::Holding, 7, &[0xe979, 0x42f6]);
         assert!(has(&readings, Kind::F32, WordOrder::Cdab, 1.0, 123.456));
-        assert!(has(&readings, Kind::U16, WordOrder::Abcd, 0.1, 5_976.1));
+        assert!(has(&readings, Kind::U16, WordOrder::Abcd, 0.1, 5_976.9));
         assert!(has(&readings, Kind::I16, WordOrder::Abcd, 1.0, -5_767.0));
         assert!(has(&readings, Kind::U32, WordOrder::Abcd, 1.0, f64::from(0xe979_42f6_u32)));
         let implausible = |reading: &&WordReading| reading.kind == Kind::F32 && !reading.is_plausible;

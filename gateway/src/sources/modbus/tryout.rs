@@ -42,7 +42,8 @@ pub(in crate::sources) async fn take_steps(options: &ModbusOptions, running: &[S
     if let Err(failure) = bus.connect().await {
         let (what, mut advice) = told(&failure, 0, options.timeout_ms);
         if running.iter().any(|source| source.address() == options.url) {
-            advice = "the running gateway is connected to it, and many devices take one connection only: save and look at the live values";
+            "the running gateway is connected to it, and many devices take one connection only: save and look at the live values"
+                .clone_into(&mut advice);
         }
         return steps.failed(what, advice);
     }
@@ -65,7 +66,7 @@ async fn try_unit(unit: &Unit, options: &ModbusOptions, bus: &mut Bus, registry:
         Err(error) => return steps.failed(error.to_string(), "change the name, then try again"),
     };
     let (mut shown, mut position, mut requests) = (0, 0, 0);
-    let (mut read, mut refused): (Vec<String>, Vec<(String, &str)>) = (Vec::new(), Vec::new());
+    let (mut read, mut refused): (Vec<String>, Vec<(String, String)>) = (Vec::new(), Vec::new());
     while shown < REGISTERS_MAX && requests < REQUESTS_MAX {
         let Some(block) = poll.blocks.get(position).cloned() else { break };
         requests += 1;

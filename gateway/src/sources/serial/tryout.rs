@@ -63,9 +63,9 @@ pub(in crate::sources) async fn take_steps(options: &SerialOptions, steps: &mut 
         bytes += count as u64;
         let room = KEPT_BYTES_MAX.saturating_sub(kept.len());
         kept.extend(read.iter().take(room));
-        let was_empty = came.messages.is_empty();
+        let knew_nothing = !says_something(&came);
         framed.feed(read, &context, &mut came);
-        if was_empty && !came.messages.is_empty() {
+        if knew_nothing && says_something(&came) {
             deadline = Instant::now() + MORE_MESSAGES_WAIT;
         }
         let output = framed.take_output();
@@ -75,6 +75,11 @@ pub(in crate::sources) async fn take_steps(options: &SerialOptions, steps: &mut 
         }
     }
     show(options, &came, &context.registry, bytes, &kept, steps);
+}
+
+/// Whether there is a value, or something that cannot be read; a firmware device describes itself first.
+fn says_something(came: &Intake) -> bool {
+    !came.samples.is_empty() || came.messages.iter().any(|message| !message.rejects.is_empty())
 }
 
 /// Tells what came.
@@ -113,5 +118,98 @@ fn show(
         Some(error) => steps.failed(error, "look at what came, and choose the payload that it has"),
         None if read.is_empty() => steps.ok("the device speaks, but has sent no value yet"),
         None => steps.ok(read.join(", ")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests")]
+    use crate::sources::SourceOptions;
+    use crate::sources::line::tests::pseudo_terminal;
+    use crate::tryout::{TRY_OUT_LIMIT, TryReport, Verdict};
+    use firmware_protocols::sender::Sender;
+    use firmware_protocols::{Body, Channel, Describe, Sample, Telemetry, Value};
+    use std::time::Duration;
+    use tokio::io::AsyncWriteExt as _;
+
+    fn options(port: &str, more: &str) -> SourceOptions {
+        let text = format!("type = \"serial\"\nname = \"line\"\nport = \"{port}\"\ndevice = \"probe\"\n{more}");
+        toml::from_str(&text).unwrap()
+    }
+
+    const LINES: &str =
+        "framing = { kind = \"delimiter\" }\npayload = { format = \"number\", point = \"temp\", unit = \"°C\" }";
+
+    /// Tries the source while a device sends these bytes again and again.
+    async fn tried(more: &str, bytes: &'static [u8]) -> TryReport {
+        let (mut device, port) = pseudo_terminal();
+        let talking = tokio::spawn(async move {
+            loop {
+                drop(device.write_all(bytes).await);
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        });
+        let report = options(&port, more).try_out(&[], None, TRY_OUT_LIMIT).await;
+        talking.abort();
+        report
+    }
+
+    #[tokio::test]
+    async fn a_line_that_can_be_read_shows_its_value() {
+        let report = tried(LINES, b"71.5\n").await;
+        assert_eq!(report.verdict, Verdict::Works, "{report:#?}");
+        assert_eq!(report.values[0].words(), "probe/temp = 71.5 °C");
+    }
+
+    #[tokio::test]
+    async fn a_line_that_cannot_be_read_is_shown_with_why() {
+        let report = tried(LINES, b"hot\n").await;
+        assert_eq!(report.verdict, Verdict::Fails, "{report:#?}");
+        let (what, advice) = report.failure().unwrap();
+        assert!(what.contains("\"hot\" is not a number") && advice.contains("payload"), "{what}; {advice}");
+    }
+
+    #[tokio::test]
+    async fn bytes_without_a_message_and_ports_that_are_not_there_are_told() {
+        let (mut device, port) = pseudo_terminal();
+        let talking = tokio::spawn(async move {
+            device.write_all(&[0x80, 0xf3, 0x91]).await.unwrap();
+            // The far end stays open.
+            std::future::pending::<()>().await;
+        });
+        let report = options(&port, LINES).try_out(&[], None, TRY_OUT_LIMIT).await;
+        talking.abort();
+        assert!(report.failure().unwrap().0.contains("no whole message: 80f391"), "{report:#?}");
+        let report = options("/dev/no-such-port", LINES).try_out(&[], None, TRY_OUT_LIMIT).await;
+        assert!(report.failure().unwrap().0.contains("is not there"), "{report:#?}");
+    }
+
+    #[tokio::test]
+    async fn a_firmware_device_shows_its_values_and_keeps_them() {
+        let (mut device, port) = pseudo_terminal();
+        let mut sender: Sender<8> = Sender::new(7, "1.0".try_into().unwrap(), "probe".try_into().unwrap());
+        let mut describe = Describe::default();
+        let channel = Channel { channel: 1, name: "level".try_into().unwrap(), unit: "m".try_into().unwrap() };
+        describe.channels.push(channel).unwrap();
+        sender.send(&Body::Describe(describe)).unwrap();
+        let mut telemetry = Telemetry { uptime_ms: 1_000, ..Telemetry::default() };
+        telemetry.samples.push(Sample { channel: 1, age_ms: 0, value: Value::I32(42) }).unwrap();
+        sender.send(&Body::Telemetry(telemetry)).unwrap();
+        let sending = tokio::spawn(async move {
+            let mut now_ms = 0;
+            while now_ms < 60_000 {
+                while let Some(frame) = sender.poll(now_ms) {
+                    drop(device.write_all(frame).await);
+                }
+                now_ms += 100;
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+            sender.unacknowledged()
+        });
+        let report = options(&port, "framing = { kind = \"firmware\" }").try_out(&[], None, TRY_OUT_LIMIT).await;
+        assert_eq!(report.verdict, Verdict::Works, "{report:#?}");
+        assert_eq!(report.values[0].words(), "probe/level = 42 m");
+        assert!(!sending.is_finished());
+        sending.abort();
     }
 }
