@@ -99,6 +99,8 @@ pub struct TriedValue {
 pub struct TryReport {
     /// All in all.
     pub verdict: Verdict,
+    /// The running source that reads the port, with [`Verdict::InUse`].
+    pub in_use_by: Option<String>,
     /// How long it took, in milliseconds.
     pub took_ms: u64,
     /// The steps, in order.
@@ -127,14 +129,23 @@ pub struct Steps {
     begun: Instant,
     /// The step under way: what, and since when.
     current: Option<(String, Instant)>,
-    verdict: Option<Verdict>,
+    is_proved: bool,
+    in_use_by: Option<String>,
 }
 
 impl Steps {
     /// No step yet. A watcher that is slow or gone misses steps; the report has all.
     #[must_use]
     pub fn new(watcher: Option<mpsc::Sender<Step>>) -> Self {
-        Self { steps: Vec::new(), values: Vec::new(), watcher, begun: Instant::now(), current: None, verdict: None }
+        Self {
+            steps: Vec::new(),
+            values: Vec::new(),
+            watcher,
+            begun: Instant::now(),
+            current: None,
+            is_proved: false,
+            in_use_by: None,
+        }
     }
 
     /// Begins a step; one that is under way counts as done.
@@ -170,15 +181,15 @@ impl Steps {
         self.steps.iter().any(|step| matches!(step.outcome, StepOutcome::Failed { .. }))
     }
 
-    /// The port is read by the running gateway: nothing was tried.
-    pub fn in_use(&mut self, detail: impl Into<String>) {
+    /// The port is read by a running source: nothing was tried.
+    pub fn in_use(&mut self, owner: String, detail: impl Into<String>) {
         self.ok(detail);
-        self.verdict = Some(Verdict::InUse);
+        self.in_use_by = Some(owner);
     }
 
     /// Something was proved to work, so a failed step means that it works in part.
     pub fn works(&mut self) {
-        self.verdict = Some(Verdict::Works);
+        self.is_proved = true;
     }
 
     /// The time is over in the middle of a step.
@@ -193,14 +204,15 @@ impl Steps {
         if self.current.is_some() {
             self.ok("");
         }
-        let is_proved = self.verdict.is_some() || self.values.iter().any(|value| value.value.is_some());
-        let verdict = match (self.verdict, self.has_failed()) {
-            (Some(Verdict::InUse), _) => Verdict::InUse,
-            (_, false) => Verdict::Works,
-            (_, true) if is_proved => Verdict::Partly,
-            (_, true) => Verdict::Fails,
+        let is_proved = self.is_proved || self.values.iter().any(|value| value.value.is_some());
+        let verdict = match (self.has_failed(), is_proved) {
+            _ if self.in_use_by.is_some() => Verdict::InUse,
+            (false, _) => Verdict::Works,
+            (true, true) => Verdict::Partly,
+            (true, false) => Verdict::Fails,
         };
-        TryReport { verdict, took_ms: millis(self.begun), steps: self.steps, values: self.values }
+        let Self { steps, values, in_use_by, begun, .. } = self;
+        TryReport { verdict, in_use_by, took_ms: millis(begun), steps, values }
     }
 
     fn end(&mut self, outcome: StepOutcome) {

@@ -48,9 +48,8 @@ impl SourceOptions {
             && let Some(owner) = owner(port, running)
         {
             steps.begin(format!("open {port}"));
-            return steps.in_use(format!(
-                "the running gateway reads this port as source {owner:?}; its values are shown instead of fighting over the line"
-            ));
+            let detail = format!("source {owner:?} of the running gateway reads this port; its values are the answer");
+            return steps.in_use(owner, detail);
         }
         match self {
             Self::Mqtt(options) => mqtt::tryout::take_steps(options, steps).await,

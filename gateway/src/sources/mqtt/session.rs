@@ -92,7 +92,7 @@ impl Session {
         let is_resumed = match timeout(NETWORK_TIMEOUT, eventloop.poll()).await {
             Ok(Ok(event)) => matches!(event, Event::Incoming(Packet::ConnAck(answer)) if answer.session_present),
             Ok(Err(error)) => return Err(explain(error)),
-            Err(_) => return Err(SessionError::Lost(format!("no answer within {} s", NETWORK_TIMEOUT.as_secs()))),
+            Err(_) => return Err(silent()),
         };
         let mut session = Self { eventloop, is_resumed };
         session.subscribe(options).await?;
@@ -167,9 +167,15 @@ fn explain(error: ConnectionError) -> SessionError {
             ConnectReturnCode::RefusedProtocolVersion => "it does not speak MQTT 3.1.1",
             ConnectReturnCode::Success => "without a reason",
         }),
+        // The library gives up after as long.
+        ConnectionError::NetworkTimeout => silent(),
         ConnectionError::Io(error) => SessionError::Lost(error.to_string()),
         other => SessionError::Lost(other.to_string()),
     }
+}
+
+fn silent() -> SessionError {
+    SessionError::Lost(format!("no answer within {} s", NETWORK_TIMEOUT.as_secs()))
 }
 
 fn state_error(error: StateError) -> SessionError {
