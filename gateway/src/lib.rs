@@ -30,6 +30,7 @@ pub mod sinks;
 pub mod site;
 pub mod sources;
 pub mod status;
+pub mod tryout;
 pub mod units;
 pub mod verify;
 pub mod web;

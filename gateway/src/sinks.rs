@@ -7,6 +7,7 @@ pub mod http;
 pub mod kafka;
 pub mod pace;
 pub mod route;
+mod tryout;
 
 use self::http::{HttpOptions, HttpSink};
 use self::kafka::{KafkaOptions, KafkaSink};

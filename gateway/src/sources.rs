@@ -4,12 +4,14 @@
 //! acknowledges to its own peer only what comes back through [`SourceContext::receipts`], which is on disk.
 
 pub mod address;
+pub mod discover;
 pub mod line;
 pub mod modbus;
 pub mod mqtt;
 pub mod serial;
 #[cfg(test)]
 mod testing;
+mod tryout;
 
 use crate::block::records::{Missed, RawBytes, Severity};
 use crate::clock::Clock;

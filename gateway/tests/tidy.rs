@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 /// neighbour. A room imports from floors below its own and from nowhere else.
 const FLOORS: &[&[&str]] = &[
     &["reading", "units", "secret", "backoff", "fault"],
-    &["clock"],
+    &["clock", "tryout"],
     &["block", "site"],
     &["checks", "anomaly", "decode", "status", "verify"],
     &["buffer"],

@@ -6,9 +6,11 @@
 mod json;
 mod records;
 mod selection;
+mod test_record;
 mod time;
 
 pub use selection::{Batch, Selection};
+pub use test_record::test_record;
 
 use super::Rendered;
 use super::route::Route;

@@ -1,6 +1,7 @@
 //! HTTP: one POST for one run, with an Idempotency-Key.
 
 mod answer;
+pub(super) mod tryout;
 
 use super::pace::PaceOptions;
 use super::route::RouteOptions;
@@ -12,7 +13,7 @@ use crate::units::ByteSize;
 use flate2::{Compression, GzBuilder};
 use reqwest::header::{AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderValue};
 use reqwest::redirect::Policy;
-use reqwest::{Client, StatusCode, Url};
+use reqwest::{Client, Response, StatusCode, Url};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::io::Write as _;
@@ -196,6 +197,34 @@ impl HttpSink {
         Ok(headers)
     }
 
+    /// Sends an offer; an error is what came of it without an answer.
+    async fn post(&mut self, offer: &Offer<'_>) -> Result<Response, Outcome> {
+        let prepared = stream_url(&self.options.url, offer.stream).and_then(|url| Ok((url, self.headers(offer)?)));
+        let (url, headers) = prepared.map_err(|reason| Outcome::Pause { reason })?;
+        let body = join(offer.records, self.options.format);
+        let body = match self.options.compression {
+            HttpCompression::None => body,
+            HttpCompression::Gzip => match tokio::task::spawn_blocking(move || gzip(&body)).await {
+                Ok(Ok(body)) => body,
+                Ok(Err(error)) => return Err(retry(format!("the body cannot be compressed: {error}"))),
+                Err(error) => return Err(retry(format!("the body cannot be compressed: {error}"))),
+            },
+        };
+        fault::point("http.before_send");
+        let bytes = body.len() as u64 + HEAD_BYTES_USUAL;
+        let response = match self.client.post(url).headers(headers).body(body).send().await {
+            Ok(response) => response,
+            Err(error) => {
+                // Without a connection nothing was sent; otherwise it may have been all of it.
+                self.bytes_sent += if error.is_connect() { 0 } else { bytes };
+                return Err(retry(answer::failure(&error, self.options.timeout_ms)));
+            }
+        };
+        self.bytes_sent += bytes;
+        fault::point("http.answer_begun");
+        Ok(response)
+    }
+
     /// A refused token may only be an old one: if the file has a new one by now, the next attempt uses it.
     fn unauthorized(&mut self, pause: Outcome) -> Outcome {
         match self.read_token() {
@@ -222,32 +251,10 @@ impl Sink for HttpSink {
         if offer.records.is_empty() {
             return Outcome::Delivered { remote_position: None };
         }
-        let prepared = stream_url(&self.options.url, offer.stream).and_then(|url| Ok((url, self.headers(offer)?)));
-        let (url, headers) = match prepared {
-            Ok(prepared) => prepared,
-            Err(reason) => return Outcome::Pause { reason },
-        };
-        let body = join(offer.records, self.options.format);
-        let body = match self.options.compression {
-            HttpCompression::None => body,
-            HttpCompression::Gzip => match tokio::task::spawn_blocking(move || gzip(&body)).await {
-                Ok(Ok(body)) => body,
-                Ok(Err(error)) => return retry(format!("the body cannot be compressed: {error}")),
-                Err(error) => return retry(format!("the body cannot be compressed: {error}")),
-            },
-        };
-        fault::point("http.before_send");
-        let bytes = body.len() as u64 + HEAD_BYTES_USUAL;
-        let response = match self.client.post(url).headers(headers).body(body).send().await {
+        let response = match self.post(offer).await {
             Ok(response) => response,
-            Err(error) => {
-                // Without a connection nothing was sent; otherwise it may have been all of it.
-                self.bytes_sent += if error.is_connect() { 0 } else { bytes };
-                return retry(answer::failure(&error, self.options.timeout_ms));
-            }
+            Err(outcome) => return outcome,
         };
-        self.bytes_sent += bytes;
-        fault::point("http.answer_begun");
         let status = response.status();
         let outcome = answer::outcome(response).await;
         fault::point("http.answer_read");

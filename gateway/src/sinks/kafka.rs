@@ -8,6 +8,7 @@ mod cursors;
 mod failure;
 mod reader;
 mod transaction;
+pub(super) mod tryout;
 mod worker;
 
 pub use self::reader::read_topic;

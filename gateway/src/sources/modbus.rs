@@ -8,6 +8,8 @@ mod bus;
 mod device_tests;
 mod plan;
 mod poller;
+pub(super) mod question;
+pub(super) mod tryout;
 mod unit;
 mod url;
 mod value;

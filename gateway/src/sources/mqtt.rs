@@ -15,6 +15,8 @@ mod reader;
 mod session;
 mod take;
 mod topic;
+pub(super) mod topics;
+pub(super) mod tryout;
 
 use crate::decode::Payload;
 use crate::secret::SecretFile;

@@ -6,9 +6,11 @@
 mod firmware;
 mod framed;
 mod lines;
+pub(super) mod listen;
 #[cfg(test)]
 mod port_tests;
 mod reader;
+pub(super) mod tryout;
 mod uptime;
 
 use crate::sources::line::{Parity, baud_problem};

@@ -52,6 +52,9 @@ pub(super) struct Line<'a> {
     pub(super) lane: Option<Cow<'a, str>>,
     #[serde(borrow)]
     pub(super) replay: Option<Cow<'a, str>>,
+    /// Whether it is the record of a try-out, which is of no stream.
+    #[serde(default)]
+    pub(super) test: bool,
     #[serde(borrow)]
     source: Option<Cow<'a, str>>,
     #[serde(borrow)]

@@ -147,3 +147,10 @@ proptest! {
         Verifier::new(None).take(&json).ok();
     }
 }
+
+#[test]
+fn the_record_of_a_try_out_is_of_no_stream() {
+    let mut verifier = Verifier::default();
+    verifier.take(reading(0, "0-0", 1).replace("\"batch\"", "\"test\":true,\"batch\"").as_bytes()).unwrap();
+    assert_eq!(verifier.reports(), []);
+}

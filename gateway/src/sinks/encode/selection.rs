@@ -98,7 +98,7 @@ impl Selection {
         self.parts.extend(other.parts);
     }
 
-    fn push(&mut self, part: Part) {
+    pub(super) fn push(&mut self, part: Part) {
         if part.len() > 0 {
             self.records += part.len() as u64;
             self.parts.push(part);

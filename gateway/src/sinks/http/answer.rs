@@ -24,9 +24,17 @@ pub(super) async fn outcome(mut response: Response) -> Outcome {
     if status.is_success() {
         return Outcome::Delivered { remote_position: None };
     }
-    let after = retry_after(response.headers());
-    let location = header_text(response.headers(), LOCATION.as_str());
     let said = read_reason(&mut response).await;
+    judge(status, response.headers(), &said)
+}
+
+/// What a status means, with what the endpoint said as the reason.
+pub(super) fn judge(status: StatusCode, headers: &HeaderMap, said: &str) -> Outcome {
+    if status.is_success() {
+        return Outcome::Delivered { remote_position: None };
+    }
+    let after = retry_after(headers);
+    let location = header_text(headers, LOCATION.as_str());
     let reason = if said.is_empty() { status.to_string() } else { format!("{status}: {said}") };
     match status {
         StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => Outcome::Retry { after, reason },
@@ -80,7 +88,7 @@ fn plain_cause(error: &reqwest::Error) -> Option<String> {
 }
 
 /// What to change when nothing will go until someone changes something.
-fn advice(status: StatusCode, location: Option<&str>) -> String {
+pub(super) fn advice(status: StatusCode, location: Option<&str>) -> String {
     match status {
         StatusCode::UNAUTHORIZED => {
             "check the token in auth.bearer_file: the endpoint does not know it or it has expired".to_owned()
@@ -125,15 +133,21 @@ fn header_text(headers: &HeaderMap, name: &str) -> Option<String> {
 
 /// The beginning of the body as one printable line; empty if there is none, or if it does not come.
 async fn read_reason(response: &mut Response) -> String {
-    let mut body = Vec::new();
-    while let Ok(Some(chunk)) = response.chunk().await {
-        let room = REASON_BYTES_MAX - body.len();
-        body.extend_from_slice(chunk.get(..room).unwrap_or(&chunk));
-        if body.len() >= REASON_BYTES_MAX {
-            break;
-        }
-    }
+    let body = read_beginning(response, REASON_BYTES_MAX).await;
     let text = String::from_utf8_lossy(&body);
     let printable = text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(REASON_CHARS_MAX);
     printable.collect::<String>().trim().to_owned()
+}
+
+/// The beginning of the body, as far as it comes.
+pub(super) async fn read_beginning(response: &mut Response, bytes_max: usize) -> Vec<u8> {
+    let mut body = Vec::new();
+    while let Ok(Some(chunk)) = response.chunk().await {
+        let room = bytes_max - body.len();
+        body.extend_from_slice(chunk.get(..room).unwrap_or(&chunk));
+        if body.len() >= bytes_max {
+            break;
+        }
+    }
+    body
 }

@@ -46,12 +46,15 @@ pub(super) enum Failure {
 
 impl Bus {
     pub(super) fn new(address: BusAddress, options: &ModbusOptions) -> Self {
-        let quiet = Duration::from_millis(options.quiet_ms);
+        Self::open(address, Duration::from_millis(options.timeout_ms), Duration::from_millis(options.quiet_ms))
+    }
+
+    /// A bus whose replies may take `timeout`, with at least `quiet` between frames.
+    pub(super) fn open(address: BusAddress, timeout: Duration, quiet: Duration) -> Self {
         let silence = match &address {
             BusAddress::Rtu(line) => quiet.max(silence_between_frames(line.baud)),
             BusAddress::Tcp(_) | BusAddress::RtuOverTcp(_) => quiet,
         };
-        let timeout = Duration::from_millis(options.timeout_ms);
         Self { address, timeout, silence, connection: None, quiet_since: Instant::now() }
     }
 

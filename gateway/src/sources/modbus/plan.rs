@@ -27,6 +27,16 @@ impl Table {
     pub(super) fn is_bits(self) -> bool {
         matches!(self, Self::Coil | Self::Discrete)
     }
+
+    /// Its name, as in the file.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Coil => "coil",
+            Self::Discrete => "discrete",
+            Self::Holding => "holding",
+            Self::Input => "input",
+        }
+    }
 }
 
 impl Register {

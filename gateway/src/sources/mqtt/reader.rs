@@ -1,7 +1,7 @@
 //! Keeps a connection to the broker: reads into intakes, sends acknowledgements, connects again.
 
 use super::MqttOptions;
-use super::session::{Incoming, Session, SessionError};
+use super::session::{Incoming, Life, Session, SessionError};
 use super::take::{Published, Taker};
 use crate::backoff::Backoff;
 use crate::block::records::Severity;
@@ -54,7 +54,7 @@ impl Reader {
         let mut backoff = Backoff::new(RECONNECT_FIRST, RECONNECT_MAX);
         let stop = self.context.stop.clone();
         while !stop.is_cancelled() {
-            let connecting = Session::connect(&self.options, &self.address, &self.client_id);
+            let connecting = Session::connect(&self.options, &self.address, &self.client_id, Life::Kept);
             let connected = tokio::select! {
                 biased;
                 () = stop.cancelled() => return,
@@ -123,7 +123,7 @@ impl Reader {
 
     fn take(&mut self, incoming: Incoming) {
         match incoming {
-            Incoming::Subscribed(taken) => self.subscribed(&taken),
+            Incoming::Subscribed(granted) => self.subscribed(&granted),
             Incoming::Published(publish) => {
                 let published = Published {
                     topic: &publish.topic,
@@ -142,12 +142,12 @@ impl Reader {
         }
     }
 
-    fn subscribed(&mut self, taken: &[bool]) {
+    fn subscribed(&mut self, granted: &[Option<u8>]) {
         self.context.clear(CONNECTION);
         let mut refused = 0;
         for (index, subscription) in self.options.subscribe.iter().enumerate() {
             let trouble = format!("subscribe-{index}");
-            if taken.get(index) == Some(&true) {
+            if matches!(granted.get(index), Some(Some(_))) {
                 self.context.clear(&trouble);
                 continue;
             }

@@ -47,8 +47,17 @@ pub(super) enum SessionError {
 pub(super) enum Incoming {
     /// A message.
     Published(Publish),
-    /// The answer to the subscriptions: for each, whether the broker took it.
-    Subscribed(Vec<bool>),
+    /// The answer to the subscriptions: for each, the quality of service that the broker granted, if it took it.
+    Subscribed(Vec<Option<u8>>),
+}
+
+/// What the broker keeps of a session once the connection is over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Life {
+    /// Subscriptions, and messages that were not acknowledged.
+    Kept,
+    /// Nothing: it is for looking only.
+    Clean,
 }
 
 /// An open connection.
@@ -65,9 +74,10 @@ impl Session {
         options: &MqttOptions,
         address: &HostPort,
         client_id: &str,
+        life: Life,
     ) -> Result<Self, SessionError> {
         let mut mqtt = rumqttc::MqttOptions::new(client_id, address.host.clone(), address.port);
-        mqtt.set_clean_session(false);
+        mqtt.set_clean_session(life == Life::Clean);
         mqtt.set_manual_acks(true);
         mqtt.set_keep_alive(Duration::from_secs(u64::from(options.keep_alive_s)));
         mqtt.set_max_packet_size(PACKET_BYTES_HARD_MAX, OUTGOING_BYTES_MAX);
@@ -82,7 +92,7 @@ impl Session {
         let is_resumed = match timeout(NETWORK_TIMEOUT, eventloop.poll()).await {
             Ok(Ok(event)) => matches!(event, Event::Incoming(Packet::ConnAck(answer)) if answer.session_present),
             Ok(Err(error)) => return Err(explain(error)),
-            Err(_) => return Err(SessionError::Lost(format!("no answer within {} s", NETWORK_TIMEOUT.as_secs()))),
+            Err(_) => return Err(silent()),
         };
         let mut session = Self { eventloop, is_resumed };
         session.subscribe(options).await?;
@@ -107,8 +117,11 @@ impl Session {
             match self.eventloop.poll().await.map_err(explain)? {
                 Event::Incoming(Packet::Publish(publish)) => return Ok(Incoming::Published(publish)),
                 Event::Incoming(Packet::SubAck(answer)) => {
-                    let taken = answer.return_codes.iter().map(|code| *code != SubscribeReasonCode::Failure);
-                    return Ok(Incoming::Subscribed(taken.collect()));
+                    let granted = answer.return_codes.iter().map(|code| match code {
+                        SubscribeReasonCode::Success(quality) => Some(*quality as u8),
+                        _ => None,
+                    });
+                    return Ok(Incoming::Subscribed(granted.collect()));
                 }
                 Event::Incoming(_) | Event::Outgoing(_) => {}
             }
@@ -154,9 +167,15 @@ fn explain(error: ConnectionError) -> SessionError {
             ConnectReturnCode::RefusedProtocolVersion => "it does not speak MQTT 3.1.1",
             ConnectReturnCode::Success => "without a reason",
         }),
+        // The library gives up after as long.
+        ConnectionError::NetworkTimeout => silent(),
         ConnectionError::Io(error) => SessionError::Lost(error.to_string()),
         other => SessionError::Lost(other.to_string()),
     }
+}
+
+fn silent() -> SessionError {
+    SessionError::Lost(format!("no answer within {} s", NETWORK_TIMEOUT.as_secs()))
 }
 
 fn state_error(error: StateError) -> SessionError {
