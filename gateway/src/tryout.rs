@@ -123,7 +123,8 @@ impl TryReport {
 /// Notes the steps of a try-out and tells them to whoever watches.
 #[derive(Debug)]
 pub struct Steps {
-    steps: Vec<Step>,
+    /// Those that are over.
+    taken: Vec<Step>,
     values: Vec<TriedValue>,
     watcher: Option<mpsc::Sender<Step>>,
     begun: Instant,
@@ -138,7 +139,7 @@ impl Steps {
     #[must_use]
     pub fn new(watcher: Option<mpsc::Sender<Step>>) -> Self {
         Self {
-            steps: Vec::new(),
+            taken: Vec::new(),
             values: Vec::new(),
             watcher,
             begun: Instant::now(),
@@ -155,7 +156,7 @@ impl Steps {
         }
         let what = what.into();
         self.current = Some((what.clone(), Instant::now()));
-        self.tell(&Step { position: self.steps.len(), what, took_ms: 0, outcome: StepOutcome::Running });
+        self.tell(&Step { position: self.taken.len(), what, took_ms: 0, outcome: StepOutcome::Running });
     }
 
     /// The step went well.
@@ -178,7 +179,7 @@ impl Steps {
     /// Whether a step has failed so far.
     #[must_use]
     pub fn has_failed(&self) -> bool {
-        self.steps.iter().any(|step| matches!(step.outcome, StepOutcome::Failed { .. }))
+        self.taken.iter().any(|step| matches!(step.outcome, StepOutcome::Failed { .. }))
     }
 
     /// The port is read by a running source: nothing was tried.
@@ -211,16 +212,16 @@ impl Steps {
             (true, true) => Verdict::Partly,
             (true, false) => Verdict::Fails,
         };
-        let Self { steps, values, in_use_by, begun, .. } = self;
+        let Self { taken: steps, values, in_use_by, begun, .. } = self;
         TryReport { verdict, in_use_by, took_ms: millis(begun), steps, values }
     }
 
     fn end(&mut self, outcome: StepOutcome) {
         let Some((what, since)) = self.current.take() else { return };
-        let step = Step { position: self.steps.len(), what, took_ms: millis(since), outcome };
+        let step = Step { position: self.taken.len(), what, took_ms: millis(since), outcome };
         self.tell(&step);
-        if self.steps.len() < STEPS_MAX {
-            self.steps.push(step);
+        if self.taken.len() < STEPS_MAX {
+            self.taken.push(step);
         }
     }
 

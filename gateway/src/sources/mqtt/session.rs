@@ -119,7 +119,7 @@ impl Session {
                 Event::Incoming(Packet::SubAck(answer)) => {
                     let granted = answer.return_codes.iter().map(|code| match code {
                         SubscribeReasonCode::Success(quality) => Some(*quality as u8),
-                        _ => None,
+                        SubscribeReasonCode::Failure => None,
                     });
                     return Ok(Incoming::Subscribed(granted.collect()));
                 }

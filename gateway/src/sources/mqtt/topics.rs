@@ -371,7 +371,7 @@ mod tests {
             notes.note(&format!("plant/{index}"), &[b'x'; 5_000], false);
         }
         assert!(notes.topics.len() <= TOPICS_MAX && notes.kept_bytes <= KEPT_BYTES_MAX);
-        assert_eq!(notes.left_out as usize, 1_000 - notes.topics.len());
+        assert_eq!(notes.left_out, 1_000 - notes.topics.len() as u64);
     }
 
     proptest! {

@@ -100,11 +100,11 @@ async fn subscribe(options: &MqttOptions, session: &mut Session, early: &mut Vec
             _ => refused.push(format!("{:?}", subscription.filter)),
         }
     }
-    if !refused.is_empty() {
+    if refused.is_empty() {
+        steps.ok(taken.join(", "));
+    } else {
         let what = format!("the broker refuses the subscription to {}", refused.join(", "));
         steps.failed(what, "give this user the right to read these topics at the broker");
-    } else {
-        steps.ok(taken.join(", "));
     }
     !taken.is_empty()
 }

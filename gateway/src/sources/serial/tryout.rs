@@ -7,7 +7,7 @@ use super::{Framing, SerialOptions};
 use crate::sources::Intake;
 use crate::sources::line::LineSettings;
 use crate::sources::tryout::{all_tried, context};
-use crate::tryout::{Steps, excerpt};
+use crate::tryout::{Steps, TriedValue, excerpt};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::time::{Instant, timeout, timeout_at};
@@ -108,7 +108,7 @@ fn show(
     steps.ok(format!("{bytes} bytes: {raw}"));
     let values = all_tried(came, registry, "line", &raw);
     steps.begin("read the values");
-    let words = values.iter().filter(|value| value.error.is_none()).map(|value| value.words());
+    let words = values.iter().filter(|value| value.error.is_none()).map(TriedValue::words);
     let read: Vec<String> = words.take(4).collect();
     let error = values.iter().find_map(|value| value.error.clone());
     for value in values {
