@@ -4,6 +4,7 @@
 //! below to its screen (`screens/`) or to the interface. Nothing here changes anything itself: a new configuration is handed to
 //! [`Desk`], people and tokens to [`Access`].
 
+mod api;
 mod assets;
 mod body;
 mod crowd;
@@ -37,8 +38,7 @@ use crate::clock::Clock;
 use crate::config::desk::Desk;
 use crate::site::Registry;
 use crate::status::Status;
-use axum::extract::{DefaultBodyLimit, State};
-use axum::response::Response;
+use axum::extract::DefaultBodyLimit;
 use axum::routing::{get, post};
 use axum::{Router, middleware};
 use live::Shared;
@@ -46,7 +46,6 @@ use std::sync::Arc;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
-use visit::Visit;
 
 /// Most bytes of a request's body: a whole configuration as a form field, where every character may take three.
 const BODY_BYTES_MAX: usize = 3 * crate::config::FILE_BYTES_MAX as usize + 64 * 1024;
@@ -108,8 +107,13 @@ fn routes(shared: Arc<Shared>) -> Router {
         .route("/metrics", get(metrics::page))
         .route("/live", get(probes::live))
         .route("/ready", get(probes::ready))
-        .route("/api/v1/status", get(status))
-        .route("/api/v1/points", get(points::api))
+        .merge(screens::sources::routes())
+        .merge(screens::upstream::routes())
+        .merge(screens::first_steps::routes())
+        .merge(screens::alerts::routes())
+        .merge(screens::board::routes())
+        .merge(screens::settings::routes())
+        .merge(api::routes())
         .fallback(missing::missing)
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
         .layer(middleware::from_fn_with_state(shared.clone(), guard::admit))
@@ -117,9 +121,4 @@ fn routes(shared: Arc<Shared>) -> Router {
         .layer(middleware::from_fn_with_state(shared.clone(), guard::present))
         .layer(middleware::map_response(pages::guard))
         .with_state(shared)
-}
-
-/// `GET /api/v1/status`.
-async fn status(State(shared): State<Arc<Shared>>, visit: Visit) -> Response {
-    pages::json(&visit, &shared.snapshot())
 }

@@ -38,11 +38,19 @@ pub(in crate::web) struct Assets {
     pub(in crate::web) icon: Asset,
 }
 
+/// The style sheet: the ground, then what each group of screens adds.
+const CSS: &str = concat!(
+    include_str!("static/page.css"),
+    include_str!("static/settings.css"),
+    include_str!("static/ways.css"),
+    include_str!("static/see.css"),
+);
+
 /// The files, hashed and compressed once.
 pub(in crate::web) static ASSETS: LazyLock<Assets> = LazyLock::new(|| {
     const SCRIPT: &str = "text/javascript; charset=utf-8";
     Assets {
-        css: Asset::new("page", "css", "text/css; charset=utf-8", include_bytes!("static/page.css")),
+        css: Asset::new("page", "css", "text/css; charset=utf-8", CSS.as_bytes()),
         script: Asset::new("page", "js", SCRIPT, include_bytes!("static/page.js")),
         htmx: Asset::new("htmx", "js", SCRIPT, include_bytes!("static/htmx.min.js")),
         sse: Asset::new("htmx-ext-sse", "js", SCRIPT, include_bytes!("static/htmx-ext-sse.min.js")),

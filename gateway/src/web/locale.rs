@@ -1,6 +1,6 @@
 //! The viewer's language, and how numbers are written there.
 //!
-//! English stands in the code and the templates: `l.t("Sources")`. Another language is a catalogue, `language/de.toml`, from
+//! English stands in the code and the templates: `l.t("Sources")`. Another language is a catalogue, `language/de/`, from
 //! each English text to its own. `{}` stands for what is filled in. Text that lower floors made (what is wrong with a unit)
 //! is recognised by its pattern and said anew; what no catalogue knows stays English rather than missing.
 
@@ -130,7 +130,16 @@ struct Catalogue {
     patterns: Vec<(Vec<String>, String)>,
 }
 
-static GERMAN: LazyLock<Catalogue> = LazyLock::new(|| Catalogue::read(include_str!("language/de.toml")));
+/// The German catalogue, a file for each group of screens.
+const GERMAN_TEXTS: &str = concat!(
+    include_str!("language/de/frame.toml"),
+    include_str!("language/de/people.toml"),
+    include_str!("language/de/settings.toml"),
+    include_str!("language/de/ways.toml"),
+    include_str!("language/de/see.toml"),
+);
+
+static GERMAN: LazyLock<Catalogue> = LazyLock::new(|| Catalogue::read(GERMAN_TEXTS));
 
 impl Catalogue {
     /// Reads a catalogue; a test holds that those in the binary are sound.
@@ -229,7 +238,7 @@ mod tests {
 
     #[test]
     fn the_catalogues_are_sound() {
-        let texts: HashMap<String, String> = toml::from_str(include_str!("language/de.toml")).unwrap();
+        let texts: HashMap<String, String> = toml::from_str(GERMAN_TEXTS).unwrap();
         for (english, german) in &texts {
             let places = |text: &str| text.matches('{').count();
             assert_eq!(places(english), places(german), "{english:?} and {german:?} fill different places");

@@ -1,8 +1,11 @@
 //! The screens, one file each. A screen has a handler that answers with the whole page, and, if it is live, a function that
 //! renders its parts once a second for all pages that show it.
 
+pub(super) mod alerts;
+pub(super) mod board;
 pub(super) mod board_card;
 pub(super) mod books;
+pub(super) mod first_steps;
 pub(super) mod missing;
 pub(super) mod more;
 pub(super) mod needs;
@@ -10,7 +13,10 @@ pub(super) mod overview;
 pub(super) mod point;
 pub(super) mod points;
 pub(super) mod session;
+pub(super) mod settings;
+pub(super) mod sources;
 pub(super) mod trial;
+pub(super) mod upstream;
 pub(super) mod ways;
 
 use super::live::{Part, Shared};
