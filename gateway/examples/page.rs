@@ -6,7 +6,7 @@ use forebay::clock::Clock;
 use forebay::reading::{AnomalyScore, Flags, NoData, Quality, Stream, Value};
 use forebay::site::Registry;
 use forebay::status::{HasHealth, LaneBooks, PointLive, SinkStatus, SourceBooks, SourceStatus, State, Status, Trouble};
-use forebay::web::{WebState, serve};
+use forebay::web::{Tls, WebState, serve};
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
@@ -99,6 +99,7 @@ async fn main() -> anyhow::Result<()> {
         config_toml: watch::channel(CONFIG.into()).1,
         clock,
         version: env!("CARGO_PKG_VERSION"),
+        tls: Tls::plain(),
     };
     let life = async {
         if empty {

@@ -25,7 +25,7 @@ use crate::sinks::{AnySink, SinkError, SinkOptions};
 use crate::site::Registry;
 use crate::sources::{INTAKES_MAX, Intake};
 use crate::status::Status;
-use crate::web::WebState;
+use crate::web::{Tls, WebState};
 use parts::{Parts, Wiring};
 use std::io;
 use std::net::SocketAddr;
@@ -167,6 +167,7 @@ pub async fn start(config: Config, config_text: String, clock: Clock) -> Result<
         desk,
         clock: clock.clone(),
         version: env!("CARGO_PKG_VERSION"),
+        tls: Tls::new(&data_dir, &config.gateway.id, &config.web, clock.clone(), status.clone()),
     };
     let mut web = Supervisor::new("page");
     start_page(&mut web, &config, listener, &web_state);
@@ -236,7 +237,7 @@ impl Running {
 pub async fn run(config: Config, config_text: String, path: PathBuf) -> Result<(), AppError> {
     let clock = Clock::system();
     let mut running = start(config, config_text, clock).await?;
-    tracing::info!(page = running.page.map(|page| format!("http://{page}")), "ready");
+    tracing::info!(page = running.page.map(|page| page::address(page, running.web_state.tls.mode())), "ready");
     let mut watchdog = pin!(supervisor::tell_systemd(running.status.clone()));
     let mut stop = pin!(supervisor::asked_to_stop());
     let mut hangups = supervisor::Hangups::new();

@@ -85,9 +85,38 @@ pub struct GatewayOptions {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct WebOptions {
-    /// Address and port to listen on. The page has no login yet: other than on loopback, everyone in the network can read it.
+    /// Address and port to listen on; `127.0.0.1:8080` keeps the page to this machine. One port serves HTTPS and plain HTTP. Until
+    /// someone has set up the gateway with its set-up token, nothing but the set-up can be reached.
     #[serde(default = "listen")]
     pub listen: String,
+    /// Whether the page is encrypted on its way. Plain HTTP is always served on this machine itself, for a reverse proxy.
+    #[serde(default)]
+    pub https: HttpsMode,
+    /// File with the certificate in PEM form, the gateway's own one first, then those that it is signed by: an absolute path, or the
+    /// name of a systemd credential. A renewed file is taken in by itself. Without it the gateway makes a certificate of its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub certificate_file: Option<SecretFile>,
+    /// File with the private key of `certificate_file` in PEM form, without a passphrase: an absolute path, or the name of a systemd
+    /// credential.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key_file: Option<SecretFile>,
+    /// How long a browser that has seen the page once takes it with HTTPS alone (HSTS, RFC 6797). Only with a certificate that
+    /// browsers trust: for so long they let nobody pass a warning. Without it browsers are told nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hsts: Option<HumanDuration>,
+}
+
+/// Whether the page is encrypted on its way.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum HttpsMode {
+    /// Always: who comes with plain HTTP from another machine is sent to HTTPS.
+    #[default]
+    Required,
+    /// As the browser asks: plain HTTP is served as well. Passwords cross the network readable then.
+    Offered,
+    /// Never: plain HTTP only.
+    Off,
 }
 
 /// The buffer on disk.
@@ -246,7 +275,7 @@ impl LimitsOptions {
 
 impl Default for WebOptions {
     fn default() -> Self {
-        Self { listen: listen() }
+        Self { listen: listen(), https: HttpsMode::default(), certificate_file: None, key_file: None, hsts: None }
     }
 }
 
@@ -273,7 +302,7 @@ fn data_dir() -> PathBuf {
 }
 
 fn listen() -> String {
-    "127.0.0.1:8080".to_owned()
+    "0.0.0.0:8080".to_owned()
 }
 
 fn commit_interval_ms() -> u64 {

@@ -9,6 +9,7 @@ pub mod app;
 pub mod backoff;
 pub mod block;
 pub mod buffer;
+pub mod certificate;
 pub mod checks;
 pub mod cli;
 pub mod clock;

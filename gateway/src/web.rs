@@ -5,12 +5,15 @@
 //! [`Desk`], people and tokens to [`Access`].
 
 mod assets;
+mod body;
+mod crowd;
 mod failure;
 mod guard;
 mod live;
 mod locale;
 mod metrics;
 mod pages;
+mod patient;
 mod probes;
 mod rates;
 mod screens;
@@ -19,8 +22,12 @@ mod snapshot;
 mod sparkline;
 #[cfg(test)]
 mod tests;
+mod tls;
 mod visit;
 mod words;
+
+pub use server::Peer;
+pub use tls::Tls;
 
 use crate::access::Access;
 use crate::buffer::{Ends, Usage};
@@ -61,12 +68,16 @@ pub struct WebState {
     pub clock: Clock,
     /// The program's version.
     pub version: &'static str,
+    /// How its port is opened.
+    pub tls: Tls,
 }
 
 /// Serves until `stop`; answers under way may end. Once a second it looks at the counters, for rates and open pages.
 pub async fn serve(listener: TcpListener, state: WebState, stop: CancellationToken) {
+    let tls = state.tls.clone();
     let shared = Arc::new(Shared::new(state, stop.clone()));
-    tokio::join!(server::run(listener, routes(shared.clone()), stop), live::beat(shared));
+    let served = server::run(listener, routes(shared.clone()), tls.clone(), stop.clone());
+    tokio::join!(served, live::beat(shared), tls.keep(stop));
 }
 
 /// The routes alone, for a caller that brings its own server: rates stay unknown and open pages still.
@@ -77,7 +88,7 @@ pub fn router(state: WebState) -> Router {
 impl WebState {
     /// Whether the page can be had encrypted, too.
     fn offers_tls(&self) -> bool {
-        false
+        self.tls.certificate().is_some()
     }
 }
 

@@ -251,10 +251,10 @@ forebay.toml:11:5: expected key = value
 }
 
 #[test]
-fn a_page_for_everyone_and_an_empty_gateway_are_warned_about() {
-    let (status, out, err) = check(b"[gateway]\nid = \"a\"\n[web]\nlisten = \"0.0.0.0:80\"\n");
+fn a_page_that_anyone_can_overhear_and_an_empty_gateway_are_warned_about() {
+    let (status, out, err) = check(b"[gateway]\nid = \"a\"\n[web]\nhttps = \"off\"\n");
     assert_eq!((status, err.as_str()), (Some(0), ""));
-    assert!(out.contains("forebay.toml:4:10: web.listen: the page has no login yet"), "{out}");
+    assert!(out.contains("forebay.toml:4:9: web.https: passwords and readings cross the network"), "{out}");
     assert!(out.contains("there is no [[source]]") && out.contains("there is no [[sink]]"), "{out}");
 }
 
@@ -294,4 +294,32 @@ fn the_reference_is_printed() {
         "docs/configuration.md is not what `forebay reference` prints"
     );
     assert!(text_of(&forebay(&["--version"]).stdout).starts_with("forebay 0."));
+}
+
+#[test]
+fn what_is_wrong_with_the_pages_certificate_is_told_where_it_stands() {
+    let with = |web: &str| check(format!("[gateway]\nid = \"a\"\n[web]\n{web}").as_bytes());
+    let (status, _, err) = with("certificate_file = \"/nowhere/certificate.pem\"\n");
+    assert_eq!(status, Some(78));
+    assert!(err.contains("forebay.toml:4:20: web.certificate_file: it goes together with key_file"), "{err}");
+    let (_, _, err) = with("https = \"off\"\nhsts = \"30 days\"\n");
+    assert!(err.contains("forebay.toml:5:8: web.hsts: browsers would be told to use HTTPS"), "{err}");
+
+    let dir = tempfile::tempdir().unwrap();
+    let (one, other) = (rcgen::KeyPair::generate().unwrap(), rcgen::KeyPair::generate().unwrap());
+    let mut params = rcgen::CertificateParams::new(vec!["gateway.example.com".to_owned()]).unwrap();
+    params.not_after = rcgen::date_time_ymd(2026, 1, 2);
+    let (certificate, key) = (dir.path().join("certificate.pem"), dir.path().join("key.pem"));
+    std::fs::write(&certificate, params.self_signed(&one).unwrap().pem()).unwrap();
+    let files = format!("certificate_file = {certificate:?}\nkey_file = {key:?}\n");
+    std::fs::write(&key, other.serialize_pem()).unwrap();
+    let (status, out, _) = with(&files);
+    assert_eq!(status, Some(0));
+    assert!(out.contains("forebay.toml:5:12: web.key_file: the key in key_file does not belong"), "{out}");
+    std::fs::write(&key, one.serialize_pem()).unwrap();
+    let (_, out, _) = with(&files);
+    assert!(out.contains("web.certificate_file: the certificate has expired on 2026-01-02; renew it"), "{out}");
+    std::fs::write(&certificate, "no certificate").unwrap();
+    let (_, out, _) = with(&files);
+    assert!(out.contains("web.certificate_file: certificate_file holds no certificate in PEM form"), "{out}");
 }

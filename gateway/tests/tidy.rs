@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 const FLOORS: &[&[&str]] = &[
     &["reading", "units", "secret", "backoff", "fault"],
     &["clock", "tryout"],
-    &["block", "site"],
+    &["block", "site", "certificate"],
     &["checks", "anomaly", "decode", "status", "verify"],
     &["buffer"],
     &["judge", "sources", "sinks"],

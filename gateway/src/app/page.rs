@@ -1,6 +1,7 @@
 //! The page's port: served as soon as it is free, moved when the configuration says another one.
 
 use crate::block::records::Severity;
+use crate::config::HttpsMode;
 use crate::status::Trouble;
 use crate::web::{self, WebState};
 use std::io;
@@ -48,10 +49,22 @@ pub(super) async fn serve(
     };
     state.status.clear(PAGE_TROUBLE, state.clock.tick().wall_us);
     if let Ok(page) = listener.local_addr() {
-        tracing::info!(page = %format!("http://{page}"), "the page is served");
+        tracing::info!(page = %address(page, state.tls.mode()), "the page is served");
+        if let Some(certificate) = state.tls.certificate() {
+            tracing::info!(
+                fingerprint = certificate.fingerprint,
+                "compare it with what a browser shows of the page's certificate"
+            );
+        }
         write_page_address(&data_dir, page);
     }
     web::serve(listener, state, stop).await;
+}
+
+/// What to type into a browser.
+pub(super) fn address(page: SocketAddr, https: HttpsMode) -> String {
+    let is_plain = https == HttpsMode::Off || page.ip().is_loopback();
+    format!("{}://{page}", if is_plain { "http" } else { "https" })
 }
 
 fn write_page_address(data_dir: &Path, page: SocketAddr) {

@@ -67,6 +67,7 @@ struct Difference<'a> {
     tags: bool,
     buffer: bool,
     page: bool,
+    https: bool,
 }
 
 /// Parts of one kind, by what becomes of them.
@@ -121,7 +122,8 @@ impl<'a> Difference<'a> {
             rules: old.check != new.check || old.anomaly != new.anomaly,
             tags: old.device != new.device,
             buffer: old.buffer != new.buffer,
-            page: old.web != new.web,
+            page: old.web.listen != new.web.listen,
+            https: old.web != new.web && old.web.listen == new.web.listen,
         }
     }
 
@@ -135,6 +137,7 @@ impl<'a> Difference<'a> {
             (self.tags, "devices and tags changed"),
             (self.buffer, "limits of the buffer changed"),
             (self.page, "the page moved"),
+            (self.https, "HTTPS of the page changed"),
         ];
         lines.extend(flags.into_iter().filter(|(changed, _)| *changed).map(|(_, line)| line.to_owned()));
         if lines.is_empty() {
@@ -226,6 +229,7 @@ impl Running {
         parts.end_replays(&config).await;
         parts.start_sources(sources);
         self.shown.send_replace(super::desk_state(&text));
+        self.web_state.tls.configure(&config.web);
         if let Some(listener) = listener {
             self.web.stop_parts(&[&old.web.listen], PAGE_STOP).await;
             let listener = match listener {

@@ -1,10 +1,14 @@
 //! Looks whether the files with secrets can be read. One that cannot is no error of the configuration: a systemd credential
 //! exists only while the service runs, and a token may come later. A key file that can be read must hold a key, though.
 
+use super::WebOptions;
 use super::problem::{Lines, Problem};
 use super::shape::{self, Shape, Table};
-use super::tree::{Node, join};
+use super::tree::{Node, join, locate};
 use crate::buffer::Cipher;
+use crate::certificate::{CertificateError, Pair};
+use crate::clock::Clock;
+use crate::reading::TimeQuality;
 use crate::secret::{SecretError, SecretFile};
 use toml::de::{DeTable, DeValue};
 
@@ -16,16 +20,36 @@ const KEY_FILE: &str = "buffer.encryption.key_file";
 pub(super) struct Credentials {
     /// A key file that holds no key: no gateway starts on it.
     pub(super) errors: Vec<Problem>,
-    /// Each secret that cannot be read now.
+    /// Each secret that cannot be read now, and a certificate that browsers would refuse: the gateway then serves its own one.
     pub(super) warnings: Vec<Problem>,
 }
 
-/// Looks at every secret that a sound file names.
-pub(super) fn look(text: &str) -> Credentials {
+/// Looks at every secret that a sound file names, and at the page's certificate.
+pub(super) fn look(text: &str, web: &WebOptions) -> Credentials {
     let (tree, _) = DeTable::parse_recoverable(text);
     let mut look = Look { lines: Lines::new(text), found: Credentials::default() };
     look.keys("", tree.get_ref(), &shape::of_config());
+    if let Some((key, message)) = certificate_problem(web) {
+        let path = join("web", key);
+        let problem = look.lines.problem(&locate(&tree, &path), &path, message);
+        look.found.warnings.push(problem);
+    }
     look.found
+}
+
+/// What is wrong with the page's certificate, and the option it stands at. Files that cannot be read are told already.
+fn certificate_problem(web: &WebOptions) -> Option<(&'static str, String)> {
+    let (Some(certificate), Some(key)) = (&web.certificate_file, &web.key_file) else { return None };
+    match Pair::from_files(certificate, key) {
+        Ok(pair) => {
+            let now = Clock::system().tick();
+            let refused = pair.info.refused_at(now.wall_us).filter(|_| now.quality != TimeQuality::Unset);
+            refused.map(|message| ("certificate_file", message))
+        }
+        Err(CertificateError::Unreadable(_)) => None,
+        Err(error @ (CertificateError::NoKey | CertificateError::Mismatch)) => Some(("key_file", error.to_string())),
+        Err(error) => Some(("certificate_file", error.to_string())),
+    }
 }
 
 struct Look<'a> {

@@ -40,7 +40,7 @@ pub fn load(path: &Path) -> Result<Loaded, ConfigErrors> {
             let text = String::from_utf8(bytes)
                 .map_err(|error| ConfigErrors::NotText { file: file.clone(), at: error.utf8_error().valid_up_to() })?;
             let mut loaded = parse(&file, text)?;
-            let secrets = credentials::look(&loaded.text);
+            let secrets = credentials::look(&loaded.text, &loaded.config.web);
             if !secrets.errors.is_empty() {
                 return Err(ConfigErrors::Invalid(Problems { file, errors: secrets.errors }));
             }

@@ -1,10 +1,10 @@
 //! Checks what a well-formed file says: names, limits, and how its parts go together.
 
-use super::{BufferOptions, Config};
+use super::{BufferOptions, Config, HttpsMode, WebOptions};
 use crate::sinks::SinkOptions;
 use crate::site::{NAME_BYTES_MAX, PointPattern};
 use crate::sources::SourceOptions;
-use crate::units::ByteSize;
+use crate::units::{ByteSize, HumanDuration};
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -35,6 +35,9 @@ const FAMILY_BYTES_MIN: u64 = 8 << 20;
 
 /// Shortest age at which undelivered records are dropped: well above how often that is looked at.
 const AGE_MIN: Duration = Duration::from_mins(1);
+
+/// Longest time that browsers are told to take HTTPS alone: what their lists of such sites ask for.
+const HSTS_MAX: Duration = Duration::from_secs(730 * 24 * 3_600);
 
 /// What was found: pairs of path and message.
 #[derive(Debug, Default)]
@@ -95,16 +98,7 @@ impl Meaning {
         if config.gateway.data_dir.as_os_str().is_empty() {
             self.error("gateway.data_dir", "expected the path of a folder");
         }
-        match listens_on_loopback(&config.web.listen) {
-            Some(true) => {}
-            Some(false) => self.warning(
-                "web.listen",
-                "the page has no login yet: everyone in this network can read it; 127.0.0.1 keeps it to this machine",
-            ),
-            None => {
-                self.error("web.listen", "expected an address and port, such as \"127.0.0.1:8080\" or \"[::1]:8080\"");
-            }
-        }
+        self.web(&config.web);
         if config.buffer.disk_max.0 < DISK_BYTES_MIN {
             self.error("buffer.disk_max", "the buffer needs at least 64 MiB");
         }
@@ -115,6 +109,43 @@ impl Meaning {
             );
         }
         self.limits(&config.buffer);
+    }
+
+    fn web(&mut self, web: &WebOptions) {
+        match listens_on_loopback(&web.listen) {
+            None => {
+                self.error("web.listen", "expected an address and port, such as \"127.0.0.1:8080\" or \"[::1]:8080\"");
+            }
+            Some(false) if web.https == HttpsMode::Off => self.warning(
+                "web.https",
+                "passwords and readings cross the network for everyone to read; leave it at \"required\", or listen on 127.0.0.1 behind a proxy",
+            ),
+            Some(_) => {}
+        }
+        let missing = match (&web.certificate_file, &web.key_file) {
+            (Some(_), None) => Some(("certificate_file", "key_file")),
+            (None, Some(_)) => Some(("key_file", "certificate_file")),
+            _ => None,
+        };
+        if let Some((there, missing)) = missing {
+            self.error(
+                format!("web.{there}"),
+                format!("it goes together with {missing}; give both, or neither for a certificate that the gateway makes itself"),
+            );
+        }
+        match web.hsts {
+            Some(_) if web.https == HttpsMode::Off => {
+                self.error("web.hsts", "browsers would be told to use HTTPS, which web.https switches off; remove one of the two");
+            }
+            Some(HumanDuration(time)) if time > HSTS_MAX => {
+                self.error("web.hsts", "at most 730 days; a browser that has seen it takes nothing else for so long");
+            }
+            Some(_) if web.certificate_file.is_none() => self.warning(
+                "web.hsts",
+                "no browser trusts the certificate that the gateway makes itself, and with this none lets anybody pass its warning; set certificate_file, or remove hsts",
+            ),
+            _ => {}
+        }
     }
 
     fn limits(&mut self, buffer: &BufferOptions) {

@@ -1,21 +1,13 @@
 //! Who asks, from where, in which language, and how the answer is to look: read once for every handler.
 
 use super::locale::Locale;
+use super::server::Peer;
 use crate::access::{Right, Who};
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, header};
 use std::convert::Infallible;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-
-/// The other end of a connection.
-#[derive(Clone, Copy, Debug)]
-pub(in crate::web) struct Peer {
-    /// Its address.
-    pub(in crate::web) address: SocketAddr,
-    /// Whether the connection is encrypted.
-    pub(in crate::web) tls: bool,
-}
+use std::net::{IpAddr, Ipv4Addr};
 
 /// A request as the handlers see it.
 #[derive(Clone, Debug)]

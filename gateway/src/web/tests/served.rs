@@ -105,6 +105,7 @@ impl Served {
             desk,
             clock: clock.clone(),
             version: "1.2.3",
+            tls: Tls::plain(),
         };
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let base = format!("http://{}", listener.local_addr().unwrap());
