@@ -18,6 +18,8 @@ mod probes;
 mod rates;
 mod screens;
 mod server;
+#[cfg(test)]
+mod server_tests;
 mod snapshot;
 mod sparkline;
 #[cfg(test)]

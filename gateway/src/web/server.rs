@@ -64,12 +64,15 @@ pub struct Peer {
 }
 
 /// What the requests of one connection have in common.
-struct Connection {
-    router: Router,
-    tls: Tls,
-    peer: Peer,
+pub(super) struct Connection {
+    /// What answers.
+    pub(super) router: Router,
+    /// How the port is opened.
+    pub(super) tls: Tls,
+    /// The other end.
+    pub(super) peer: Peer,
     /// This end.
-    local: Option<SocketAddr>,
+    pub(super) local: Option<SocketAddr>,
 }
 
 /// A connection, opened.
@@ -166,7 +169,8 @@ async fn open(stream: TcpStream, tls: &Tls, handshakes: &Semaphore) -> Option<Op
     }
 }
 
-async fn serve<S>(stream: S, connection: Connection, stop: CancellationToken)
+/// Answers the requests of one connection until it ends.
+pub(super) async fn serve<S>(stream: S, connection: Connection, stop: CancellationToken)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
