@@ -126,10 +126,6 @@ fn from_elsewhere(tls: &Tls, tasks: &mut JoinSet<()>) -> impl AsyncRead + AsyncW
 
 const GET: &[u8] = b"GET / HTTP/1.1\r\nhost: forebay.local:8080\r\nconnection: close\r\n\r\n";
 
-fn hour() -> Option<HumanDuration> {
-    Some(HumanDuration(Duration::from_secs(3_600)))
-}
-
 /// Writes a pair made for this name; answers its certificate.
 fn write_pair(folder: &Path) -> String {
     let key = KeyPair::generate().unwrap();
@@ -176,7 +172,9 @@ async fn browsers_are_told_to_remember_https_only_where_it_is_wanted_and_only_ov
     let served = Served::start(WebOptions::default()).await;
     let browser = served.browser();
     assert!(!browser.get("https").await.unwrap().headers().contains_key("strict-transport-security"));
-    served.tls.configure(&WebOptions { hsts: hour(), ..WebOptions::default() });
+    served
+        .tls
+        .configure(&WebOptions { hsts: Some(HumanDuration(Duration::from_secs(3_600))), ..WebOptions::default() });
     assert_eq!(browser.get("https").await.unwrap().headers()["strict-transport-security"], "max-age=3600");
     assert!(!browser.get("http").await.unwrap().headers().contains_key("strict-transport-security"));
     served.stop().await;
@@ -242,7 +240,7 @@ async fn what_is_too_large_is_refused_by_its_name() {
         chunked.resize(chunked.len() + (1 << 20), b'x');
         chunked.extend(b"\r\n");
     }
-    let header = [&b"GET / HTTP/1.1\r\nhost: a\r\nx: "[..], &[b'x'; 64 * 1024], b"\r\n\r\n"].concat();
+    let header = [&b"GET / HTTP/1.1\r\nhost: a\r\nx: "[..], &vec![b'x'; 64 * 1024], b"\r\n\r\n"].concat();
     for (request, status) in [(announced, "413"), (chunked, "413"), (header, "431")] {
         let answer = exchange(from_elsewhere(&served.tls, &mut tasks), &request).await;
         assert!(answer.starts_with(&format!("HTTP/1.1 {status}")), "{status}: {answer}");

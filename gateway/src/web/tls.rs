@@ -200,11 +200,11 @@ impl Tls {
         }
         let now = workshop.clock.tick();
         let mut trouble = None;
-        let from_files = match seen.files.clone() {
-            Some(files) => self.from_files(seen, &files, fresh, &mut trouble),
+        let choice = match seen.files.clone() {
+            Some(files) => choose_from_files(seen, &files, fresh, &mut trouble),
             None => Choice::Own,
         };
-        let chosen = match from_files {
+        let chosen = match choice {
             Choice::Stay => None,
             Choice::Take(pair) => Some(pair),
             Choice::Own => match workshop.own.current(now) {
@@ -252,44 +252,9 @@ impl Tls {
             said.map(|said| Telling::new(said, "put the renewed one into the same files; it is taken in by itself"))
         });
         match trouble.or(ending) {
-            Some(telling) => workshop.tell(telling),
+            Some(telling) => workshop.tell(&telling),
             None if seen.refused.is_none() => workshop.calm(),
             None => {}
-        }
-    }
-
-    /// The pair in the user's files. While someone replaces them one by one they do not fit: only what stays wrong is told.
-    fn from_files(
-        &self,
-        seen: &mut Seen,
-        (certificate, key): &(SecretFile, SecretFile),
-        fresh: bool,
-        trouble: &mut Option<Telling>,
-    ) -> Choice {
-        let digest = digest(certificate, key);
-        if seen.served == Some(digest) {
-            seen.refused = None;
-            return Choice::Stay;
-        }
-        match Pair::from_files(certificate, key) {
-            Ok(pair) => {
-                (seen.served, seen.refused) = (Some(digest), None);
-                Choice::Take(pair)
-            }
-            Err(error) => {
-                let has_old = seen.served.is_some();
-                let stands = fresh || !has_old || seen.refused == Some(digest);
-                seen.refused = Some(digest);
-                if stands {
-                    let meanwhile = if has_old {
-                        "the one before is served until then"
-                    } else {
-                        "the gateway serves its own one until then"
-                    };
-                    *trouble = Some(Telling::new(error.to_string(), meanwhile));
-                }
-                if has_old { Choice::Stay } else { Choice::Own }
-            }
         }
     }
 }
@@ -329,7 +294,7 @@ impl Workshop {
         Ok(Served { acceptor: TlsAcceptor::from(Arc::new(config)), info: pair.info.clone() })
     }
 
-    fn tell(&self, telling: Telling) {
+    fn tell(&self, telling: &Telling) {
         let trouble = Trouble {
             subject: "web".to_owned(),
             what: format!("The page's certificate: {}", telling.what),
@@ -362,4 +327,38 @@ fn digest(certificate: &SecretFile, key: &SecretFile) -> [u8; 32] {
         digest.update([0]);
     }
     digest.finalize().into()
+}
+
+/// The pair in the user's files. While someone replaces them one by one they do not fit: only what stays wrong is told.
+fn choose_from_files(
+    seen: &mut Seen,
+    (certificate, key): &(SecretFile, SecretFile),
+    fresh: bool,
+    trouble: &mut Option<Telling>,
+) -> Choice {
+    let digest = digest(certificate, key);
+    if seen.served == Some(digest) {
+        seen.refused = None;
+        return Choice::Stay;
+    }
+    match Pair::from_files(certificate, key) {
+        Ok(pair) => {
+            (seen.served, seen.refused) = (Some(digest), None);
+            Choice::Take(pair)
+        }
+        Err(error) => {
+            let has_old = seen.served.is_some();
+            let stands = fresh || !has_old || seen.refused == Some(digest);
+            seen.refused = Some(digest);
+            if stands {
+                let meanwhile = if has_old {
+                    "the one before is served until then"
+                } else {
+                    "the gateway serves its own one until then"
+                };
+                *trouble = Some(Telling::new(error.to_string(), meanwhile));
+            }
+            if has_old { Choice::Stay } else { Choice::Own }
+        }
+    }
 }
