@@ -251,6 +251,7 @@ async fn a_gateway_is_ready_once_its_sources_are_started() {
         desk: Desk::new(watch::channel(served::desk_state("")).1).0,
         clock,
         version: "1.2.3",
+        tls: Tls::plain(),
     };
     let shared = State(Arc::new(Shared::new(state, CancellationToken::new())));
     assert_eq!(probes::ready(shared.clone()).await.status(), 503);

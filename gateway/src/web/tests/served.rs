@@ -10,7 +10,7 @@ use crate::site::Registry;
 use crate::status::{
     HasHealth, LaneBooks, PointLive, SinkStatus, SourceBooks, SourceStatus, State as Health, Status, Trouble,
 };
-use crate::web::{WebState, serve};
+use crate::web::{Tls, WebState, serve};
 use reqwest::header::{AUTHORIZATION, HeaderMap};
 use reqwest::redirect::Policy;
 use reqwest::{Client, Response};
