@@ -1,21 +1,35 @@
 //! The interface for programs under `/api/v1`: everything that the page does, as JSON.
+//!
+//! Every group of addresses is a file below, and tells its addresses with their descriptions in one go ([`Api::at`]): from them
+//! come both the routes and `/api/v1/openapi.json`, so that neither can be without the other. Mistakes are answered as
+//! problem documents (RFC 9457).
+
+mod describe;
+mod gateway;
+mod openapi;
+
+pub(in crate::web) use describe::{Api, delete, get, post, put};
 
 use super::live::Shared;
 use super::pages;
-use super::screens::points;
 use super::visit::Visit;
 use axum::Router;
 use axum::extract::State;
-use axum::response::Response;
-use axum::routing::get;
 use std::sync::Arc;
 
-/// The routes of the interface.
-pub(super) fn routes() -> Router<Arc<Shared>> {
-    Router::new().route("/api/v1/status", get(status)).route("/api/v1/points", get(points::api))
+/// Every address of the interface with its description.
+pub(super) fn all() -> Api {
+    let api = Api::default();
+    gateway::add(api)
 }
 
-/// `GET /api/v1/status`.
-async fn status(State(shared): State<Arc<Shared>>, visit: Visit) -> Response {
-    pages::json(&visit, &shared.snapshot())
+/// The routes of the interface, and its description.
+pub(super) fn routes() -> Router<Arc<Shared>> {
+    let api = all();
+    let described = Arc::new(openapi::document(api.operations()));
+    let answer = move |State(_): State<Arc<Shared>>, visit: Visit| {
+        let described = described.clone();
+        async move { pages::json(&visit, described.as_ref()) }
+    };
+    api.into_router().route("/api/v1/openapi.json", axum::routing::get(answer))
 }

@@ -7,6 +7,7 @@ use crate::buffer::Usage;
 use crate::clock::Tick;
 use crate::reading::{Stream, UnixMicros};
 use crate::status::{HasHealth, Health, LaneBooks, SinkStatus, SourceBooks, SourceStatus, Trouble};
+use schemars::JsonSchema;
 use serde::Serialize;
 use std::collections::{BTreeMap, HashMap};
 
@@ -37,7 +38,7 @@ impl Books {
 }
 
 /// The gateway at one moment.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub(in crate::web) struct Snapshot {
     /// The gateway's id.
     pub(in crate::web) gateway: String,
@@ -76,7 +77,7 @@ pub(in crate::web) struct Snapshot {
 }
 
 /// A trouble.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub(in crate::web) struct TroubleView {
     /// Whose trouble.
     pub(in crate::web) subject: String,
@@ -91,7 +92,7 @@ pub(in crate::web) struct TroubleView {
 }
 
 /// State, since when, and the last error.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub(in crate::web) struct HealthView {
     /// `starting`, `live`, `degraded`, `down`, `paused`.
     pub(in crate::web) state: &'static str,
@@ -104,7 +105,7 @@ pub(in crate::web) struct HealthView {
 }
 
 /// A source.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub(in crate::web) struct SourceView {
     /// Its name.
     pub(in crate::web) name: String,
@@ -134,7 +135,7 @@ pub(in crate::web) struct SourceView {
 }
 
 /// The buffer.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub(in crate::web) struct BufferView {
     /// Whether what comes in is stored.
     pub(in crate::web) is_storing: bool,
@@ -167,7 +168,7 @@ pub(in crate::web) struct BufferView {
 }
 
 /// Where a stream begins and ends.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub(in crate::web) struct EndsView {
     /// The oldest sequence still held.
     pub(in crate::web) oldest: u64,
@@ -176,7 +177,7 @@ pub(in crate::web) struct EndsView {
 }
 
 /// A sink.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub(in crate::web) struct SinkView {
     /// Its name.
     pub(in crate::web) name: String,
@@ -208,7 +209,7 @@ pub(in crate::web) struct SinkView {
 }
 
 /// The books of one sink in one stream: accepted is the sum of the five that follow.
-#[derive(Debug, Default, Serialize)]
+#[derive(Debug, Default, Serialize, JsonSchema)]
 pub(in crate::web) struct LaneView {
     /// Whether the books close.
     pub(in crate::web) closes: bool,

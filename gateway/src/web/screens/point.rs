@@ -6,6 +6,7 @@ use crate::status::PointLive;
 use crate::web::locale::Locale;
 use crate::web::sparkline::{self, Sparkline};
 use crate::web::words::Moment;
+use schemars::JsonSchema;
 use serde::Serialize;
 
 /// A point without a new value for this long is called quiet. A gateway cannot know how often an MQTT device means to
@@ -16,7 +17,7 @@ const QUIET_AFTER_US: i64 = 5 * 60 * 1_000_000;
 const TEXT_CHARS_MAX: usize = 40;
 
 /// How a point is, the worst last.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub(in crate::web) enum PointState {
     /// Nothing spoke.

@@ -12,6 +12,7 @@ use askama::Template;
 use axum::extract::{Query, State};
 use axum::http::StatusCode;
 use axum::response::Response;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -25,7 +26,8 @@ const WATCHED_MAX: usize = 12;
 const FILTER_CHARS_MAX: usize = 128;
 
 /// What is asked of the list, in the address.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
 pub(in crate::web) struct Ask {
     /// Words that must all be found in device, point, unit or source.
     #[serde(default)]
@@ -217,8 +219,8 @@ pub(in crate::web) fn watched(registry: &Registry, status: &Status, now_us: Unix
     })
 }
 
-#[derive(Serialize)]
-struct PointAnswer {
+#[derive(Serialize, JsonSchema)]
+pub(in crate::web) struct PointAnswer {
     id: u32,
     device: Arc<str>,
     point: Arc<str>,
@@ -229,8 +231,8 @@ struct PointAnswer {
     last: Option<LastAnswer>,
 }
 
-#[derive(Serialize)]
-struct LastAnswer {
+#[derive(Serialize, JsonSchema)]
+pub(in crate::web) struct LastAnswer {
     value: Option<serde_json::Value>,
     no_data: Option<&'static str>,
     quality: &'static str,
@@ -240,8 +242,8 @@ struct LastAnswer {
     received_at_us: UnixMicros,
 }
 
-#[derive(Serialize)]
-struct ListAnswer {
+#[derive(Serialize, JsonSchema)]
+pub(in crate::web) struct ListAnswer {
     known: usize,
     matching: usize,
     page: usize,
