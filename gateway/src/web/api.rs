@@ -1,5 +1,9 @@
 //! The interface for programs under `/api/v1`: everything that the page does, as JSON.
 
+pub(in crate::web) mod audit;
+pub(in crate::web) mod people;
+pub(in crate::web) mod tokens;
+
 use super::live::Shared;
 use super::pages;
 use super::screens::points;
@@ -12,7 +16,12 @@ use std::sync::Arc;
 
 /// The routes of the interface.
 pub(super) fn routes() -> Router<Arc<Shared>> {
-    Router::new().route("/api/v1/status", get(status)).route("/api/v1/points", get(points::api))
+    Router::new()
+        .route("/api/v1/status", get(status))
+        .route("/api/v1/points", get(points::api))
+        .merge(people::routes())
+        .merge(tokens::routes())
+        .merge(audit::routes())
 }
 
 /// `GET /api/v1/status`.
