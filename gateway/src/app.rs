@@ -3,6 +3,7 @@
 //! Start: page's port → buffer → ingest → deliveries → page → sources. End, the other way: sources stop → ingest commits and hands
 //! receipts back → deliveries finish what they can within their time → the buffer is closed → the page goes last.
 
+mod label;
 mod page;
 mod parts;
 mod reload;
@@ -169,6 +170,7 @@ pub async fn start(config: Config, config_text: String, clock: Clock) -> Result<
         version: env!("CARGO_PKG_VERSION"),
         tls: Tls::new(&data_dir, &config.gateway.id, &config.web, clock.clone(), status.clone()),
     };
+    label::announce(&web_state.access, &web_state.tls, page).await;
     let mut web = Supervisor::new("page");
     start_page(&mut web, &config, listener, &web_state);
 

@@ -107,6 +107,7 @@ fn routes(shared: Arc<Shared>) -> Router {
         .route("/metrics", get(metrics::page))
         .route("/live", get(probes::live))
         .route("/ready", get(probes::ready))
+        .merge(screens::people::routes())
         .merge(screens::sources::routes())
         .merge(screens::upstream::routes())
         .merge(screens::first_steps::routes())

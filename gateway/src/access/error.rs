@@ -41,6 +41,9 @@ pub enum AccessError {
     /// The token would never be valid.
     #[error("the API token would have expired already; choose a time to come")]
     Expired,
+    /// Nobody gives, changes or takes away more than they may do themselves.
+    #[error("this takes rights that you do not have yourself; ask an administrator")]
+    Beyond,
     /// Too many passwords are being checked.
     #[error("too many passwords are being checked at this moment; try again in a few seconds")]
     Busy,
@@ -59,7 +62,7 @@ impl AccessError {
             Self::LastAdministrator | Self::FirstIsAdministrator => Some("role"),
             Self::NoRights => Some("rights"),
             Self::Expired => Some("expires"),
-            Self::Disk(_) | Self::Damaged(_) | Self::Full(..) | Self::Busy | Self::Ending => None,
+            Self::Disk(_) | Self::Damaged(_) | Self::Full(..) | Self::Beyond | Self::Busy | Self::Ending => None,
         }
     }
 }

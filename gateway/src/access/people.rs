@@ -3,7 +3,7 @@
 use super::book::PersonRow;
 use super::passwords::{sound_name, sound_password};
 use super::random::word;
-use super::{Access, AccessError, Action, By, Role};
+use super::{Access, AccessError, Action, By, Rights, Role};
 use crate::reading::UnixMicros;
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -47,6 +47,14 @@ pub(super) fn row(
     })
 }
 
+/// Nobody gives, changes or takes away more than they may do themselves: a token that manages people is no way to all rights.
+///
+/// # Errors
+/// If the rights go beyond those of whoever does it.
+pub(super) fn within(own: &Rights, rights: &Rights) -> Result<(), AccessError> {
+    if rights.within(own) { Ok(()) } else { Err(AccessError::Beyond) }
+}
+
 impl Access {
     /// Everyone who may sign in, in the order in which they were added.
     ///
@@ -69,8 +77,9 @@ impl Access {
     /// Adds a person.
     ///
     /// # Errors
-    /// If name or password will not do, the name is taken, or nobody more fits.
+    /// If name or password will not do, the name is taken, nobody more fits, or the role allows more than whoever adds may do.
     pub async fn add_person(&self, by: &By, name: &str, role: Role, password: &str) -> Result<(), AccessError> {
+        within(&by.who.rights, &role.rights())?;
         let (name, hash) = self.new_person(name, password).await?;
         let row = row(&name, role, hash, by, self.0.clock.tick().wall_us)?;
         let first = self.apart(move |inner| {
@@ -99,12 +108,14 @@ impl Access {
     /// Removes a person and ends their sessions; the last administrator stays.
     ///
     /// # Errors
-    /// If there is nobody of that name, or it is the last administrator.
+    /// If there is nobody of that name, it is the last administrator, or they may do more than whoever does this.
     pub async fn remove_person(&self, by: &By, name: &str) -> Result<(), AccessError> {
-        let wanted = name.to_owned();
+        let (wanted, own) = (name.to_owned(), by.who.rights.clone());
         let removed = self.apart(move |inner| {
             inner.book.change(|book| {
-                let name = book.person_mut(&wanted)?.name.clone();
+                let person = book.person_mut(&wanted)?;
+                within(&own, &person.role.rights())?;
+                let name = person.name.clone();
                 if !book.has_administrator_beside(&name) {
                     return Err(AccessError::LastAdministrator);
                 }
@@ -121,13 +132,15 @@ impl Access {
     /// Gives a person another role, at once also where they are signed in; one administrator stays.
     ///
     /// # Errors
-    /// If there is nobody of that name, or it is the last administrator.
+    /// If there is nobody of that name, it is the last administrator, or they may do more than whoever does this.
     pub async fn set_role(&self, by: &By, name: &str, role: Role) -> Result<(), AccessError> {
-        let wanted = name.to_owned();
+        let (wanted, own) = (name.to_owned(), by.who.rights.clone());
+        within(&own, &role.rights())?;
         let changed = self.apart(move |inner| {
             inner.book.change(|book| {
                 let alone = !book.has_administrator_beside(&wanted);
                 let person = book.person_mut(&wanted)?;
+                within(&own, &person.role.rights())?;
                 if role != Role::Administrator && alone {
                     return Err(AccessError::LastAdministrator);
                 }
@@ -145,16 +158,19 @@ impl Access {
     /// Gives a person another password and ends their sessions.
     ///
     /// # Errors
-    /// If there is nobody of that name, or the password will not do.
+    /// If there is nobody of that name, the password will not do, or they may do more than whoever does this.
     pub async fn set_password(&self, by: &By, name: &str, password: &str) -> Result<(), AccessError> {
-        let known = self.0.book.current()?.person(name).map(|person| person.name.clone());
-        let name = known.ok_or_else(|| AccessError::NoSuchPerson(name.to_owned()))?;
+        let known = self.0.book.current()?.person(name).map(|person| (person.name.clone(), person.role));
+        let (name, role) = known.ok_or_else(|| AccessError::NoSuchPerson(name.to_owned()))?;
+        within(&by.who.rights, &role.rights())?;
         sound_password(&name, password)?;
         let hash = self.0.passwords.hash(password).await?;
         let (key, now_us, wanted) = (word()?, self.0.clock.tick().wall_us, name.clone());
+        let own = by.who.rights.clone();
         let changed = self.apart(move |inner| {
             inner.book.change(|book| {
                 let person = book.person_mut(&wanted)?;
+                within(&own, &person.role.rights())?;
                 person.password = hash;
                 person.key = key;
                 person.password_us = now_us;

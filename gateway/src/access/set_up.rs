@@ -12,6 +12,9 @@ use std::path::Path;
 /// The file in the private directory; an image may bring it along.
 const FILE: &str = "set-up-token";
 
+/// What is to be printed and stuck onto the device; there until it is set up.
+const LABEL_FILE: &str = "label.txt";
+
 /// What tokens of our own begin with, so that a label says what it is.
 const PREFIX: &str = "forebay";
 
@@ -40,6 +43,23 @@ impl Access {
             return None;
         }
         read(&self.0.dir.join(FILE)).inspect_err(|error| tracing::warn!("no set-up token: {error}")).ok()?
+    }
+
+    /// Writes down what a label on the device says: where the page is, and the set-up token. Nothing, once it is set up.
+    ///
+    /// # Errors
+    /// If the file cannot be written.
+    pub async fn write_label(&self, addresses: &[String], fingerprint: Option<&str>) -> Result<(), AccessError> {
+        let Some(token) = self.set_up_token() else { return Ok(()) };
+        let mut text = String::from("Forebay\n");
+        for address in addresses {
+            text.push_str(&format!("Page:         {address}\n"));
+        }
+        text.push_str(&format!("Set-up token: {token}\n"));
+        if let Some(fingerprint) = fingerprint {
+            text.push_str(&format!("Certificate:  SHA-256 {fingerprint}\n"));
+        }
+        self.apart(move |inner| files::write_whole(&inner.dir.join(LABEL_FILE), text.as_bytes())).await
     }
 
     /// Whether this is the set-up token, for a page that asks for it before it asks for a name; a wrong one counts.
@@ -100,7 +120,7 @@ impl Access {
     /// Removes the token: someone may enter now.
     pub(super) async fn end_set_up(&self) {
         // Out of force in any case, because there is a person; the file is only tidied away.
-        let removed = self.apart(|inner| files::remove(&inner.dir.join(FILE))).await;
+        let removed = self.apart(|inner| tidy_away(&inner.dir)).await;
         removed.unwrap_or_else(|error| tracing::warn!("the set-up token has no force any more, but {error}"));
     }
 
@@ -123,7 +143,7 @@ fn prepare(dir: &Path, book: &BookFile) -> Result<(), AccessError> {
     let Ok(people) = book.current() else { return Ok(()) };
     let path = dir.join(FILE);
     if !people.people.is_empty() {
-        return files::remove(&path);
+        return tidy_away(dir);
     }
     let _lock = Lock::take(dir)?;
     if read(&path)?.is_some() {
@@ -137,6 +157,12 @@ fn prepare(dir: &Path, book: &BookFile) -> Result<(), AccessError> {
         token.push(c);
     }
     files::write_whole(&path, format!("{token}\n").as_bytes())
+}
+
+/// Removes the token and its label.
+fn tidy_away(dir: &Path) -> Result<(), AccessError> {
+    files::remove(&dir.join(LABEL_FILE))?;
+    files::remove(&dir.join(FILE))
 }
 
 /// The token in a file; `None` if there is no file, or an empty one.

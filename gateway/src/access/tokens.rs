@@ -2,6 +2,7 @@
 
 use super::book::{TokenRow, folded};
 use super::passwords::sound_name;
+use super::people::within;
 use super::random::{WORD_CHARS, digest, word};
 use super::{Access, AccessError, Action, By, Rights, Who};
 use crate::reading::{TimeQuality, UnixMicros};
@@ -97,7 +98,8 @@ impl Access {
     /// Makes a token; this is the only time that it is told.
     ///
     /// # Errors
-    /// If the name will not do or is taken, there are no rights, it would have expired, or none more fits.
+    /// If the name will not do or is taken, there are no rights or more than whoever makes it has, it would have expired, or
+    /// none more fits.
     pub async fn make_token(
         &self,
         by: &By,
@@ -110,6 +112,7 @@ impl Access {
         if rights.is_empty() {
             return Err(AccessError::NoRights);
         }
+        within(&by.who.rights, &rights)?;
         if expires_us.is_some_and(|expires_us| expires_us <= now_us) {
             return Err(AccessError::Expired);
         }

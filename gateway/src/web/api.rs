@@ -4,11 +4,14 @@
 //! come both the routes and `/api/v1/openapi.json`, so that neither can be without the other. Mistakes are answered as
 //! problem documents (RFC 9457).
 
+pub(in crate::web) mod audit;
 mod describe;
 mod gateway;
 mod openapi;
+pub(in crate::web) mod people;
+pub(in crate::web) mod tokens;
 
-pub(in crate::web) use describe::{Api, delete, get, post, put};
+pub(in crate::web) use describe::{Api, delete, get, patch, post, put};
 
 use super::live::Shared;
 use super::pages;
@@ -19,8 +22,8 @@ use std::sync::Arc;
 
 /// Every address of the interface with its description.
 pub(super) fn all() -> Api {
-    let api = Api::default();
-    gateway::add(api)
+    let groups = [gateway::add, people::add_to, tokens::add_to, audit::add_to];
+    groups.into_iter().fold(Api::default(), |api, add| add(api))
 }
 
 /// The routes of the interface, and its description.

@@ -41,6 +41,7 @@ pub(in crate::web) struct Assets {
 /// The style sheet: the ground, then what each group of screens adds.
 const CSS: &str = concat!(
     include_str!("static/page.css"),
+    include_str!("static/people.css"),
     include_str!("static/settings.css"),
     include_str!("static/ways.css"),
     include_str!("static/see.css"),

@@ -1,11 +1,15 @@
 //! What went wrong with a request: one type for pages and the interface. A handler returns a [`Failure`]; how it looks is
 //! decided on the way out, by who asked: a page in the viewer's language, or a problem document (RFC 9457).
 
+use crate::access::AccessError;
 use crate::config::Problem;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use schemars::JsonSchema;
 use serde::Serialize;
+
+/// Seconds after which a gateway that is busy with passwords may be asked again.
+const BUSY_S: u64 = 5;
 
 /// Most field errors that are answered; a text that is wrong throughout is not read to its end by anyone.
 const FIELDS_MAX: usize = 100;
@@ -106,6 +110,28 @@ impl From<&Problem> for FieldError {
             message: problem.message.clone(),
             line: problem.line,
             column: problem.column,
+        }
+    }
+}
+
+impl From<AccessError> for Failure {
+    /// What is wrong with people and tokens, at its field where it has one.
+    fn from(error: AccessError) -> Self {
+        let said = error.to_string();
+        let field = |path: &str| FieldError { path: path.to_owned(), message: said.clone(), line: 0, column: 0 };
+        match &error {
+            AccessError::NoSuchPerson(_) | AccessError::NoSuchToken(_) => Self::missing(said),
+            AccessError::Taken(_) | AccessError::LastAdministrator | AccessError::Full(..) => {
+                let fields = error.field().map(field).into_iter().collect();
+                Self { fields, ..Self::new(StatusCode::CONFLICT, "This is in the way", said) }
+            }
+            AccessError::Beyond => Self::new(StatusCode::FORBIDDEN, "This is not yours to do", said),
+            AccessError::Disk(_) | AccessError::Damaged(_) | AccessError::Ending => Self::unavailable(said),
+            AccessError::Busy => Self { retry_after_s: Some(BUSY_S), ..Self::unavailable(said) },
+            _ => {
+                let fields = error.field().map(field).into_iter().collect();
+                Self::unfit(said, fields)
+            }
         }
     }
 }

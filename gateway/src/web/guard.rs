@@ -7,6 +7,7 @@
 use super::failure::Failure;
 use super::live::Shared;
 use super::pages::{self, Frame, Nav};
+use super::server::Peer;
 use super::visit::{Visit, cookie};
 use crate::access::Right;
 use askama::Template;
@@ -71,7 +72,8 @@ pub(super) async fn admit(State(shared): State<Arc<Shared>>, mut request: Reques
         (Need::NotSetUp, false) => {}
         (_, false) => return refuse_before_set_up(&request),
         (Need::SignedIn | Need::Right(_), true) => {
-            let Some(who) = who(&shared, request.headers()) else { return refuse_stranger(&request) };
+            let secure = request.extensions().get::<Peer>().is_some_and(|peer| peer.tls);
+            let Some(who) = who(&shared, request.headers(), secure) else { return refuse_stranger(&request) };
             if let Need::Right(right) = need
                 && !who.may(right)
             {
@@ -89,14 +91,15 @@ pub(super) async fn admit(State(shared): State<Arc<Shared>>, mut request: Reques
 }
 
 /// Whose token or session comes with a request.
-fn who(shared: &Shared, headers: &HeaderMap) -> Option<crate::access::Who> {
+///
+/// Over TLS the plain cookie does not count: anyone on the way could have set it over plain HTTP.
+fn who(shared: &Shared, headers: &HeaderMap, secure: bool) -> Option<crate::access::Who> {
     let access = &shared.state.access;
     if let Some(given) = headers.get(header::AUTHORIZATION) {
         let (scheme, token) = given.to_str().ok()?.split_once(' ')?;
         return scheme.eq_ignore_ascii_case("bearer").then(|| access.token(token.trim()))?;
     }
-    let session = cookie(headers, SECURE_SESSION_COOKIE).or_else(|| cookie(headers, SESSION_COOKIE))?;
-    access.session(session)
+    access.session(cookie(headers, if secure { SECURE_SESSION_COOKIE } else { SESSION_COOKIE })?)
 }
 
 fn is_interface(path: &str) -> bool {

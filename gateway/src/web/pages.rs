@@ -57,12 +57,13 @@ pub(in crate::web) struct Link {
 /// The screens of the board, and those of the settings with the right that each asks for.
 const BOARD: [(&str, &str); 4] =
     [("Buffer", "/board"), ("Dead letters", "/board/letters"), ("Log", "/board/logs"), ("System", "/board/system")];
-const SETTINGS: [(&str, &str, Right); 7] = [
+const SETTINGS: [(&str, &str, Right); 8] = [
     ("Configuration", "/settings", Right::Configure),
     ("File", "/settings/file", Right::Configure),
     ("History", "/settings/history", Right::Configure),
     ("Templates", "/settings/templates", Right::Configure),
     ("People", "/settings/people", Right::People),
+    ("API tokens", "/settings/tokens", Right::People),
     ("Audit log", "/settings/audit", Right::People),
     ("Security", "/settings/security", Right::Configure),
 ];

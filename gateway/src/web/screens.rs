@@ -1,7 +1,9 @@
 //! The screens, one file each. A screen has a handler that answers with the whole page, and, if it is live, a function that
 //! renders its parts once a second for all pages that show it.
 
+pub(super) mod account;
 pub(super) mod alerts;
+pub(super) mod audit;
 pub(super) mod board;
 pub(super) mod board_card;
 pub(super) mod books;
@@ -10,11 +12,15 @@ pub(super) mod missing;
 pub(super) mod more;
 pub(super) mod needs;
 pub(super) mod overview;
+pub(super) mod people;
 pub(super) mod point;
 pub(super) mod points;
+pub(super) mod said;
 pub(super) mod session;
+pub(super) mod set_up;
 pub(super) mod settings;
 pub(super) mod sources;
+pub(super) mod tokens;
 pub(super) mod trial;
 pub(super) mod upstream;
 pub(super) mod ways;

@@ -1,11 +1,12 @@
 //! Who asks, from where, in which language, and how the answer is to look: read once for every handler.
 
+use super::failure::Failure;
 use super::locale::Locale;
 use super::server::Peer;
-use crate::access::{Right, Who};
+use crate::access::{By, Right, Who};
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, header};
+use axum::http::{HeaderMap, StatusCode, header};
 use std::convert::Infallible;
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -43,6 +44,15 @@ impl Visit {
     /// Whether whoever asks has a right.
     pub(in crate::web) fn may(&self, right: Right) -> bool {
         self.who.as_ref().is_some_and(|who| who.may(right))
+    }
+
+    /// Whoever asks and where from, for what they change.
+    ///
+    /// # Errors
+    /// If nobody is signed in, which the guard lets no change come to.
+    pub(in crate::web) fn by(&self) -> Result<By, Failure> {
+        let stranger = || Failure::new(StatusCode::UNAUTHORIZED, "Nobody is signed in", "sign in first");
+        Ok(By::new(self.who.clone().ok_or_else(stranger)?, self.from))
     }
 
     /// The name of whoever asks, for the audit log.

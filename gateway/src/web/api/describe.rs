@@ -62,6 +62,11 @@ pub(in crate::web) fn put(summary: &'static str) -> Operation {
     Operation::new(Method::PUT, summary)
 }
 
+/// Changes a part of something.
+pub(in crate::web) fn patch(summary: &'static str) -> Operation {
+    Operation::new(Method::PATCH, summary)
+}
+
 /// Removes something.
 pub(in crate::web) fn delete(summary: &'static str) -> Operation {
     Operation::new(Method::DELETE, summary)

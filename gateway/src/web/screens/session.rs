@@ -19,7 +19,7 @@ use std::sync::Arc;
 const LANGUAGE_SECONDS: u32 = 365 * 24 * 3_600;
 
 /// How long a browser keeps the session's cookie, in seconds. The gateway ends it earlier if it is not used.
-const SESSION_SECONDS: u32 = 7 * 24 * 3_600;
+pub(in crate::web) const SESSION_SECONDS: u32 = 7 * 24 * 3_600;
 
 /// Where to go after signing in.
 #[derive(Debug, Default, Deserialize)]
@@ -70,7 +70,6 @@ fn show(
     to: String,
     problem: String,
 ) -> Response {
-    let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
     let local = visit.from.is_loopback();
     let page = Page {
         frame: Frame::bare(shared, visit, Nav::None),
@@ -78,13 +77,15 @@ fn show(
         name,
         problem,
         encrypted: visit.secure || local,
-        secure_url: if shared.state.offers_tls() && !host.is_empty() {
-            format!("https://{host}/sign-in")
-        } else {
-            String::new()
-        },
+        secure_url: secure_url(shared, headers, "/sign-in"),
     };
     pages::html(status, visit, page.render())
+}
+
+/// The same page encrypted, as far as there is one; else nothing.
+pub(in crate::web) fn secure_url(shared: &Shared, headers: &HeaderMap, path: &str) -> String {
+    let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
+    if shared.state.offers_tls() && !host.is_empty() { format!("https://{host}{path}") } else { String::new() }
 }
 
 /// `POST /sign-in`.

@@ -10,12 +10,12 @@
     en: {
       moment: "a moment", days: "days", ago: (span) => span + " ago",
       lost: (time) => "The gateway has not answered since " + time + ". What you see is from then. Trying again.",
-      wait: "One moment …",
+      wait: "One moment …", copied: "Copied", marked: "Marked: copy it now",
     },
     de: {
       moment: "einem Moment", days: "Tagen", ago: (span) => "vor " + span,
       lost: (time) => "Das Gateway antwortet seit " + time + " nicht. Was hier steht, ist von da. Neuer Versuch läuft.",
-      wait: "Einen Moment …",
+      wait: "Einen Moment …", copied: "Kopiert", marked: "Markiert: jetzt kopieren",
     },
   }[root.lang] || {};
 
@@ -124,4 +124,24 @@
     if (question && !confirm(question)) { event.preventDefault(); event.stopImmediatePropagation(); }
   }, true);
   document.addEventListener("htmx:afterRequest", (event) => { if (event.detail.successful) find(); });
+
+  // A secret that is shown once: copied with a tap. Where the browser lets no page copy, it is marked to be copied by hand.
+  document.querySelectorAll("[data-copy]").forEach((button) => { button.hidden = false; });
+  document.addEventListener("click", async (event) => {
+    const button = event.target.closest && event.target.closest("[data-copy]");
+    const source = button && document.getElementById(button.dataset.copy);
+    if (!source) return;
+    getSelection().selectAllChildren(source);
+    try {
+      await navigator.clipboard.writeText(source.textContent.trim());
+      button.textContent = words.copied;
+    } catch { button.textContent = words.marked; }
+  });
+
+  // The code on a label leads here with the token behind "#", which no browser sends and no log keeps.
+  document.querySelectorAll("input[data-fragment]").forEach((input) => {
+    if (!/^#[\w-]+$/.test(location.hash)) return;
+    input.value = location.hash.slice(1);
+    history.replaceState(null, "", location.pathname);
+  });
 })();

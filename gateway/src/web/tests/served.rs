@@ -59,7 +59,21 @@ pub(in crate::web) struct Served {
 }
 
 impl Served {
+    /// A page that anna has set up, asked with a token of every right.
     pub(in crate::web) async fn start() -> Self {
+        let mut served = Self::start_new().await;
+        let token = served.access.set_up_token().unwrap();
+        let from = IpAddr::V4(Ipv4Addr::LOCALHOST);
+        let who = served.access.set_up(&token, "anna", PASSWORD, from).await.unwrap();
+        let token = served.access.make_token(&By::new(who, from), "tests", Rights::all(), None).await.unwrap().token;
+        let mut headers = HeaderMap::new();
+        headers.insert(AUTHORIZATION, format!("Bearer {token}").parse().unwrap());
+        served.client = client(headers);
+        served
+    }
+
+    /// A page that nobody has set up, asked by a stranger.
+    pub(in crate::web) async fn start_new() -> Self {
         // Another test may have installed it already.
         _ = rustls::crypto::ring::default_provider().install_default();
         let clock = Clock::manual(1, 60_000_000, NOW_US);
@@ -90,10 +104,6 @@ impl Served {
         let (ends_in, ends) = watch::channel(first);
         let directory = tempfile::tempdir().unwrap();
         let access = Access::open(directory.path(), clock.clone()).unwrap();
-        let token = access.set_up_token().unwrap();
-        let who = access.set_up(&token, "anna", PASSWORD, IpAddr::V4(Ipv4Addr::LOCALHOST)).await.unwrap();
-        let by = By::new(who, IpAddr::V4(Ipv4Addr::LOCALHOST));
-        let token = access.make_token(&by, "tests", Rights::all(), None).await.unwrap().token;
         let (desk_in, desk_out) = watch::channel(desk_state(CONFIG));
         let (desk, asked) = Desk::new(desk_out);
         let state = WebState {
@@ -112,9 +122,6 @@ impl Served {
         let stop = CancellationToken::new();
         let mut server = JoinSet::new();
         server.spawn(serve(listener, state, stop.clone()));
-        let mut headers = HeaderMap::new();
-        headers.insert(AUTHORIZATION, format!("Bearer {token}").parse().unwrap());
-        let client = Client::builder().no_proxy().redirect(Policy::none()).default_headers(headers).build().unwrap();
         Self {
             base,
             access,
@@ -126,7 +133,7 @@ impl Served {
             clock,
             usage: usage_in,
             ends: ends_in,
-            client,
+            client: client(HeaderMap::new()),
             stop,
             server,
         }
@@ -166,6 +173,11 @@ impl Served {
         };
         self.status.raise(what, trouble);
     }
+}
+
+/// A client that follows nobody elsewhere and keeps no cookies.
+pub(in crate::web) fn client(headers: HeaderMap) -> Client {
+    Client::builder().no_proxy().redirect(Policy::none()).default_headers(headers).build().unwrap()
 }
 
 pub(in crate::web) fn good(value: f64) -> PointLive {
