@@ -7,6 +7,7 @@
 mod api;
 mod assets;
 mod body;
+mod change;
 mod crowd;
 mod failure;
 mod guard;
