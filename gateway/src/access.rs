@@ -89,9 +89,23 @@ impl Access {
     /// # Errors
     /// If the directory or the set-up token cannot be made or read.
     pub fn open(data_dir: &Path, clock: Clock) -> Result<Self, AccessError> {
+        let access = Self::at(data_dir, clock);
+        access.prepare()?;
+        Ok(access)
+    }
+
+    /// The same for a gateway that must run in any case: if the directory cannot be used, nobody new can be let in until the next
+    /// start, and the error says why.
+    #[must_use]
+    pub fn open_in_any_case(data_dir: &Path, clock: Clock) -> (Self, Option<AccessError>) {
+        let access = Self::at(data_dir, clock);
+        let error = access.prepare().err();
+        (access, error)
+    }
+
+    fn at(data_dir: &Path, clock: Clock) -> Self {
         let dir = data_dir.join(DIR);
-        files::private_dir(&dir)?;
-        let access = Self(Arc::new(Inner {
+        Self(Arc::new(Inner {
             book: BookFile::open(&dir),
             passwords: Passwords::new(),
             sessions: Sessions::default(),
@@ -100,9 +114,12 @@ impl Access {
             audit: Audit::new(&dir),
             dir,
             clock,
-        }));
-        access.prepare_set_up()?;
-        Ok(access)
+        }))
+    }
+
+    fn prepare(&self) -> Result<(), AccessError> {
+        files::private_dir(&self.0.dir)?;
+        self.prepare_set_up()
     }
 
     /// What is wrong with the file of people, if anything is: nobody can enter then.

@@ -10,7 +10,8 @@ mod reload;
 mod supervisor;
 mod tools;
 
-use crate::access::{Access, AccessError};
+use crate::access::Access;
+use crate::block::records::Severity;
 use crate::buffer::{Buffer, BufferError, Card, Cipher, KeyError, StoreOptions};
 use crate::clock::Clock;
 use crate::config::Config;
@@ -25,12 +26,12 @@ use crate::sinks::pace::commit_interval_max;
 use crate::sinks::{AnySink, SinkError, SinkOptions};
 use crate::site::Registry;
 use crate::sources::{INTAKES_MAX, Intake};
-use crate::status::Status;
+use crate::status::{Status, Trouble};
 use crate::web::{Tls, WebState};
 use parts::{Parts, Wiring};
 use std::io;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -81,9 +82,6 @@ pub enum AppError {
         /// What is wrong.
         error: SinkError,
     },
-    /// Who may enter cannot be known.
-    #[error(transparent)]
-    Access(#[from] AccessError),
     /// A part ended that must not end.
     #[error("{0} ended by itself; this is a defect, please report it with the log")]
     Ended(String),
@@ -156,7 +154,7 @@ pub async fn start(config: Config, config_text: String, clock: Clock) -> Result<
     parts.show(&config);
     parts.end_replays(&config).await;
 
-    let access = Access::open(&data_dir, clock.clone())?;
+    let access = open_access(&data_dir, &clock, &status);
     let (shown, shown_out) = watch::channel(desk_state(&config_text));
     let (desk, _asked) = Desk::new(shown_out);
     let web_state = WebState {
@@ -287,6 +285,22 @@ fn start_page(web: &mut Supervisor, config: &Config, listener: io::Result<TcpLis
     let stop = web.stop_token().child_token();
     let (listen, data_dir) = (config.web.listen.clone(), config.gateway.data_dir.clone());
     web.spawn_part(&listen.clone(), stop.clone(), page::serve(listen, listener, data_dir, state.clone(), stop));
+}
+
+/// Who may enter. Readings matter more: where that cannot be read or written, the gateway runs all the same, and says so.
+fn open_access(data_dir: &Path, clock: &Clock, status: &Status) -> Access {
+    let (access, error) = Access::open_in_any_case(data_dir, clock.clone());
+    if let Some(error) = error {
+        let trouble = Trouble {
+            subject: "web".to_owned(),
+            what: format!("Nobody new can be let in at the page: {error}"),
+            advice: "Make room or give data_dir to the user that runs forebay, then restart it".to_owned(),
+            severity: Severity::Error,
+            since_us: clock.tick().wall_us,
+        };
+        status.raise("web/access", trouble);
+    }
+    access
 }
 
 fn desk_state(text: &str) -> DeskState {

@@ -20,6 +20,7 @@ mod verdict;
 
 pub use verdict::Verdict;
 
+use crate::access::{Access, SetUpError};
 use crate::app::{self, AppError, Running};
 use crate::clock::Clock;
 use crate::config::{self, ConfigErrors};
@@ -35,7 +36,7 @@ use narrator::Now;
 use plant::Plant;
 use receiver::Receiver;
 use std::fs::File;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::time::Duration;
 use tally::SOURCES;
@@ -44,6 +45,9 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 
 /// Where the page is, if nobody else is there.
 const PAGE_PORT: u16 = 8080;
+
+/// Who can sign in at the demo's page.
+const PERSON: &str = "demo";
 /// Whoever has locked this file, in the folder for temporary files, may take that port.
 const PAGE_CLAIM_FILE: &str = "forebay-demo-page.lock";
 /// How long the gateway may take to subscribe at the broker.
@@ -87,6 +91,9 @@ pub enum DemoError {
     /// The gateway did not start, or did not go on.
     #[error(transparent)]
     App(#[from] AppError),
+    /// Nobody can be let in.
+    #[error(transparent)]
+    Access(#[from] SetUpError),
     /// The gateway does not reach the broker.
     #[error("the gateway has not subscribed within {SUBSCRIBE_LIMIT:?}: {0}")]
     NotSubscribed(String),
@@ -104,9 +111,11 @@ pub async fn run(seconds: Option<u64>, keep: bool) -> Result<Verdict, DemoError>
     let course = Course { seconds };
     let clock = Clock::system();
     let page = Page::claim();
+    let password = let_in(&folder, &clock).await?;
     let gateway = start_gateway(&folder, &plant, &receiver, &clock, page.address).await?;
     narrator::begin(&[
         ("page", gateway.page.map_or_else(|| "its port is taken".to_owned(), |page| format!("http://{page}"))),
+        ("", format!("sign in as {PERSON} with {password}")),
         ("plant", format!("{} MQTT devices on {}", DEVICES.len(), plant.broker)),
         ("", format!("a Modbus device with two units on {}", plant.modbus)),
         ("", format!("a microcontroller on {}", plant.serial)),
@@ -119,6 +128,17 @@ pub async fn run(seconds: Option<u64>, keep: bool) -> Result<Verdict, DemoError>
     let mut stage = Stage { plant, receiver, gateway, course, started: Instant::now() };
     stage.play().await?;
     stage.close().await
+}
+
+/// Sets the gateway up for [`PERSON`], so that the page can be looked at; the token becomes the password, since it is random and
+/// made to be typed.
+async fn let_in(folder: &Folder, clock: &Clock) -> Result<String, DemoError> {
+    let data_dir = folder.path().join("data");
+    std::fs::create_dir_all(&data_dir).map_err(|error| AppError::DataDir { path: data_dir.clone(), error })?;
+    let access = Access::open(&data_dir, clock.clone()).map_err(SetUpError::from)?;
+    let password = access.set_up_token().unwrap_or_default();
+    access.set_up(&password, PERSON, &password, IpAddr::V4(Ipv4Addr::LOCALHOST)).await?;
+    Ok(password)
 }
 
 async fn start_gateway(

@@ -5,9 +5,11 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
 use std::time::Duration;
 
+use reqwest::header::{AUTHORIZATION, HeaderMap};
 use tempfile::TempDir;
 use toml::{Table, Value};
 
+use crate::door::Door;
 use crate::process::Process;
 use crate::wait;
 
@@ -77,7 +79,11 @@ impl Gateway {
     pub fn prepare_binary(binary: PathBuf, config: &str) -> Self {
         // Its client refuses to be built without a TLS provider; an error says that there is one already.
         rustls::crypto::ring::default_provider().install_default().ok();
-        let client = reqwest::Client::builder().timeout(REQUEST_LIMIT).build().expect("an HTTP client");
+        let mut headers = HeaderMap::new();
+        let token = format!("Bearer {}", Door::shared().token);
+        headers.insert(AUTHORIZATION, token.parse().expect("a token is a header's value"));
+        let client = reqwest::Client::builder().timeout(REQUEST_LIMIT).default_headers(headers).build();
+        let client = client.expect("an HTTP client");
         let directory = tempfile::tempdir().expect("a temporary directory");
         let mut gateway = Self { process: None, binary, client, fault: None, data_dir: PathBuf::new(), directory };
         gateway.configure(config);
@@ -127,6 +133,7 @@ impl Gateway {
         assert!(self.process.is_none(), "the gateway is running already");
         // The file of an earlier run names a port that may be another's by now.
         fs::remove_file(self.address_path()).ok();
+        Door::shared().open_for(self.data_dir());
         let mut command = Command::new(&self.binary);
         command.arg("run").arg("--config").arg(self.config_path());
         if let Some(fault) = &self.fault {

@@ -13,6 +13,7 @@ pub mod arrivals;
 pub mod books;
 pub mod chance;
 pub mod crash;
+pub mod door;
 pub mod fault_proxy;
 pub mod firmware;
 pub mod gateway;
