@@ -4,9 +4,11 @@
 //! The edits are made on what the text says; then the text is changed until it says the same. Whatever the text looked
 //! like, the result never says anything else.
 
+mod entries;
 mod layout;
 mod model;
 mod place;
+mod shift;
 mod style;
 mod sync;
 #[cfg(test)]
@@ -27,7 +29,10 @@ pub const EDITS_MAX: usize = 1_000;
 
 /// Most passes over a text. A pass changes every place that does not touch another; more than a few are needed only where
 /// many keys of one table go.
-const PASSES_MAX: usize = 1_000;
+const PASSES_MAX: usize = 100;
+
+/// Most of them that move an item: each is a pass of its own.
+const MOVES_MAX: usize = 20;
 
 /// One change. A value is written as in the file: `"text"`, `20.5`, `{ format = "number" }`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -79,7 +84,7 @@ pub enum EditError {
     #[error("the configuration would be larger than {} KiB; nothing was changed", super::FILE_BYTES_MAX / 1024)]
     TooLarge,
     /// Too much at once.
-    #[error("more than {EDITS_MAX} changes at once; make them in parts")]
+    #[error("more than {EDITS_MAX} changes or {MOVES_MAX} moves at once; make them in parts")]
     TooMany,
     /// The text is no TOML.
     #[error("the text has a mistake in line {line} ({message}); correct it there first")]
@@ -178,19 +183,34 @@ pub(super) fn item_text(item: &toml_edit::Item) -> Option<String> {
 /// # Errors
 /// If the text is no TOML, an edit names a place that is not there, or the result would be too large.
 pub fn apply(text: &str, edits: &[Edit]) -> Result<String, EditError> {
-    if edits.len() > EDITS_MAX {
+    let moves = edits.iter().filter(|edit| matches!(edit, Edit::Move { .. })).count();
+    if edits.len() > EDITS_MAX || moves > MOVES_MAX {
         return Err(EditError::TooMany);
     }
     check_size(text.len())?;
     let mark = text.strip_prefix('\u{feff}').map_or(0, |rest| text.len() - rest.len());
     let (mark, text) = text.split_at(mark);
     let mut wanted = Tree::of_table(parse(text)?.as_table(), false);
+    let mut text = text.to_owned();
     for edit in edits {
+        // An item is moved as it is written: what was changed before must be in the text by then.
+        let moved = match edit {
+            Edit::Move { path, from, to } if from != to => {
+                text = follow(text, &wanted)?;
+                shift::shift(&text, path, *from, *to, style::newline_of(&text))
+            }
+            _ => None,
+        };
         model::apply(&mut wanted, edit)?;
+        text = moved.filter(|moved| says(moved, &wanted)).unwrap_or(text);
     }
-    let text = follow(text.to_owned(), &wanted)?;
+    let text = follow(text, &wanted)?;
     check_size(text.len() + mark.len())?;
     Ok(format!("{mark}{text}"))
+}
+
+fn says(text: &str, wanted: &Tree) -> bool {
+    parse(text).is_ok_and(|document| Tree::of_table(document.as_table(), false) == *wanted)
 }
 
 fn check_size(bytes: usize) -> Result<(), EditError> {

@@ -1,19 +1,23 @@
 //! The options as forms: which fields stand at a place of the file, what each takes, and what it has now; and back: what
 //! was typed into fields as edits. Both follow the shape of the file, so that every option is there as soon as it exists.
 
+mod cells;
 mod fields;
+mod found;
 #[cfg(test)]
 mod tests;
 mod typed;
 
+pub(super) use cells::{register_options, tables, value_at};
 pub use fields::from_fields;
 pub(super) use typed::number;
 
-use super::edit::{Place, Step};
-use super::shape::{self, Choice, Key, Shape, Table};
+use super::edit::Place;
+use super::shape::{Choice, Key, Shape, Table};
+use found::{Found, descend, root};
 use schemars::JsonSchema;
 use serde::Serialize;
-use toml_edit::{Document, Item, TableLike, Value};
+use toml_edit::Document;
 
 /// The fields of one table, or the items of a list or map.
 #[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
@@ -132,15 +136,6 @@ pub enum Kind {
     },
 }
 
-/// What is found in a text.
-#[derive(Clone, Copy)]
-enum Found<'t> {
-    Table(&'t dyn TableLike),
-    Item(&'t Item),
-    Value(&'t Value),
-    Nothing,
-}
-
 /// The form of a place. `variant` is the word of the tag if the table is yet to be or shall become another; a text with
 /// wrong syntax has nothing anywhere. `None` if no option has that path, or what is on the way is undecided.
 #[must_use]
@@ -160,7 +155,7 @@ pub fn at(text: &str, place: &Place, variant: Option<&str>) -> Option<Form> {
         Shape::Tagged { tag, variants, .. } => {
             let word = variant.or_else(|| found.key(tag).text());
             if let Some((choice, table)) = variants.iter().find(|(choice, _)| Some(choice.word.as_str()) == word) {
-                form.description = choice.description.clone();
+                form.description.clone_from(&choice.description);
                 form.keys(table, found);
             }
             let words = variants.iter().map(|(choice, _)| Word::of(choice)).collect();
@@ -179,63 +174,6 @@ pub fn at(text: &str, place: &Place, variant: Option<&str>) -> Option<Form> {
         shape => form.fields.push(field(&key, key.name.clone(), place.clone(), shape, found)),
     }
     Some(form)
-}
-
-/// The tables of a list as they would be typed, each key with its cell.
-pub(super) fn tables(text: &str, place: &Place, items_max: usize) -> Vec<Vec<(String, String)>> {
-    let document = Document::parse(text).ok();
-    let found = document.as_ref().map_or(Found::Nothing, |document| Found::Table(document.as_table()));
-    let Some((key, list)) = descend(&root(), found, place) else { return Vec::new() };
-    let Shape::List { item, .. } = &key.shape else { return Vec::new() };
-    let Shape::Table(table) = item.as_ref() else { return Vec::new() };
-    let cells = |item: Found<'_>| {
-        let cells = table.keys.iter().map(|key| (key.name.clone(), typed::of_found(&key.shape, item.key(&key.name))));
-        cells.collect()
-    };
-    (0..list.count().min(items_max)).map(|index| cells(list.item(index))).collect()
-}
-
-/// The options of a register, for cells.
-pub(super) struct Options(Table);
-
-/// The options of a Modbus register.
-pub(super) fn register_options() -> Options {
-    let registers = Place::root().key("source").item(0).key("unit").item(0).key("registers").item(0);
-    Options(match descend(&root(), Found::Nothing, &registers) {
-        Some((Key { shape: Shape::Table(table), .. }, _)) => table,
-        _ => Table::default(),
-    })
-}
-
-impl Options {
-    /// The TOML value of a cell; `None` for an empty one.
-    pub(super) fn value(&self, key: &str, cell: &str) -> Result<Option<String>, String> {
-        let Some(key) = self.0.key(key) else { return Ok(None) };
-        match cell.trim() {
-            "" if key.required => Err("this must not be empty".to_owned()),
-            "" => Ok(None),
-            _ => typed::to_toml(&key.name, &key.shape, cell).map(Some),
-        }
-    }
-}
-
-/// What a text typed for a place is as TOML, by the option there.
-pub(super) fn value_at(place: &Place, typed: &str) -> Result<String, String> {
-    match descend(&root(), Found::Nothing, place) {
-        Some((key, _)) => typed::to_toml(&key.name, &key.shape, typed),
-        None => Ok(super::edit::quote(typed)),
-    }
-}
-
-/// The whole file as an option.
-fn root() -> Key {
-    Key {
-        name: String::new(),
-        description: "The whole configuration.".to_owned(),
-        required: true,
-        default: None,
-        shape: Shape::Table(shape::of_config()),
-    }
 }
 
 impl Form {
@@ -258,52 +196,6 @@ fn field(key: &Key, name: String, path: Place, shape: &Shape, found: Found<'_>) 
         value: found.toml().map(|text| super::redacted_toml(&text)),
         typed: super::redacted_toml(&typed::of_found(shape, found)),
     }
-}
-
-/// The option at a place, and what stands there.
-fn descend<'t>(root: &Key, found: Found<'t>, place: &Place) -> Option<(Key, Found<'t>)> {
-    let mut key = root.clone();
-    let mut found = found;
-    for step in place.steps() {
-        (key, found) = match (&key.shape, step) {
-            (Shape::Table(table), Step::Key(name)) => (table.key(name)?.clone(), found.key(name)),
-            (Shape::Tagged { tag, variants, .. }, Step::Key(name)) => {
-                let word = found.key(tag).text();
-                let of_word = variants.iter().find(|(choice, _)| Some(choice.word.as_str()) == word);
-                // What every kind has under that name needs no decision.
-                let known = of_word.and_then(|(_, table)| table.key(name));
-                let anywhere = || variants.iter().find_map(|(_, table)| table.key(name));
-                let known = known.or_else(|| if of_word.is_none() { anywhere() } else { None });
-                let below = known.cloned().or_else(|| (name == tag).then(|| tag_key(tag, variants)))?;
-                (below, found.key(name))
-            }
-            (Shape::Map(item), Step::Key(name)) => (item_key(&key, item), found.key(name)),
-            (Shape::List { item, .. }, Step::Item(index)) => (item_key(&key, item), found.item(*index)),
-            _ => return None,
-        };
-    }
-    Some((key, found))
-}
-
-/// The key that decides, as a choice.
-fn tag_key(tag: &str, variants: &[(Choice, Table)]) -> Key {
-    Key {
-        name: tag.to_owned(),
-        description: String::new(),
-        required: true,
-        default: None,
-        shape: Shape::Choice(variants.iter().map(|(choice, _)| choice.clone()).collect()),
-    }
-}
-
-/// An item of a list or map: it is described as the whole is.
-fn item_key(key: &Key, item: &Shape) -> Key {
-    let description = match item {
-        Shape::Table(table) if !table.description.is_empty() => table.description.clone(),
-        Shape::Tagged { description, .. } if !description.is_empty() => description.clone(),
-        _ => key.description.clone(),
-    };
-    Key { name: key.name.clone(), description, required: true, default: None, shape: item.clone() }
 }
 
 impl Word {
@@ -334,69 +226,6 @@ impl Kind {
             Shape::Integer { min, max } => Self::Integer { min: some(*min), max: some(*max) },
             Shape::Number => Self::Number,
             Shape::Boolean => Self::Boolean,
-        }
-    }
-}
-
-impl<'t> Found<'t> {
-    fn of(item: Option<&'t Item>) -> Self {
-        match item {
-            None | Some(Item::None) => Self::Nothing,
-            Some(Item::Value(value)) => Self::Value(value),
-            Some(Item::Table(table)) => Self::Table(table),
-            Some(item) => Self::Item(item),
-        }
-    }
-
-    fn table(self) -> Option<&'t dyn TableLike> {
-        match self {
-            Self::Table(table) => Some(table),
-            Self::Item(item) => item.as_table_like(),
-            Self::Value(Value::InlineTable(table)) => Some(table),
-            _ => None,
-        }
-    }
-
-    fn key(self, name: &str) -> Self {
-        self.table().map_or(Self::Nothing, |table| Self::of(table.get(name)))
-    }
-
-    fn item(self, index: usize) -> Self {
-        match self {
-            Self::Value(Value::Array(items)) => items.get(index).map_or(Self::Nothing, Self::Value),
-            Self::Item(Item::ArrayOfTables(tables)) => {
-                tables.get(index).map_or(Self::Nothing, |table| Self::Table(table))
-            }
-            _ => Self::Nothing,
-        }
-    }
-
-    fn count(self) -> usize {
-        match self {
-            Self::Value(Value::Array(items)) => items.len(),
-            Self::Item(Item::ArrayOfTables(tables)) => tables.len(),
-            _ => 0,
-        }
-    }
-
-    fn names(self) -> Vec<String> {
-        self.table().map(|table| table.iter().map(|(name, _)| name.to_owned()).collect()).unwrap_or_default()
-    }
-
-    fn text(self) -> Option<&'t str> {
-        match self {
-            Self::Value(value) => value.as_str(),
-            _ => None,
-        }
-    }
-
-    /// As TOML in one piece, whatever its layout is.
-    fn toml(self) -> Option<String> {
-        match self {
-            Self::Nothing => None,
-            Self::Value(value) => Some(super::edit::value_text(value)),
-            Self::Table(table) => Some(super::edit::table_text(table)),
-            Self::Item(item) => super::edit::item_text(item),
         }
     }
 }

@@ -157,7 +157,9 @@ impl History {
             bytes += files.iter().filter_map(|file| Some(fs::metadata(file).ok()?.len())).sum::<u64>();
             if rank > 0 && (rank >= VERSIONS_MAX || bytes > VERSIONS_BYTES_MAX) {
                 // What cannot be removed now is removed after the next change.
-                files.iter().for_each(|file| drop(fs::remove_file(file)));
+                for file in &files {
+                    fs::remove_file(file).ok();
+                }
             }
         }
     }

@@ -55,17 +55,14 @@ pub fn restore(shown: &str, original: &str) -> Result<String, Vec<Problem>> {
                 .filter(|known| place.is_some() && place_of(&known_places, known.start).map(name) == place.map(name));
             placed.next().filter(|_| placed.next().is_none())
         };
-        match one.or_else(placed) {
-            Some(known) => {
-                restored.push_str(shown.get(at..address.start).unwrap_or_default());
-                restored.push_str(known.raw);
-                at = address.start + address.raw.len();
-            }
-            None => {
-                let path = place.map(|place| place.path.clone()).unwrap_or_default();
-                problems.push(lines.problem(&(address.start..address.start), &path, RETYPE.to_owned()));
-            }
-        }
+        let Some(known) = one.or_else(placed) else {
+            let path = place.map(|place| place.path.clone()).unwrap_or_default();
+            problems.push(lines.problem(&(address.start..address.start), &path, RETYPE.to_owned()));
+            continue;
+        };
+        restored.push_str(shown.get(at..address.start).unwrap_or_default());
+        restored.push_str(known.raw);
+        at = address.start + address.raw.len();
     }
     restored.push_str(shown.get(at..).unwrap_or_default());
     if problems.is_empty() { Ok(restored) } else { Err(problems) }

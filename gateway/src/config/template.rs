@@ -181,13 +181,12 @@ impl Filling<'_> {
                 let value = self.values.iter().find(|(known, _)| *known == name.trim())?;
                 Some((value.1, behind))
             });
-            (filled, rest) = match known {
-                Some((value, behind)) => (filled + value, behind),
-                None => {
-                    self.problems.push(problem("", format!("the template does not ask for the gap in {text:?}")));
-                    (filled, "")
-                }
+            let Some((value, behind)) = known else {
+                self.problems.push(problem("", format!("the template does not ask for the gap in {text:?}")));
+                return quote(text);
             };
+            filled.push_str(value);
+            rest = behind;
         }
         quote(&(filled + rest))
     }

@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::borrow::Cow;
-use std::fmt;
+use std::fmt::{self, Write};
 use std::str::FromStr;
 
 /// Most steps of a place: the file is six deep, and a longer path is a mistake or an attack.
@@ -112,7 +112,10 @@ pub(super) fn key_text(key: &str) -> Cow<'_, str> {
     for letter in key.chars() {
         match letter {
             '"' | '\\' => quoted.extend(['\\', letter]),
-            letter if letter.is_control() => quoted.push_str(&format!("\\u{:04X}", u32::from(letter))),
+            letter if letter.is_control() => {
+                // Writing to a String cannot fail.
+                write!(quoted, "\\u{:04X}", u32::from(letter)).ok();
+            }
             letter => quoted.push(letter),
         }
     }

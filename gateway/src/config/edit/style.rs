@@ -29,7 +29,7 @@ pub(super) struct Style {
 
 impl Style {
     pub(super) fn of(text: &str) -> Self {
-        Self { shape: shape::of_config(), newline: if text.contains("\r\n") { "\r\n" } else { "\n" } }
+        Self { shape: shape::of_config(), newline: newline_of(text) }
     }
 
     /// For values alone, which need no shape.
@@ -136,6 +136,11 @@ impl Style {
             }
         }
     }
+}
+
+/// How the lines of a text end.
+pub(super) fn newline_of(text: &str) -> &'static str {
+    if text.contains("\r\n") { "\r\n" } else { "\n" }
 }
 
 /// The keys that a table of this shape may have, whatever its tag says.

@@ -1,5 +1,6 @@
 //! Finds what must change in a text so that it says what is wanted, and nothing else changes.
 
+use super::entries::Entry;
 use super::layout::{Layout, leaves, spans};
 use super::model::Tree;
 use super::place::{Place, Step};
@@ -19,12 +20,6 @@ pub(super) struct Sync<'a> {
     pub(super) layout: &'a Layout<'a>,
     pub(super) style: &'a Style,
     pub(super) splices: Vec<Splice>,
-}
-
-/// An entry of a list or of a table in braces.
-struct Entry {
-    start: usize,
-    end: usize,
 }
 
 impl<'a> Sync<'a> {
@@ -197,76 +192,6 @@ impl<'a> Sync<'a> {
         }
     }
 
-    /// New entries of a list or table in braces before that of an index.
-    fn add_entries(&mut self, span: &Range<usize>, entries: &[Entry], index: usize, added: &[String], lines: bool) {
-        let newline = self.style.newline;
-        let Some(first) = entries.first() else {
-            let inside = span.start + 1..span.end.saturating_sub(1);
-            let indent = self.indent(span.start);
-            let text = if lines {
-                added.iter().fold(String::new(), |text, item| format!("{text}{newline}{indent}  {item},"))
-                    + newline
-                    + indent
-            } else if self.layout.slice(span.start..inside.start) == "{" {
-                format!(" {} ", added.join(", "))
-            } else {
-                added.join(", ")
-            };
-            // A comment in an empty list stays, on lines of its own.
-            let empty = self.layout.slice(inside.clone()).trim().is_empty();
-            let range = if empty { inside } else { inside.start..inside.start };
-            let text = if empty { text } else { format!("{},{newline}", text.trim_end()).replace(",,", ",") };
-            return self.splices.push(Splice { range, text });
-        };
-        let own_lines = self.layout.is_first_in_line(first.start);
-        let indent = self.indent(first.start);
-        let as_lines = || added.iter().fold(String::new(), |text, item| format!("{text}{indent}{item},{newline}"));
-        if let Some(next) = entries.get(index) {
-            let (at, text) = if own_lines && self.layout.is_first_in_line(next.start) {
-                (self.layout.above(self.layout.line_start(next.start)), as_lines())
-            } else {
-                (next.start, added.iter().fold(String::new(), |text, item| format!("{text}{item}, ")))
-            };
-            return self.splices.push(Splice { range: at..at, text });
-        }
-        let last = entries.last().map_or(first.end, |entry| entry.end);
-        let behind = self.layout.behind_space(last);
-        let comma = self.layout.slice(behind..behind + 1) == ",";
-        let at = if comma { behind + 1 } else { last };
-        if own_lines && self.layout.is_rest_empty(at) {
-            let range = last..self.layout.line_end(at);
-            let rest = self.layout.slice(range.clone());
-            let text = if comma { format!("{rest}{}", as_lines()) } else { format!(",{rest}{}", as_lines()) };
-            return self.splices.push(Splice { range, text });
-        }
-        let text = added.iter().fold(String::new(), |text, item| format!("{text}, {item}"));
-        self.splices.push(Splice { range: last..last, text });
-    }
-
-    /// Takes entries out of a list or table in braces.
-    fn cut_entries(&mut self, entries: &[Entry], cut: Range<usize>) {
-        let (Some(first), Some(last)) = (entries.get(cut.start), cut.end.checked_sub(1).and_then(|at| entries.get(at)))
-        else {
-            return;
-        };
-        let behind = self.layout.behind_space(last.end);
-        let comma = self.layout.slice(behind..behind + 1) == ",";
-        let end = if comma { behind + 1 } else { last.end };
-        if self.layout.is_first_in_line(first.start) && self.layout.is_rest_empty(end) {
-            let range = self.layout.line_start(first.start)..self.layout.line_end(end);
-            return self.splices.push(Splice { range, text: String::new() });
-        }
-        let is_space =
-            |range: Range<usize>| self.layout.slice(range).chars().all(|letter| letter == ' ' || letter == ',');
-        let before = cut.start.checked_sub(1).and_then(|at| entries.get(at));
-        let range = match (entries.get(cut.end), before) {
-            (Some(next), _) if is_space(last.end..next.start) => first.start..next.start,
-            (None, Some(before)) if is_space(before.end..first.start) => before.end..last.end,
-            _ => first.start..end,
-        };
-        self.splices.push(Splice { range, text: String::new() });
-    }
-
     /// Takes out a line `key = value`; a comment behind it stays on a line of its own.
     fn remove_line(&mut self, key: usize, value_end: usize) {
         let (start, end) = (self.layout.line_start(key), self.layout.line_end(value_end));
@@ -317,7 +242,7 @@ impl<'a> Sync<'a> {
     }
 
     /// The spaces at the start of the line.
-    fn indent(&self, at: usize) -> &'a str {
+    pub(super) fn indent(&self, at: usize) -> &'a str {
         let line = self.layout.slice(self.layout.line_start(at)..at);
         line.get(..line.len() - line.trim_start_matches([' ', '\t']).len()).unwrap_or_default()
     }

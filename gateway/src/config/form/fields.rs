@@ -1,7 +1,7 @@
 //! What was typed into the fields of a form, as edits.
 
+use super::found::{Found, descend, item_key, root, tag_key};
 use super::typed::to_toml;
-use super::{Found, descend, root};
 use crate::config::edit::{Edit, Place, Step};
 use crate::config::problem::{Lines, Problem};
 use crate::config::redact;
@@ -81,7 +81,9 @@ impl Work<'_> {
         if redact::is_hidden(&typed) {
             return self.problem(path, redact::RETYPE.to_owned());
         }
-        if typed.trim().is_empty() && !(matches!(key.shape, Shape::Text { .. }) && !typed.is_empty()) {
+        // A space or a line break may be just the text that is meant.
+        let blank = typed.is_empty() || !matches!(key.shape, Shape::Text { .. });
+        if blank && typed.trim().is_empty() {
             if key.required && self.is_wanted(path) {
                 return self.problem(path, format!("{:?} must not be empty", key.name));
             }
@@ -112,14 +114,14 @@ impl Work<'_> {
                     let word = typed.or_else(|| found.key(tag).text());
                     let table = variants.iter().find(|(choice, _)| Some(choice.word.as_str()) == word);
                     if name == tag {
-                        Some(super::tag_key(tag, variants))
+                        Some(tag_key(tag, variants))
                     } else {
                         table.and_then(|(_, table)| table.key(name)).cloned()
                     }
                 }
                 (Shape::Table(table), Step::Key(name)) => Table::key(table, name).cloned(),
                 (Shape::Map(item), Step::Key(_)) | (Shape::List { item, .. }, Step::Item(_)) => {
-                    Some(Key { required: false, ..super::item_key(&key, item) })
+                    Some(Key { required: false, ..item_key(&key, item) })
                 }
                 _ => None,
             };

@@ -1,6 +1,6 @@
 //! What a person types into a field, and the TOML value that it is.
 
-use super::Found;
+use super::found::Found;
 use crate::config::edit::quote;
 use crate::config::shape::Shape;
 use crate::config::structure::fault;

@@ -80,7 +80,7 @@ mod tests {
 
     #[test]
     fn a_changed_line_stands_between_those_around_it() {
-        let old: String = (1..=20).map(|n| format!("line {n}\n")).collect();
+        let old: String = (1..=20).fold(String::new(), |text, n| format!("{text}line {n}\n"));
         let new = old.replace("line 10\n", "LINE 10\n");
         let lines = diff(&old, &new);
         let text: Vec<_> = lines.iter().map(|line| (line.kind, line.text.as_str())).collect();
@@ -92,7 +92,7 @@ mod tests {
 
     #[test]
     fn two_large_texts_without_a_common_line_end_in_time() {
-        let side = |letter: char| (0..60_000).map(|n| format!("{letter}{n}\n")).collect::<String>();
+        let side = |letter: char| (0..60_000).map(|n| n.to_string()).collect::<Vec<_>>().join(&format!("{letter}\n"));
         assert_eq!(diff(&side('a'), &side('b')).len(), DIFF_LINES_MAX + 1);
     }
 }
