@@ -99,6 +99,12 @@
     lost.hidden = false;
   };
   const find = () => { lost.hidden = true; };
+  // A gateway that has started again knows nobody: the way back leads through signing in, to where one was.
+  setInterval(async () => {
+    if (lost.hidden) return;
+    const answer = await fetch(location.href, { method: "HEAD", redirect: "manual", cache: "no-store" }).catch(() => null);
+    if (answer && answer.type === "opaqueredirect") location.reload();
+  }, 3000);
   document.addEventListener("htmx:sseError", lose);
   document.addEventListener("htmx:sseOpen", find);
   document.addEventListener("htmx:sendError", lose);
