@@ -28,6 +28,22 @@ export function round(turn) {
   ];
 }
 
+/** The points that the plant publishes below plant/, with their units; below free/ there may be any, without. */
+export const UNITS = {
+  supply_temp: "°C", return_temp: "°C", temperature: "°C", flow: "m³/h", pressure: "bar", level: "m", speed: "rpm",
+  vibration: "mm/s", power: "kW", energy: "kWh",
+};
+
+const subscription = (filter, unit) => `
+[[source.subscribe]]
+filter = "${filter}"
+device = "{2}"
+point = "{3}"
+unit = "${unit}"
+payload = { format = "json", value = "/value" }
+`;
+const subscriptions = Object.entries(UNITS).map(([point, unit]) => subscription(`plant/+/${point}`, unit)).join("") + subscription("free/+/+", "");
+
 export class Broker {
   static async start(directory) {
     const broker = new Broker();
@@ -141,7 +157,7 @@ export class Plant {
   /** The same, with a gateway that has its sources, its sink and one administrator. */
   static async running({ config = "", people = [[user, "administrator"]], ...options } = {}) {
     const plant = await Plant.build(options);
-    writeFileSync(plant.gateway.config, plant.toml() + config);
+    writeFileSync(plant.gateway.config, plant.toml() + (typeof config === "function" ? config(plant) : config));
     await plant.gateway.start();
     for (const [person, role] of people) await plant.gateway.addPerson(person, role);
     return plant;
@@ -163,12 +179,7 @@ type = "mqtt"
 name = "plant-broker"
 url = "${broker.url}"
 
-[[source.subscribe]]
-filter = "plant/+/+"
-device = "{2}"
-point = "{3}"
-payload = { format = "json", value = "/value" }
-
+${subscriptions}
 [[source]]
 type = "modbus"
 name = "boiler-bus"
