@@ -4,7 +4,7 @@ CARGO ?= cargo
 PEERS = $(or $(CARGO_TARGET_DIR),target)/peers
 
 .DEFAULT_GOAL := help
-.PHONY: help needs demo test crash damage lint firmware-check power-cut sim bench cross deny reference fuzz-check clean-peers
+.PHONY: help needs demo test page-test screens page-speed crash damage lint firmware-check power-cut sim bench cross deny reference fuzz-check clean-peers
 
 help: ## list what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -20,6 +20,21 @@ test: needs firmware-check ## run every test against real brokers, devices and c
 	$(CARGO) build --locked -p forebay
 	$(CARGO) build --locked -p e2e --features fault-points --bin forebay-faulty
 	$(CARGO) test --locked --workspace --no-fail-fast
+
+page-test: needs ## walk through the page in a real browser, as stories: first boot, by keyboard, on a phone, in the dark; FILE=xss for one
+	tests/setup
+	$(CARGO) build --locked -p forebay
+	node --test --test-concurrency=2 tests/page/stories/$(or $(FILE),*).test.mjs
+
+screens: needs ## take the pictures in docs/screens anew: every screen on a phone and a desk, light and dark
+	tests/setup
+	$(CARGO) build --locked -p forebay
+	node tests/page/screens.mjs
+
+page-speed: needs ## measure the page: first view on a slow phone and line, and what open pages cost the gateway
+	tests/setup
+	$(CARGO) build --locked --release -p forebay
+	FOREBAY_BIN=$(or $(CARGO_TARGET_DIR),target)/release/forebay node tests/page/speed.mjs
 
 damage: needs ## damage every file of the buffer in every way and print what became of the records: CASES=600 SEED=1
 	DAMAGE_CASES=$(or $(CASES),600) DAMAGE_SEED=$(or $(SEED),1) $(CARGO) test --locked -p forebay --lib -- --nocapture buffer::damage_table

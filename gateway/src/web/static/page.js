@@ -41,15 +41,15 @@
     const at = new Date(time.dateTime);
     if (Number.isNaN(at.getTime())) return;
     const age = Date.now() + skewMs - at.getTime();
-    const words = {
+    const way = {
       span: () => span(age),
       ago: () => words.ago(span(age)),
       left: () => left(-age),
       clock: () => (age < 43200000 ? clock : date).format(at),
       date: () => date.format(at),
     }[time.dataset.say];
-    if (!words) return;
-    const text = words();
+    if (!way) return;
+    const text = way();
     if (time.textContent !== text) time.textContent = text;
     time.title = full.format(at) + " · " + at.toISOString().replace("T", " ").replace(/\.\d+Z/, " UTC");
   };
@@ -83,6 +83,14 @@
   // A forgotten selection must not keep old values on the screen.
   setInterval(() => { if (waiting.size > 0 && Date.now() - heldSinceMs >= holdMsMax) release(); }, 5000);
 
+  // A page that is left hangs up: its stream would end as an error, and that would be told.
+  htmx.createEventSource = (url) => {
+    const source = new EventSource(url, { withCredentials: true });
+    addEventListener("pagehide", () => source.close(), { once: true });
+    return source;
+  };
+  addEventListener("pageshow", (event) => { if (event.persisted) location.reload(); });
+
   // A page that shows old values must say so.
   const lost = document.getElementById("lost");
   const lose = () => {
@@ -91,6 +99,12 @@
     lost.hidden = false;
   };
   const find = () => { lost.hidden = true; };
+  // A gateway that has started again knows nobody: the way back leads through signing in, to where one was.
+  setInterval(async () => {
+    if (lost.hidden) return;
+    const answer = await fetch(location.href, { method: "HEAD", redirect: "manual", cache: "no-store" }).catch(() => null);
+    if (answer && answer.type === "opaqueredirect") location.reload();
+  }, 3000);
   document.addEventListener("htmx:sseError", lose);
   document.addEventListener("htmx:sseOpen", find);
   document.addEventListener("htmx:sendError", lose);

@@ -1,0 +1,35 @@
+// Every screen of the page: what the pictures show, and what accessibility is asked of.
+//
+// A screen that is added to the page is added here, in one line; a story fails if the page links to one that is not.
+
+/**
+ * name     of the picture and in what a story says
+ * path     where it is; a function gets the page and finds the way as a person would
+ * stranger nobody is signed in
+ * fresh    nobody has set the gateway up
+ */
+export const SCREENS = [
+  { name: "sign-in", path: "/sign-in", stranger: true },
+  { name: "overview", path: "/" },
+  { name: "points", path: "/points" },
+  { name: "more", path: "/more" },
+  { name: "not-found", path: "/no-such-screen", status: 404 },
+];
+
+/** Goes to a screen, and waits until it has everything. */
+export async function open(page, screen) {
+  const path = typeof screen.path === "function" ? await screen.path(page) : screen.path;
+  const answer = await page.goto(path);
+  if (answer.status() !== (screen.status ?? 200)) throw new Error(`${path} answered ${answer.status()}`);
+  await page.locator("main h1, main h2").first().waitFor();
+  if (screen.ready) await screen.ready(page);
+  await page.evaluate(() => document.fonts.ready);
+}
+
+/** The address of the first link below `root` on another screen. */
+export function firstLink(at, root) {
+  return async (page) => {
+    await page.goto(at);
+    return page.locator(`main a[href^="${root}"]`).first().getAttribute("href");
+  };
+}

@@ -1,0 +1,36 @@
+// The gateway goes away and comes back under an open page.
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { user } from "../lib/plant.mjs";
+import { until } from "../lib/process.mjs";
+import { setting } from "../lib/story.mjs";
+
+const at = setting();
+
+test("a page says when the gateway stops answering, keeps what it showed, and goes on by itself", async () => {
+  const visitor = await at.visitor({ size: "phone" });
+  await visitor.signIn();
+  // The browser's own word on a connection that is gone.
+  visitor.allow(/ERR_CONNECTION|ERR_INCOMPLETE|ERR_EMPTY|\[object Event\]|net::ERR_/);
+  const { page } = visitor;
+  await page.goto("/points");
+  const value = page.locator("main").getByText("supply temp").first();
+  await value.waitFor();
+  assert.equal(await page.locator("#lost").isVisible(), false);
+
+  await at.plant.gateway.kill();
+  await page.locator("#lost").waitFor({ state: "visible" });
+  assert.match(await page.locator("#lost").textContent(), /has not answered since .*\d.* What you see is from then/);
+  const before = await page.locator("main").innerText();
+  assert.ok(await value.isVisible(), "what was known stays to be read");
+
+  await at.plant.gateway.start();
+  // Sessions live in memory alone: whoever was signed in is asked once more, and is where they were afterwards.
+  await page.waitForURL(/\/sign-in/, { timeout: 60_000 });
+  await page.locator("#name").fill(user.name);
+  await page.locator("#password").fill(user.password);
+  await page.keyboard.press("Enter");
+  await page.waitForURL(/\/points$/);
+  await until("values that move again", async () => (await page.locator("main").innerText()) !== before);
+  await visitor.leave();
+});
