@@ -1,13 +1,19 @@
 //! Serves the page with a made-up plant, for working on its look: `cargo run --example page [calm|trouble|empty|starting]`.
 
+use forebay::access::Access;
 use forebay::block::records::Severity;
 use forebay::buffer::{Ends, Usage};
 use forebay::clock::Clock;
+use forebay::config::desk::{Desk, DeskState, Revision};
+use forebay::history::History;
+use forebay::logs::LogRing;
 use forebay::reading::{AnomalyScore, Flags, NoData, Quality, Stream, Value};
 use forebay::site::Registry;
 use forebay::status::{HasHealth, LaneBooks, PointLive, SinkStatus, SourceBooks, SourceStatus, State, Status, Trouble};
+use forebay::system::System;
 use forebay::web::{Tls, WebState, serve};
 use std::collections::VecDeque;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
@@ -91,15 +97,23 @@ async fn main() -> anyhow::Result<()> {
 
     let stop = CancellationToken::new();
     let listener = TcpListener::bind(("127.0.0.1", port())).await?;
+    let directory = tempfile::tempdir()?;
+    let revision = Revision::of(CONFIG);
+    let (_desk, desk) =
+        watch::channel(DeskState { text: CONFIG.into(), revision, trial: None, reverted: None, unwritable: None });
     let state = WebState {
         status: status.clone(),
         registry,
         usage,
         ends,
-        config_toml: watch::channel(CONFIG.into()).1,
+        access: Access::open(directory.path(), clock.clone())?,
+        desk: Desk::new(desk).0,
         clock,
         version: env!("CARGO_PKG_VERSION"),
         tls: Tls::plain(),
+        history: History::absent(),
+        system: Arc::new(System::new(Path::new("."), Clock::system())),
+        logs: LogRing::default(),
     };
     let life = async {
         if empty {

@@ -18,8 +18,10 @@ use crate::config::Config;
 use crate::config::desk::{Desk, DeskState, Revision};
 use crate::control::{Control, ReloadRequest};
 use crate::delivery::Rendering;
+use crate::history::History;
 use crate::ingest::{Change, CommitPace, Ingest, IngestOptions};
 use crate::judge::{Judge, Rules};
+use crate::logs::LogRing;
 use crate::reading::Epoch;
 use crate::secret::SecretError;
 use crate::sinks::pace::commit_interval_max;
@@ -27,6 +29,7 @@ use crate::sinks::{AnySink, SinkError, SinkOptions};
 use crate::site::Registry;
 use crate::sources::{INTAKES_MAX, Intake};
 use crate::status::{Status, Trouble};
+use crate::system::System;
 use crate::web::{Tls, WebState};
 use parts::{Parts, Wiring};
 use std::io;
@@ -109,7 +112,7 @@ pub struct Running {
 ///
 /// # Errors
 /// If the data directory, the buffer or a sink cannot be set up. A page whose port is taken is served as soon as it is free.
-pub async fn start(config: Config, config_text: String, clock: Clock) -> Result<Running, AppError> {
+pub async fn start(config: Config, config_text: String, clock: Clock, logs: LogRing) -> Result<Running, AppError> {
     let listener = TcpListener::bind(&config.web.listen).await;
     let page = listener.as_ref().ok().and_then(|listener| listener.local_addr().ok());
     let data_dir = config.gateway.data_dir.clone();
@@ -167,6 +170,9 @@ pub async fn start(config: Config, config_text: String, clock: Clock) -> Result<
         clock: clock.clone(),
         version: env!("CARGO_PKG_VERSION"),
         tls: Tls::new(&data_dir, &config.gateway.id, &config.web, clock.clone(), status.clone()),
+        history: History::new(buffer.clone(), registry.clone(), &config.gateway.id, epoch),
+        system: Arc::new(System::new(&data_dir, clock.clone())),
+        logs,
     };
     label::announce(&web_state.access, &web_state.tls, page).await;
     let mut web = Supervisor::new("page");
@@ -234,9 +240,9 @@ impl Running {
 ///
 /// # Errors
 /// If it cannot start, or a part ends that must not end.
-pub async fn run(config: Config, config_text: String, path: PathBuf) -> Result<(), AppError> {
+pub async fn run(config: Config, config_text: String, path: PathBuf, logs: LogRing) -> Result<(), AppError> {
     let clock = Clock::system();
-    let mut running = start(config, config_text, clock).await?;
+    let mut running = start(config, config_text, clock, logs).await?;
     tracing::info!(page = running.page.map(|page| page::address(page, running.web_state.tls.mode())), "ready");
     let mut watchdog = pin!(supervisor::tell_systemd(running.status.clone()));
     let mut stop = pin!(supervisor::asked_to_stop());

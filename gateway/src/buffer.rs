@@ -62,7 +62,7 @@ pub use books::{Books, StreamBooks};
 pub use cipher::{Cipher, KeyError};
 pub use copies::ChunkCopies;
 pub use inspect::{ChunkName, ChunkReport, ExtentReport, LaneReport, RawBlock, Report, SetAside};
-pub use minutes::{MinuteSummary, Minutes, Numbers};
+pub use minutes::{MINUTE_US, MinuteSummary, Minutes, Numbers};
 pub use owner::Buffer;
 pub use replay::{
     REPLAY_PATTERN_BYTES_MAX, REPLAY_PATTERNS_MAX, REPLAYS_KEPT, REPLAYS_MAX, Replay, ReplayRun, ReplayState,

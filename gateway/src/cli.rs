@@ -13,6 +13,7 @@ use crate::app;
 use crate::config::{self, ConfigErrors, Loaded};
 #[cfg(feature = "demo")]
 use crate::demo;
+use crate::logs::LogRing;
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 use std::io::Write;
@@ -134,11 +135,11 @@ fn execute(arguments: Arguments) -> Result<()> {
         Command::Run(argument) => {
             let path = argument.path();
             let loaded = config::load(&path)?;
-            log::start(arguments.log_format, LOG_FILTER)?;
+            let logs = log::start(arguments.log_format, LOG_FILTER)?;
             for warning in &loaded.warnings {
                 tracing::warn!("{}:{warning}", path.display());
             }
-            run(loaded, path)
+            run(loaded, path, logs)
         }
         Command::Check(argument) => check(&argument.path()),
         Command::VerifyStream(arguments) => verify_stream::run(arguments),
@@ -155,23 +156,23 @@ fn execute(arguments: Arguments) -> Result<()> {
         }
         #[cfg(feature = "demo")]
         Command::Demo(demo) => {
-            log::start(arguments.log_format, DEMO_LOG_FILTER)?;
-            show_demo(&demo)
+            let logs = log::start(arguments.log_format, DEMO_LOG_FILTER)?;
+            show_demo(&demo, logs)
         }
     }
 }
 
 /// Runs the gateway.
-fn run(loaded: Loaded, path: PathBuf) -> Result<()> {
+fn run(loaded: Loaded, path: PathBuf, logs: LogRing) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    Ok(runtime.block_on(app::run(loaded.config, loaded.text, path))?)
+    Ok(runtime.block_on(app::run(loaded.config, loaded.text, path, logs))?)
 }
 
 /// Shows the demo.
 #[cfg(feature = "demo")]
-fn show_demo(arguments: &DemoArguments) -> Result<()> {
+fn show_demo(arguments: &DemoArguments, logs: LogRing) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    let verdict = runtime.block_on(demo::run(demo_seconds(arguments)?, arguments.keep))?;
+    let verdict = runtime.block_on(demo::run(demo_seconds(arguments)?, arguments.keep, logs))?;
     anyhow::ensure!(verdict.is_exactly_once(), "the demo's books do not close");
     Ok(())
 }

@@ -24,6 +24,7 @@ use crate::access::{Access, SetUpError};
 use crate::app::{self, AppError, Running};
 use crate::clock::Clock;
 use crate::config::{self, ConfigErrors};
+use crate::logs::LogRing;
 use crate::reading::Stream;
 use crate::status::{HasHealth as _, State, Status};
 use books::OfSource;
@@ -104,7 +105,7 @@ pub enum DemoError {
 ///
 /// # Errors
 /// If a part of the plant, the receiver or the gateway does not start.
-pub async fn run(seconds: Option<u64>, keep: bool) -> Result<Verdict, DemoError> {
+pub async fn run(seconds: Option<u64>, keep: bool, logs: LogRing) -> Result<Verdict, DemoError> {
     let folder = Folder::make(keep)?;
     let mut plant = Plant::start().await?;
     let receiver = Receiver::start()?;
@@ -112,7 +113,7 @@ pub async fn run(seconds: Option<u64>, keep: bool) -> Result<Verdict, DemoError>
     let clock = Clock::system();
     let page = Page::claim();
     let password = let_in(&folder, &clock).await?;
-    let gateway = start_gateway(&folder, &plant, &receiver, &clock, page.address).await?;
+    let gateway = start_gateway(&folder, &plant, &receiver, (&clock, logs), page.address).await?;
     narrator::begin(&[
         ("page", gateway.page.map_or_else(|| "its port is taken".to_owned(), |page| format!("http://{page}"))),
         ("", format!("sign in as {PERSON} with {password}")),
@@ -145,7 +146,7 @@ async fn start_gateway(
     folder: &Folder,
     plant: &Plant,
     receiver: &Receiver,
-    clock: &Clock,
+    (clock, logs): (&Clock, LogRing),
     page: SocketAddr,
 ) -> Result<Running, DemoError> {
     let text = configuration::text(&Addresses {
@@ -159,7 +160,7 @@ async fn start_gateway(
     let path = folder.path().join("forebay.toml");
     std::fs::write(&path, text).map_err(|error| DemoError::Folder { path: path.clone(), error })?;
     let loaded = config::load(&path)?;
-    Ok(app::start(loaded.config, loaded.text, clock.clone()).await?)
+    Ok(app::start(loaded.config, loaded.text, clock.clone(), logs).await?)
 }
 
 /// Where the page is: its usual port, or any free one if another demo or program has that.

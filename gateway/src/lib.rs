@@ -20,8 +20,10 @@ pub mod delivery;
 #[cfg(feature = "demo")]
 pub mod demo;
 pub mod fault;
+pub mod history;
 pub mod ingest;
 pub mod judge;
+pub mod logs;
 pub mod reading;
 pub mod secret;
 pub mod selftest;
@@ -31,6 +33,7 @@ pub mod sinks;
 pub mod site;
 pub mod sources;
 pub mod status;
+pub mod system;
 pub mod tryout;
 pub mod units;
 pub mod verify;

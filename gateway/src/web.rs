@@ -37,8 +37,11 @@ use crate::access::Access;
 use crate::buffer::{Ends, Usage};
 use crate::clock::Clock;
 use crate::config::desk::Desk;
+use crate::history::History;
+use crate::logs::LogRing;
 use crate::site::Registry;
 use crate::status::Status;
+use crate::system::System;
 use axum::extract::DefaultBodyLimit;
 use axum::routing::{get, post};
 use axum::{Router, middleware};
@@ -72,6 +75,12 @@ pub struct WebState {
     pub version: &'static str,
     /// How its port is opened.
     pub tls: Tls,
+    /// What charts and lists of records read.
+    pub history: History,
+    /// The board.
+    pub system: Arc<System>,
+    /// The newest log lines.
+    pub logs: LogRing,
 }
 
 /// Serves until `stop`; answers under way may end. Once a second it looks at the counters, for rates and open pages.

@@ -12,10 +12,10 @@ const FLOORS: &[&[&str]] = &[
     &["reading", "units", "secret", "backoff", "fault"],
     &["clock", "tryout"],
     &["block", "site", "certificate"],
-    &["checks", "anomaly", "decode", "status", "verify"],
+    &["checks", "anomaly", "decode", "status", "verify", "logs", "system"],
     &["buffer"],
     &["judge", "sources", "sinks"],
-    &["ingest", "delivery", "config", "access"],
+    &["ingest", "delivery", "config", "access", "history"],
     &["web", "control"],
     &["app"],
     // Puts a whole plant around the gateway, so it stands on all of it; only the command line starts it.

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 /// A minute, in microseconds.
-pub(super) const MINUTE_US: i64 = 60_000_000;
+pub const MINUTE_US: i64 = 60_000_000;
 
 /// Begins the keys of summaries; no stream has this number.
 const MINUTES: u8 = 0xFD;

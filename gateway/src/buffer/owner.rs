@@ -91,6 +91,18 @@ impl Buffer {
         answer.await.map_err(|_| BufferError::Closed)?
     }
 
+    /// A handle on no store: every call answers [`BufferError::Closed`].
+    #[must_use]
+    pub fn closed() -> Self {
+        Self {
+            calls: mpsc::channel(1).0,
+            ends: watch::channel(Ends::default()).1,
+            usage: watch::channel(Usage::default()).1,
+            replays: watch::channel(Vec::new()).1,
+            damages: watch::channel(Vec::new()).1,
+        }
+    }
+
     /// A handle on a store, and the future that serves it until the last handle is gone or someone closes. The gateway
     /// drives it on a thread of its own, since a store blocks; a simulation drives it as one task among the others.
     pub(crate) fn over(mut store: impl Store) -> (Self, impl Future<Output = ()>) {
@@ -258,8 +270,12 @@ impl Buffer {
         }
     }
 
-    /// The summaries of a point in one of these stretches; see [`Store::minutes`].
-    pub(super) async fn minutes_of(
+    /// The summaries of a point in one of these stretches; `None` if it has none yet, because its chunk is not sealed or was not
+    /// looked through so far: then its blocks say it.
+    ///
+    /// # Errors
+    /// If the disk fails.
+    pub async fn minutes_of(
         &self,
         stretch: SequenceRange,
         point: PointId,
@@ -269,8 +285,11 @@ impl Buffer {
         self.call(|answer| Call::Minutes(stretch, point, from_us, to_us, answer)).await
     }
 
-    /// The stretches of sequences of which any record may be of a time; see [`Store::stretches_between`].
-    pub(super) async fn stretches_between(
+    /// The stretches of sequences, ascending, of which any record may be of a time: one for each chunk.
+    ///
+    /// # Errors
+    /// If the buffer is closed.
+    pub async fn stretches_between(
         &self,
         stream: Stream,
         from_us: UnixMicros,

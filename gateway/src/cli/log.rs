@@ -1,5 +1,6 @@
 //! Where log lines go: the journal with their fields under systemd, otherwise standard error.
 
+use crate::logs::LogRing;
 use anyhow::{Context, Result, anyhow};
 use rustix::fs::fstat;
 use std::io::IsTerminal;
@@ -23,16 +24,18 @@ pub(super) enum Format {
     Journal,
 }
 
-/// Starts logging for the whole process, with this filter unless the environment has another one.
+/// Starts logging for the whole process, with this filter unless the environment has another one. The newest lines are kept for
+/// the page, whatever the format.
 ///
 /// # Errors
 /// If the filter is wrong or there is no journal to write to.
-pub(super) fn start(format: Format, default_filter: &str) -> Result<()> {
+pub(super) fn start(format: Format, default_filter: &str) -> Result<LogRing> {
     let filter = std::env::var(FILTER_VARIABLE).unwrap_or_else(|_| default_filter.to_owned());
     let filter = EnvFilter::try_new(&filter).map_err(|_| {
         anyhow!("{FILTER_VARIABLE}={filter:?} is no log filter; try \"info\" or \"forebay::buffer=debug,warn\"")
     })?;
-    let registry = tracing_subscriber::registry().with(filter);
+    let ring = LogRing::default();
+    let registry = tracing_subscriber::registry().with(filter).with(ring.layer());
     let text = || fmt::layer().with_writer(std::io::stderr).with_ansi(std::io::stderr().is_terminal());
     let format = match format {
         Format::Auto if stderr_is_journal() => Format::Journal,
@@ -43,7 +46,7 @@ pub(super) fn start(format: Format, default_filter: &str) -> Result<()> {
         Format::Journal => registry.with(journal()?).try_init()?,
         Format::Text | Format::Auto => registry.with(text()).try_init()?,
     }
-    Ok(())
+    Ok(ring)
 }
 
 fn journal() -> Result<tracing_journald::Layer> {

@@ -24,10 +24,7 @@ pub(super) fn parse(text: &str, now_us: UnixMicros) -> Result<UnixMicros> {
     })
 }
 
-/// A time for people and files; times beyond the years 0 to 9999 become their number.
-pub(super) fn show(time_us: UnixMicros) -> String {
-    jiff::Timestamp::from_microsecond(time_us).map_or_else(|_| time_us.to_string(), |time| format!("{time:.6}"))
-}
+pub(super) use crate::history::time_text as show;
 
 /// A time for tables: to the second.
 pub(super) fn show_second(time_us: UnixMicros) -> String {

@@ -8,8 +8,10 @@ use super::*;
 use crate::block::records::Severity;
 use crate::reading::{Flags, Stream, Value};
 use crate::status::{HasHealth, LaneBooks, State as Health};
+use axum::extract::State;
 use served::{NOW_US, PATIENCE, Served, event_with, good};
 use std::collections::BTreeSet;
+use std::path::Path;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 
@@ -249,9 +251,12 @@ async fn a_gateway_is_ready_once_its_sources_are_started() {
         ends,
         access: Access::open(directory.path(), clock.clone()).unwrap(),
         desk: Desk::new(watch::channel(served::desk_state("")).1).0,
-        clock,
         version: "1.2.3",
         tls: Tls::plain(),
+        history: History::absent(),
+        system: Arc::new(System::new(Path::new("."), clock.clone())),
+        logs: LogRing::new(clock.clone()),
+        clock,
     };
     let shared = State(Arc::new(Shared::new(state, CancellationToken::new())));
     assert_eq!(probes::ready(shared.clone()).await.status(), 503);

@@ -77,6 +77,19 @@ impl Block {
         Ok(rows)
     }
 
+    /// The readings of one point; a block that does not name it is not read further.
+    ///
+    /// # Errors
+    /// If it is not a block of columns, or its body makes no sense.
+    pub fn readings_of(&self, point: PointId) -> Result<Vec<ReadingRow>, BlockError> {
+        if !self.points()?.contains(&point) {
+            return Ok(Vec::new());
+        }
+        let mut rows = self.readings()?;
+        rows.retain(|row| row.reading.point == point);
+        Ok(rows)
+    }
+
     /// The distinct points of a block of columns; none for a block of records.
     ///
     /// # Errors

@@ -8,7 +8,8 @@ use crate::block::{Block, BlockError};
 use crate::buffer::ExtentReport;
 use crate::cli::when;
 use crate::clock::Clock;
-use crate::reading::{Sequence, SequenceRange, Stream, UnixMicros, Value};
+use crate::history::{READINGS_HEAD, put_reading, stretches};
+use crate::reading::{Sequence, SequenceRange, Stream, UnixMicros};
 use crate::sinks::encode::{RENDER_VERSION, RenderContext, Renderer, View};
 use crate::sinks::route::Route;
 use crate::site::{PointKey, PointPattern, Registry};
@@ -18,9 +19,6 @@ use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::path::PathBuf;
 use std::sync::Arc;
-
-/// The first line of a CSV file.
-const CSV_HEAD: &str = "seq,received_at,observed_at,device,point,value,unit,quality,flags,anomaly,no_data,source";
 
 #[derive(Debug, Args)]
 pub(in crate::cli) struct ExportArguments {
@@ -122,14 +120,7 @@ impl Selection {
             let records = block.records()?;
             records.iter().filter(|r| self.wants_time(r.record.time_us)).map(|record| record.sequence).collect()
         };
-        let mut stretches: Vec<SequenceRange> = Vec::new();
-        for sequence in wanted {
-            match stretches.last_mut() {
-                Some(stretch) if stretch.last + 1 == sequence => stretch.last = sequence,
-                _ => stretches.push(SequenceRange { first: sequence, last: sequence }),
-            }
-        }
-        Ok(stretches)
+        Ok(stretches(&wanted))
     }
 }
 
@@ -156,7 +147,7 @@ pub(super) async fn run(arguments: ExportArguments) -> Result<()> {
     };
     let mut renderer = Renderer::new(RENDER_VERSION, context)?;
     if arguments.format == Format::Csv {
-        writeln!(out, "{CSV_HEAD}")?;
+        writeln!(out, "{READINGS_HEAD}")?;
     }
     let (mut records, mut faults) = (0u64, 0u64);
     let all = SequenceRange { first: 0, last: Sequence::MAX };
@@ -228,51 +219,8 @@ fn csv(block: &Block, selection: &Selection, points: &[PointKey], out: &mut impl
         let Some(key) = points.get(row.reading.point.0 as usize) else {
             return Ok(Err(format!("reading {} is of a point that nobody knows", row.sequence)));
         };
-        csv_line(row, key, out)?;
+        put_reading(row, key, out)?;
         count += 1;
     }
     Ok(Ok(count))
-}
-
-fn csv_line(row: &ReadingRow, key: &PointKey, out: &mut impl Write) -> std::io::Result<()> {
-    let reading = &row.reading;
-    let (value, no_data) = match &reading.outcome {
-        Ok(Value::Number(number)) => (number.to_string(), ""),
-        Ok(Value::Integer(integer)) => (integer.to_string(), ""),
-        Ok(Value::Boolean(boolean)) => (boolean.to_string(), ""),
-        Ok(Value::Text(text)) => (quoted(text), ""),
-        Err(absence) => (String::new(), absence.name()),
-    };
-    let flags: Vec<&str> = reading.flags.names().collect();
-    let anomaly = if reading.score.0 == 0 { String::new() } else { format!("{:.4}", reading.score.as_unit()) };
-    writeln!(
-        out,
-        "{},{},{},{},{},{value},{},{},{},{anomaly},{no_data},{}",
-        row.sequence,
-        when::show(row.received_at_us),
-        reading.observed_at_us.map(when::show).unwrap_or_default(),
-        quoted(&key.device),
-        quoted(&key.point),
-        quoted(&key.unit),
-        reading.quality.name(),
-        flags.join(" "),
-        quoted(&key.source),
-    )
-}
-
-/// A field as RFC 4180 wants it: in quotes where it holds a comma, a quote or a line end.
-fn quoted(text: &str) -> String {
-    if text.contains([',', '"', '\n', '\r']) { format!("\"{}\"", text.replace('"', "\"\"")) } else { text.to_owned() }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn fields_are_quoted_where_they_must_be() {
-        assert_eq!(quoted("boiler-3"), "boiler-3");
-        assert_eq!(quoted("a,b"), "\"a,b\"");
-        assert_eq!(quoted("say \"no\"\n"), "\"say \"\"no\"\"\n\"");
-    }
 }

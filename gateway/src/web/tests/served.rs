@@ -5,16 +5,20 @@ use crate::block::records::Severity;
 use crate::buffer::{Ends, Usage, Wear};
 use crate::clock::Clock;
 use crate::config::desk::{Desk, DeskRequest, DeskState, Revision};
+use crate::history::History;
+use crate::logs::LogRing;
 use crate::reading::{AnomalyScore, Flags, PointId, Quality, Stream, Value};
 use crate::site::Registry;
 use crate::status::{
     HasHealth, LaneBooks, PointLive, SinkStatus, SourceBooks, SourceStatus, State as Health, Status, Trouble,
 };
+use crate::system::System;
 use crate::web::{Tls, WebState, serve};
 use reqwest::header::{AUTHORIZATION, HeaderMap};
 use reqwest::redirect::Policy;
 use reqwest::{Client, Response};
 use std::net::{IpAddr, Ipv4Addr};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 use tempfile::TempDir;
@@ -116,6 +120,9 @@ impl Served {
             clock: clock.clone(),
             version: "1.2.3",
             tls: Tls::plain(),
+            history: History::absent(),
+            system: Arc::new(System::new(Path::new("."), clock.clone())),
+            logs: LogRing::new(clock.clone()),
         };
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let base = format!("http://{}", listener.local_addr().unwrap());
