@@ -28,7 +28,7 @@ type Key = (PointId, Sequence);
 /// The minutes that are kept.
 #[derive(Debug, Default)]
 pub(super) struct Tails {
-    tails: HashMap<Key, Tail>,
+    kept: HashMap<Key, Tail>,
     summaries: usize,
     uses: u64,
 }
@@ -45,24 +45,24 @@ struct Tail {
 impl Tails {
     fn get(&mut self, key: Key) -> Option<Tail> {
         self.uses += 1;
-        let tail = self.tails.get_mut(&key)?;
+        let tail = self.kept.get_mut(&key)?;
         tail.used = self.uses;
         Some(tail.clone())
     }
 
     /// Keeps a tail, unless what is kept already says more.
     fn put(&mut self, key: Key, tail: Tail) {
-        if self.tails.get(&key).is_some_and(|kept| kept.covered.count() > tail.covered.count()) {
+        if self.kept.get(&key).is_some_and(|kept| kept.covered.count() > tail.covered.count()) {
             return;
         }
         self.uses += 1;
         self.summaries += weight(&tail);
-        if let Some(before) = self.tails.insert(key, Tail { used: self.uses, ..tail }) {
+        if let Some(before) = self.kept.insert(key, Tail { used: self.uses, ..tail }) {
             self.summaries -= weight(&before);
         }
         while self.summaries > KEPT_SUMMARIES_MAX {
-            let oldest = self.tails.iter().min_by_key(|(_, tail)| tail.used).map(|(key, _)| *key);
-            let Some(gone) = oldest.and_then(|key| self.tails.remove(&key)) else { break };
+            let oldest = self.kept.iter().min_by_key(|(_, tail)| tail.used).map(|(key, _)| *key);
+            let Some(gone) = oldest.and_then(|key| self.kept.remove(&key)) else { break };
             self.summaries -= weight(&gone);
         }
     }

@@ -48,21 +48,20 @@ impl Plant {
                 .filter_map(|(point, second)| value(point, second))
                 .collect();
             self.seconds = until;
-            let base = Tick { mono_us: 0, wall_us: START_US, quality: TimeQuality::Ntp };
-            let frame = Frame { boot_id: 1, base, config_version: 1 };
+            let frame = frame();
             let mut drafts = Vec::new();
             self.encoder.encode(&readings, &[], &frame, &mut drafts).unwrap();
             let points = self.history.registry.unsaved();
             if let Some((last, _)) = points.last() {
                 self.history.registry.mark_saved(*last);
             }
-            self.buffer.commit(Commit { drafts, points, ..Commit::default() }).await.unwrap();
+            let commit = Commit { drafts, points, snapshot: None, books: None };
+            self.buffer.commit(commit).await.unwrap();
         }
     }
 
     async fn put(&self, records: &[Record]) {
-        let base = Tick { mono_us: 0, wall_us: START_US, quality: TimeQuality::Ntp };
-        let drafts = records::encode(records, &Frame { boot_id: 1, base, config_version: 1 }).unwrap();
+        let drafts = records::encode(records, &frame()).unwrap();
         self.buffer.commit(Commit { drafts, ..Commit::default() }).await.unwrap();
     }
 
@@ -70,6 +69,10 @@ impl Plant {
         let request = ChartRequest { point: PointId(point), from_us, to_us, columns };
         self.history.chart(request, &CancellationToken::new()).await.unwrap()
     }
+}
+
+fn frame() -> Frame {
+    Frame { boot_id: 1, base: Tick { mono_us: 0, wall_us: START_US, quality: TimeQuality::Ntp }, config_version: 1 }
 }
 
 fn reading(point: u32, second: i64, value: f64) -> JudgedReading {

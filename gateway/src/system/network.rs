@@ -14,11 +14,11 @@ pub struct Address {
     pub interface: Option<String>,
     /// The address.
     pub address: IpAddr,
-    /// Whether it is of this link only (IPv6 fe80::, IPv4 169.254).
+    /// Whether it is of this link only (IPv6 `fe80::`, IPv4 169.254).
     pub link_local: bool,
 }
 
-/// A network of /proc/net/route.
+/// A network of `/proc/net/route`.
 struct Network {
     interface: String,
     base: u32,

@@ -7,7 +7,7 @@ pub(super) struct Ticks {
     pub(super) idle: u64,
 }
 
-/// The first line of /proc/stat (proc_stat(5)): user, nice, system, idle, iowait, irq, softirq, steal.
+/// The first line of /proc/stat (`proc_stat(5)`): user, nice, system, idle, iowait, irq, softirq, steal.
 pub(super) fn machine_ticks(stat: &str) -> Option<Ticks> {
     let line = stat.lines().find_map(|line| line.strip_prefix("cpu "))?;
     // Time of guests is in user time already.
@@ -24,7 +24,7 @@ pub(super) fn processors(stat: &str) -> u64 {
     stat.lines().filter(is_one).count() as u64
 }
 
-/// Ticks that a process used, from /proc/self/stat (proc_pid_stat(5), fields 14 and 15); its name may hold anything.
+/// Ticks that a process used, from /proc/self/stat (`proc_pid_stat(5)`, fields 14 and 15); its name may hold anything.
 pub(super) fn process_ticks(stat: &str) -> Option<u64> {
     let (_, fields) = stat.rsplit_once(") ")?;
     let mut fields = fields.split_whitespace().skip(11);
