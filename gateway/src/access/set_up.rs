@@ -51,14 +51,11 @@ impl Access {
     /// If the file cannot be written.
     pub async fn write_label(&self, addresses: &[String], fingerprint: Option<&str>) -> Result<(), AccessError> {
         let Some(token) = self.set_up_token() else { return Ok(()) };
-        let mut text = String::from("Forebay\n");
-        for address in addresses {
-            text.push_str(&format!("Page:         {address}\n"));
-        }
-        text.push_str(&format!("Set-up token: {token}\n"));
-        if let Some(fingerprint) = fingerprint {
-            text.push_str(&format!("Certificate:  SHA-256 {fingerprint}\n"));
-        }
+        let mut lines = vec!["Forebay".to_owned()];
+        lines.extend(addresses.iter().map(|address| format!("Page:         {address}")));
+        lines.push(format!("Set-up token: {token}"));
+        lines.extend(fingerprint.map(|fingerprint| format!("Certificate:  SHA-256 {fingerprint}")));
+        let text = lines.join("\n") + "\n";
         self.apart(move |inner| files::write_whole(&inner.dir.join(LABEL_FILE), text.as_bytes())).await
     }
 

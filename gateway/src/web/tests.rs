@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+mod entering;
+mod people;
 pub(in crate::web) mod served;
 
 use super::*;
@@ -258,7 +260,7 @@ async fn a_gateway_is_ready_once_its_sources_are_started() {
         logs: LogRing::new(clock.clone()),
         clock,
     };
-    let shared = State(Arc::new(Shared::new(state, CancellationToken::new())));
+    let shared = axum::extract::State(Arc::new(Shared::new(state, CancellationToken::new())));
     assert_eq!(probes::ready(shared.clone()).await.status(), 503);
     assert_eq!(probes::live(shared.clone()).await.status(), 200);
     status.set_ready();
