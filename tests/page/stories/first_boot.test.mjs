@@ -4,6 +4,7 @@ import { after, before, test } from "node:test";
 import { Browser, SCHEMES } from "../lib/browser.mjs";
 import { axeFindings, overflowFindings, targetFindings } from "../lib/look.mjs";
 import { Plant, user } from "../lib/plant.mjs";
+import "../lib/story.mjs";
 
 /** From opening the page to readings upstream. */
 const WAY_MS_MAX = 5 * 60_000;
@@ -11,6 +12,12 @@ const WAY_MS_MAX = 5 * 60_000;
 let browser;
 before(async () => { browser = await Browser.open(); });
 after(() => browser?.close());
+
+async function fresh(t) {
+  const plant = await Plant.fresh();
+  t.after(() => plant.close());
+  return plant;
+}
 
 async function usable(page, size, what) {
   assert.deepEqual([
@@ -42,8 +49,8 @@ async function setUp(visitor, size, { token, wrongFirst = true }) {
   await page.waitForURL((url) => !url.pathname.startsWith("/set-up"));
 }
 
-test("before it is set up, nothing but setting up can be reached", async () => {
-  const plant = await Plant.fresh();
+test("before it is set up, nothing but setting up can be reached", async (t) => {
+  const plant = await fresh(t);
   const { origin } = plant.gateway;
   const open = ["/live", "/ready", "/set-up"];
   const shut = ["/", "/points", "/settings", "/settings/people", "/events", "/account", "/api/v1/points", "/api/v1/status", "/metrics", "/board/logs"];
@@ -52,13 +59,12 @@ test("before it is set up, nothing but setting up can be reached", async () => {
     const answer = await fetch(origin + path, { redirect: "manual" });
     assert.ok(answer.status === 303 || answer.status === 403, `${path} answers ${answer.status}`);
   }
-  await plant.close();
 });
 
 for (const size of ["phone", "desk"]) {
   for (const scheme of SCHEMES) {
     test(`from the token to readings upstream in less than five minutes, on a ${size}, ${scheme}`, async (t) => {
-      const plant = await Plant.fresh();
+      const plant = await fresh(t);
       const visitor = await browser.visitor(plant.gateway, { size, scheme });
       visitor.allow(/status of 4(01|03|22)/);
       const started = performance.now();
@@ -67,7 +73,6 @@ for (const size of ["phone", "desk"]) {
       t.diagnostic(`${size}, ${scheme}: ${(took / 1000).toFixed(1)} s`);
       assert.ok(took < WAY_MS_MAX);
       await visitor.leave();
-      await plant.close();
     });
   }
 }
