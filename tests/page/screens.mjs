@@ -4,11 +4,11 @@
 import { mkdirSync, writeFileSync, readdirSync, statSync, rmSync } from "node:fs";
 import path from "node:path";
 import { Browser, SCHEMES } from "./lib/browser.mjs";
+import { demoPlant } from "./lib/demo_plant.mjs";
 import { root } from "./lib/needs.mjs";
 import { Plant } from "./lib/plant.mjs";
 import { small } from "./lib/png.mjs";
 import { SCREENS, open } from "./lib/screens.mjs";
-import { demoPlant } from "./lib/demo_plant.mjs";
 
 /** All pictures together: they are in the repository. */
 const BYTES_MAX = 6 * 1024 * 1024;

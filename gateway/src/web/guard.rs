@@ -13,7 +13,7 @@ use crate::access::Right;
 use askama::Template;
 use axum::body::Body;
 use axum::extract::{Request, State};
-use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Redirect, Response};
 use std::sync::Arc;
@@ -123,12 +123,11 @@ fn refuse_stranger(request: &Request) -> Response {
         return response;
     }
     let reads = matches!(*request.method(), Method::GET | Method::HEAD);
-    let back = request.uri().path_and_query().map_or("/", |path| path.as_str());
-    let to = if reads && path != "/" && !request.headers().contains_key("hx-request") {
-        format!("/sign-in?{}", pages::query(&[("to", back)]))
-    } else {
-        "/sign-in".to_owned()
-    };
+    // Where a part was asked for, it is the page around it that one wants to be back on.
+    let page = request.headers().get("hx-current-url").and_then(|url| url.to_str().ok()?.parse::<Uri>().ok());
+    let page = page.as_ref().or_else(|| reads.then(|| request.uri()));
+    let back = page.and_then(|uri| uri.path_and_query()).map_or("/", |path| path.as_str());
+    let to = if back == "/" { "/sign-in".to_owned() } else { format!("/sign-in?{}", pages::query(&[("to", back)])) };
     go(request, &to)
 }
 

@@ -9,9 +9,15 @@
  * fresh    nobody has set the gateway up
  */
 export const SCREENS = [
+  { name: "set-up", path: "/set-up", fresh: true },
   { name: "sign-in", path: "/sign-in", stranger: true },
   { name: "overview", path: "/" },
   { name: "points", path: "/points" },
+  { name: "settings-people", path: "/settings/people" },
+  { name: "settings-person", path: firstLink("/settings/people", "/settings/people/one") },
+  { name: "settings-tokens", path: "/settings/tokens" },
+  { name: "settings-audit", path: "/settings/audit" },
+  { name: "account", path: "/account" },
   { name: "more", path: "/more" },
   { name: "not-found", path: "/no-such-screen", status: 404 },
 ];

@@ -55,6 +55,10 @@
   };
   const sayAll = (within) => within.querySelectorAll("time[data-say]").forEach(say);
 
+  // On a phone the tabs are wider than the screen: the one that one is on is to be seen.
+  const tab = document.querySelector(".tabs [aria-current]");
+  if (tab) tab.parentElement.scrollLeft = tab.offsetLeft - (tab.parentElement.clientWidth - tab.offsetWidth) / 2;
+
   sayAll(document);
   setInterval(() => sayAll(document), 5000);
   setInterval(() => document.querySelectorAll('time[data-say="left"]').forEach(say), 1000);
