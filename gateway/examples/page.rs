@@ -1,8 +1,10 @@
 //! Serves the page with a made-up plant, for working on its look: `cargo run --example page [calm|trouble|empty|starting]`.
 
+use forebay::access::Access;
 use forebay::block::records::Severity;
 use forebay::buffer::{Ends, Usage};
 use forebay::clock::Clock;
+use forebay::config::desk::Desk;
 use forebay::reading::{AnomalyScore, Flags, NoData, Quality, Stream, Value};
 use forebay::site::Registry;
 use forebay::status::{HasHealth, LaneBooks, PointLive, SinkStatus, SourceBooks, SourceStatus, State, Status, Trouble};
@@ -96,7 +98,8 @@ async fn main() -> anyhow::Result<()> {
         registry,
         usage,
         ends,
-        config_toml: watch::channel(CONFIG.into()).1,
+        access: Access::open(&std::env::temp_dir().join("forebay-page-example"), clock.clone())?,
+        desk: Desk::closed(CONFIG),
         clock,
         version: env!("CARGO_PKG_VERSION"),
         tls: Tls::plain(),
