@@ -4,7 +4,7 @@ use forebay::access::Access;
 use forebay::block::records::Severity;
 use forebay::buffer::{Ends, Usage};
 use forebay::clock::Clock;
-use forebay::config::desk::{Desk, DeskState, Revision};
+use forebay::config::desk::Desk;
 use forebay::history::History;
 use forebay::logs::LogRing;
 use forebay::reading::{AnomalyScore, Flags, NoData, Quality, Stream, Value};
@@ -98,16 +98,13 @@ async fn main() -> anyhow::Result<()> {
     let stop = CancellationToken::new();
     let listener = TcpListener::bind(("127.0.0.1", port())).await?;
     let directory = tempfile::tempdir()?;
-    let revision = Revision::of(CONFIG);
-    let (_desk, desk) =
-        watch::channel(DeskState { text: CONFIG.into(), revision, trial: None, reverted: None, unwritable: None });
     let state = WebState {
         status: status.clone(),
         registry,
         usage,
         ends,
         access: Access::open(directory.path(), clock.clone())?,
-        desk: Desk::new(desk).0,
+        desk: Desk::closed(CONFIG),
         clock,
         version: env!("CARGO_PKG_VERSION"),
         tls: Tls::plain(),

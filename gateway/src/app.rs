@@ -3,19 +3,26 @@
 //! Start: page's port → buffer → ingest → deliveries → page → sources. End, the other way: sources stop → ingest commits and hands
 //! receipts back → deliveries finish what they can within their time → the buffer is closed → the page goes last.
 
+mod first_boot;
+mod host;
 mod label;
 mod page;
 mod parts;
+mod plan;
 mod reload;
 mod supervisor;
 mod tools;
+mod trial;
+
+pub use first_boot::{FirstStart, built_in};
+pub use host::run;
 
 use crate::access::Access;
 use crate::block::records::Severity;
 use crate::buffer::{Buffer, BufferError, Card, Cipher, KeyError, StoreOptions};
 use crate::clock::Clock;
-use crate::config::Config;
-use crate::config::desk::{Desk, DeskState, Revision};
+use crate::config::desk::Desk;
+use crate::config::{Config, Loaded};
 use crate::control::{Control, ReloadRequest};
 use crate::delivery::Rendering;
 use crate::history::History;
@@ -32,15 +39,15 @@ use crate::status::{Status, Trouble};
 use crate::system::System;
 use crate::web::{Tls, WebState};
 use parts::{Parts, Wiring};
+use plan::Plan;
 use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 use supervisor::Supervisor;
 use tokio::net::TcpListener;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::mpsc;
 
 /// How long a tool's step may take to end.
 const CONTROL_STOP: Duration = Duration::from_secs(1);
@@ -85,6 +92,11 @@ pub enum AppError {
         /// What is wrong.
         error: SinkError,
     },
+    /// A change on trial cannot be taken back.
+    #[error(
+        "the configuration before the trial does not run any more: {0}; the gateway ends, and its next start reads the file"
+    )]
+    TakeBack(String),
     /// A part ended that must not end.
     #[error("{0} ended by itself; this is a defect, please report it with the log")]
     Ended(String),
@@ -97,13 +109,11 @@ pub struct Running {
     pub status: Arc<Status>,
     /// Where its page is; none while another program has its port.
     pub page: Option<SocketAddr>,
-    config: Config,
+    plan: Plan,
     parts: Parts,
     ingest: Supervisor,
     web: Supervisor,
     web_state: WebState,
-    /// What the page shows as the configuration.
-    shown: watch::Sender<DeskState>,
     control: Supervisor,
     reloads: mpsc::Receiver<ReloadRequest>,
 }
@@ -113,13 +123,32 @@ pub struct Running {
 /// # Errors
 /// If the data directory, the buffer or a sink cannot be set up. A page whose port is taken is served as soon as it is free.
 pub async fn start(config: Config, config_text: String, clock: Clock, logs: LogRing) -> Result<Running, AppError> {
+    let desk = Desk::closed(&config_text);
+    let loaded = Loaded { config, text: config_text, warnings: Vec::new() };
+    start_by(Plan::settled(loaded), clock, Handles { desk, access: None, logs }).await
+}
+
+/// What outlives a restart in place.
+#[derive(Clone, Debug)]
+struct Handles {
+    /// Where the page and the tools hand in changes.
+    desk: Desk,
+    /// Who may enter, once it is known: who is signed in stays so.
+    access: Option<Access>,
+    /// The last lines of the log, for the page.
+    logs: LogRing,
+}
+
+/// Starts the gateway by a plan.
+async fn start_by(plan: Plan, clock: Clock, handles: Handles) -> Result<Running, AppError> {
+    let config = &plan.config;
     let listener = TcpListener::bind(&config.web.listen).await;
     let page = listener.as_ref().ok().and_then(|listener| listener.local_addr().ok());
     let data_dir = config.gateway.data_dir.clone();
     std::fs::create_dir_all(&data_dir).map_err(|error| AppError::DataDir { path: data_dir.clone(), error })?;
-    let (buffer, opened) = Buffer::open(store_options(&config)?, clock.clone()).await?;
+    let (buffer, opened) = Buffer::open(plan.store_options()?, clock.clone()).await?;
     let epoch = opened.epoch.unwrap_or(Epoch(0));
-    let config_version = buffer.keep_config(&config_text).await?;
+    let config_version = buffer.keep_config(&plan.text).await?;
     tracing::info!(%epoch, config_version, points = opened.points.len(), "the buffer is open");
     let registry = Arc::new(Registry::restore(opened.points));
     let status = Arc::new(Status::new(&config.gateway.id, clock.tick().wall_us, Vec::new(), Vec::new()));
@@ -144,43 +173,41 @@ pub async fn start(config: Config, config_text: String, clock: Clock, logs: LogR
             registry: registry.clone(),
             status: status.clone(),
             clock: clock.clone(),
-            judge: Judge::new(rules(&config, config_version), clock.boot_id),
+            judge: Judge::new(rules(config, config_version), clock.boot_id),
             feeds,
             books: opened.books,
-            pace: pace_options(&config),
+            pace: pace_options(config),
             config_version,
         },
         opened.snapshot,
     )
     .await?;
-    parts.start_sinks(sinks).await;
-    parts.show(&config);
-    parts.end_replays(&config).await;
+    parts.start_sinks(sinks, &plan.held).await;
+    parts.show(config);
+    parts.end_replays(&plan).await;
 
-    let access = open_access(&data_dir, &clock, &status);
-    let (shown, shown_out) = watch::channel(desk_state(&config_text));
-    let (desk, _asked) = Desk::new(shown_out);
+    let access = handles.access.unwrap_or_else(|| open_access(&data_dir, &clock, &status));
     let web_state = WebState {
         status: status.clone(),
         registry: registry.clone(),
         usage: buffer.usage(),
         ends: buffer.ends(),
         access,
-        desk,
+        desk: handles.desk.clone(),
         clock: clock.clone(),
         version: env!("CARGO_PKG_VERSION"),
         tls: Tls::new(&data_dir, &config.gateway.id, &config.web, clock.clone(), status.clone()),
         history: History::new(buffer.clone(), registry.clone(), &config.gateway.id, epoch),
         system: Arc::new(System::new(&data_dir, clock.clone())),
-        logs,
+        logs: handles.logs.clone(),
     };
     label::announce(&web_state.access, &web_state.tls, page).await;
     let mut web = Supervisor::new("page");
-    start_page(&mut web, &config, listener, &web_state);
+    start_page(&mut web, config, listener, &web_state);
 
     let (reload, reloads) = mpsc::channel(RELOADS_MAX);
     let mut control = Supervisor::new("control");
-    let access = Control { buffer, registry, status: status.clone(), clock: clock.clone(), reload };
+    let access = Control { buffer, registry, status: status.clone(), clock: clock.clone(), reload, desk: handles.desk };
     control.spawn("socket", tools::serve(data_dir, access, status.clone(), clock, control.stop_token()));
 
     let mut ingest_supervisor = Supervisor::new("ingest");
@@ -188,7 +215,7 @@ pub async fn start(config: Config, config_text: String, clock: Clock, logs: LogR
     parts.start_sources(sources);
     status.set_ready();
     let ingest = ingest_supervisor;
-    Ok(Running { status, page, config, parts, ingest, web, web_state, shown, control, reloads })
+    Ok(Running { status, page, plan, parts, ingest, web, web_state, control, reloads })
 }
 
 /// What happens to a gateway that runs.
@@ -235,45 +262,20 @@ impl Running {
     }
 }
 
-/// Runs the gateway until it is asked to stop (SIGTERM, SIGINT), telling systemd how it is. On SIGHUP, or when the command line
-/// asks for it, the configuration is read again from `path`.
-///
-/// # Errors
-/// If it cannot start, or a part ends that must not end.
-pub async fn run(config: Config, config_text: String, path: PathBuf, logs: LogRing) -> Result<(), AppError> {
-    let clock = Clock::system();
-    let mut running = start(config, config_text, clock, logs).await?;
-    tracing::info!(page = running.page.map(|page| page::address(page, running.web_state.tls.mode())), "ready");
-    let mut watchdog = pin!(supervisor::tell_systemd(running.status.clone()));
-    let mut stop = pin!(supervisor::asked_to_stop());
-    let mut hangups = supervisor::Hangups::new();
-    let ended = loop {
-        let asked = tokio::select! {
-            event = running.event() => match event {
-                Event::Ended(error) => break Err(error),
-                Event::Reload(asked) => Some(asked),
-            },
-            () = &mut stop => break Ok(()),
-            never = &mut watchdog => match never {},
-            () = hangups.next() => None,
+/// Who may enter. Readings matter more: where that cannot be read or written, the gateway runs all the same, and says so.
+fn open_access(data_dir: &Path, clock: &Clock, status: &Status) -> Access {
+    let (access, error) = Access::open_in_any_case(data_dir, clock.clone());
+    if let Some(error) = error {
+        let trouble = Trouble {
+            subject: "web".to_owned(),
+            what: format!("Nobody new can be let in at the page: {error}"),
+            advice: "Make room or give data_dir to the user that runs forebay, then restart it".to_owned(),
+            severity: Severity::Error,
+            since_us: clock.tick().wall_us,
         };
-        supervisor::tell_reloading();
-        let answer = tokio::select! {
-            answer = running.reload_file(&path) => answer,
-            // Half of a reload is as good as none: all parts end, and the next start reads the file.
-            () = &mut stop => break Ok(()),
-            never = &mut watchdog => match never {},
-        };
-        supervisor::tell_reloaded();
-        if let Some(asked) = asked {
-            // Whoever asked may have gone.
-            asked.send(answer).ok();
-        }
-    };
-    supervisor::tell_stopping();
-    tracing::info!("stopping");
-    running.stop().await;
-    ended
+        status.raise("web/access", trouble);
+    }
+    access
 }
 
 fn build_sinks<'a>(
@@ -291,26 +293,6 @@ fn start_page(web: &mut Supervisor, config: &Config, listener: io::Result<TcpLis
     let stop = web.stop_token().child_token();
     let (listen, data_dir) = (config.web.listen.clone(), config.gateway.data_dir.clone());
     web.spawn_part(&listen.clone(), stop.clone(), page::serve(listen, listener, data_dir, state.clone(), stop));
-}
-
-/// Who may enter. Readings matter more: where that cannot be read or written, the gateway runs all the same, and says so.
-fn open_access(data_dir: &Path, clock: &Clock, status: &Status) -> Access {
-    let (access, error) = Access::open_in_any_case(data_dir, clock.clone());
-    if let Some(error) = error {
-        let trouble = Trouble {
-            subject: "web".to_owned(),
-            what: format!("Nobody new can be let in at the page: {error}"),
-            advice: "Make room or give data_dir to the user that runs forebay, then restart it".to_owned(),
-            severity: Severity::Error,
-            since_us: clock.tick().wall_us,
-        };
-        status.raise("web/access", trouble);
-    }
-    access
-}
-
-fn desk_state(text: &str) -> DeskState {
-    DeskState { text: text.into(), revision: Revision::of(text), trial: None, reverted: None, unwritable: None }
 }
 
 fn rules(config: &Config, config_version: u32) -> Rules {

@@ -1,6 +1,8 @@
 //! The command line: what can be asked of the binary, and what it answers with.
 
 mod buffer;
+#[path = "cli/config.rs"]
+mod config_tool;
 mod log;
 mod people;
 mod reload;
@@ -9,12 +11,12 @@ mod selftest;
 mod verify_stream;
 mod when;
 
-use crate::app;
+use crate::app::{self, FirstStart};
 use crate::config::{self, ConfigErrors, Loaded};
 #[cfg(feature = "demo")]
 use crate::demo;
 use crate::logs::LogRing;
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use clap::{Parser, Subcommand};
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -57,11 +59,14 @@ struct Arguments {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Runs the gateway until it is told to stop.
-    Run(ConfigArgument),
+    Run(RunArguments),
     /// Checks a configuration and names everything that is wrong in it.
     Check(ConfigArgument),
     /// Has the running gateway read its configuration again: only what changed is stopped and started.
     Reload(ConfigArgument),
+    /// Tries another configuration on the running gateway: it goes back by itself unless it is confirmed in time.
+    #[command(subcommand)]
+    Config(config_tool::ConfigCommand),
     /// Prints the reference of the configuration, as Markdown.
     Reference,
     /// Looks into the buffer of a running or stopped gateway: what it holds, whether it is sound, what is in it.
@@ -104,6 +109,19 @@ impl ConfigArgument {
     }
 }
 
+#[derive(Debug, clap::Args)]
+struct RunArguments {
+    #[command(flatten)]
+    config: ConfigArgument,
+    /// Folder for everything that must survive a restart, while there is no configuration yet; afterwards that says it
+    /// [default: /var/lib/forebay].
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<PathBuf>,
+    /// Where the page listens, while there is no configuration yet [default: 0.0.0.0:8080].
+    #[arg(long, value_name = "ADDRESS")]
+    listen: Option<String>,
+}
+
 #[cfg(feature = "demo")]
 #[derive(Debug, clap::Args)]
 struct DemoArguments {
@@ -132,15 +150,22 @@ pub fn main() -> ExitCode {
 
 fn execute(arguments: Arguments) -> Result<()> {
     match arguments.command {
-        Command::Run(argument) => {
-            let path = argument.path();
-            let loaded = config::load(&path)?;
+        Command::Run(run) => {
+            let path = run.config.path();
+            let (loaded, has_file) = load_or_begin(&path, &FirstStart { data_dir: run.data_dir, listen: run.listen })?;
             let logs = log::start(arguments.log_format, LOG_FILTER)?;
             for warning in &loaded.warnings {
                 tracing::warn!("{}:{warning}", path.display());
             }
-            run(loaded, path, logs)
+            if !has_file {
+                let file = path.display();
+                tracing::info!(
+                    "there is no {file} yet: the gateway begins with what is built in, and the page makes the file"
+                );
+            }
+            run_gateway(loaded, path, has_file, logs)
         }
+        Command::Config(command) => config_tool::execute(command),
         Command::Check(argument) => check(&argument.path()),
         Command::VerifyStream(arguments) => verify_stream::run(arguments),
         Command::People(command) => people::execute(command),
@@ -162,10 +187,22 @@ fn execute(arguments: Arguments) -> Result<()> {
     }
 }
 
+/// The configuration, and whether it is from the file. Only where there is no file at all a built-in one takes its place: a file that
+/// cannot be read or is wrong must not be passed over.
+fn load_or_begin(path: &Path, first: &FirstStart) -> Result<(Loaded, bool)> {
+    match config::load(path) {
+        Err(ConfigErrors::Unreadable { error, .. }) if error.kind() == std::io::ErrorKind::NotFound => {
+            let text = app::built_in(first).context("the first start cannot be prepared")?;
+            Ok((config::parse("what is built in", text)?, false))
+        }
+        loaded => Ok((loaded?, true)),
+    }
+}
+
 /// Runs the gateway.
-fn run(loaded: Loaded, path: PathBuf, logs: LogRing) -> Result<()> {
+fn run_gateway(loaded: Loaded, path: PathBuf, has_file: bool, logs: LogRing) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    Ok(runtime.block_on(app::run(loaded.config, loaded.text, path, logs))?)
+    Ok(runtime.block_on(app::run(loaded, path, has_file, logs))?)
 }
 
 /// Shows the demo.

@@ -23,7 +23,7 @@ pub mod template;
 mod tree;
 
 pub use examine::{Examined, examine};
-pub use load::{FILE_BYTES_MAX, Loaded, load, parse};
+pub use load::{FILE_BYTES_MAX, Loaded, load, parse, parse_with_secrets};
 pub use problem::{ConfigErrors, Problem, Problems};
 pub use redact::{redacted_toml, restore};
 pub use reference::reference;
@@ -77,7 +77,7 @@ pub struct GatewayOptions {
     /// Name of this gateway, unique upstream: letters, digits, `-`, `_` and `.`.
     pub id: String,
     /// Folder for everything that must survive a restart.
-    #[serde(default = "data_dir")]
+    #[serde(default = "default_data_dir")]
     pub data_dir: PathBuf,
 }
 
@@ -297,7 +297,9 @@ impl Default for BufferOptions {
     }
 }
 
-fn data_dir() -> PathBuf {
+/// Where everything is that must survive a restart, unless the file says otherwise.
+#[must_use]
+pub fn default_data_dir() -> PathBuf {
     PathBuf::from("/var/lib/forebay")
 }
 

@@ -5,13 +5,16 @@
 //! `{"done":…}` or `{"failed":"…"}`. Requests are small steps, so that the gateway's own work never waits for a tool.
 
 mod client;
+mod desk;
 mod replays;
 mod server;
 
 pub use client::{ControlError, ask};
+pub use desk::{DeskStatus, TrialStatus};
 pub use server::{Control, ReloadRequest, bind, serve};
 
 use crate::buffer::{ChunkName, RawBlock};
+use crate::config::desk::Revision;
 use crate::reading::{Sequence, Stream, UnixMicros};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -21,8 +24,8 @@ use std::time::Duration;
 /// The socket's name in `data_dir`.
 const SOCKET_FILE: &str = "control.sock";
 
-/// Longest request: a replay with a hundred patterns of points takes a third of it.
-const REQUEST_BYTES_MAX: usize = 64 * 1024;
+/// Longest request: a configuration to try, which may have a MiB, as JSON. A replay with a hundred patterns of points takes 20 KiB.
+const REQUEST_BYTES_MAX: usize = 2 * 1024 * 1024;
 
 /// Longest answer: what ten thousand chunks, 160 GB of them, and all lanes take in a report.
 const ANSWER_BYTES_MAX: u64 = 16 * 1024 * 1024;
@@ -33,8 +36,8 @@ const CONNECTIONS_MAX: usize = 8;
 /// How long a peer may take to send its request, or to read an answer.
 const PEER_TIME: Duration = Duration::from_secs(10);
 
-/// Longest wait for a reload: sources and sinks that changed take a few seconds each to stop.
-const RELOAD_TIME: Duration = Duration::from_mins(1);
+/// Longest wait for a reload or for the desk: sources and sinks that changed take a few seconds each to stop.
+const REQUEST_TIME: Duration = Duration::from_mins(1);
 
 /// Most points of one answer: 300 KB of names at their longest.
 const POINTS_PER_ANSWER: usize = 500;
@@ -45,6 +48,24 @@ const POINTS_PER_ANSWER: usize = 500;
 pub enum Request {
     /// Reads the configuration again and goes on by it; done with what changed, a line each.
     Reload,
+    /// Runs a configuration on trial; done with what changed, a line each.
+    ConfigTry {
+        /// The whole text.
+        text: String,
+        /// The revision that it was made from.
+        base: Revision,
+        /// How long it waits to be confirmed, in seconds.
+        confirm_within_s: u64,
+    },
+    /// Keeps what is on trial.
+    ConfigConfirm {
+        /// Also though nothing flows.
+        force: bool,
+    },
+    /// Takes back what is on trial.
+    ConfigRevert,
+    /// What runs and what is on trial; done with a [`DeskStatus`].
+    ConfigStatus,
     /// What the buffer says about itself; done with a [`crate::buffer::Report`].
     Report,
     /// What lies in a chunk at and after a sequence; done with [`WireBlock`]s, none if there is no more or the chunk is gone.

@@ -57,6 +57,8 @@ const LIVE_LINGER_MAX: Duration = Duration::from_millis(100);
 const HISTORY_RUN: Duration = Duration::from_millis(250);
 /// Bytes of JSON of the first run of history, and the least: some dozens of readings, or the link would carry heads alone.
 const HISTORY_RUN_BYTES: (f64, f64) = (64.0 * 1024.0, 16.0 * 1024.0);
+/// How often the books of a sink that is held back are brought up to date.
+const HELD_LOOK: Duration = Duration::from_secs(1);
 /// Reads what an older configuration, which a pinned run needs, says of this sink; `None` if it cannot be read.
 pub type ViewOf = Arc<dyn Fn(&str) -> Option<View> + Send + Sync>;
 
@@ -189,6 +191,26 @@ impl<S: Sink> Delivery<S> {
         while let Some(index) = self.unsaved_lane(true) {
             if self.save_passed(index).await.is_err() {
                 break;
+            }
+        }
+    }
+
+    /// Delivers nothing until it is told to stop, and keeps its books in sight: what waits must not look lost.
+    pub async fn hold(mut self, why: &str) {
+        let (stop, halt) = (self.options.stop.clone(), self.options.halt.clone());
+        self.hold_back(why);
+        while !(halt.is_cancelled() || stop.is_cancelled()) {
+            // A disk that fails is told where it is written to; here the next look is another attempt.
+            if self.lanes.is_empty() {
+                self.load_lanes().await.ok();
+            } else if let Some(index) = self.robbed_lane() {
+                self.reload(index).await.ok();
+            }
+            self.report();
+            tokio::select! {
+                () = halt.cancelled() => {}
+                () = stop.cancelled() => {}
+                () = tokio::time::sleep(HELD_LOOK) => {}
             }
         }
     }

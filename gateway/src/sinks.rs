@@ -205,6 +205,22 @@ impl SinkOptions {
         }
     }
 
+    /// Whether it brings the same records to the same place as another: what one of the two delivered or passed over, the other
+    /// need not deliver again. Streams do not matter, each has a lane of its own.
+    #[must_use]
+    pub fn is_as_good_as(&self, other: &Self) -> bool {
+        let same_place = match (self, other) {
+            (Self::Http(one), Self::Http(two)) => one.url == two.url,
+            (Self::Kafka(one), Self::Kafka(two)) => {
+                one.brokers == two.brokers
+                    && one.topic_prefix == two.topic_prefix
+                    && one.exactly_once == two.exactly_once
+            }
+            _ => false,
+        };
+        same_place && self.route().route() == other.route().route()
+    }
+
     /// Most bytes of a run.
     #[must_use]
     pub fn run_bytes_max(&self) -> u64 {

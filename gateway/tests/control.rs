@@ -3,6 +3,7 @@
 
 use forebay::buffer::{Buffer, Report, StoreOptions};
 use forebay::clock::Clock;
+use forebay::config::desk::Desk;
 use forebay::control::{self, Control, ControlError, Request};
 use forebay::site::{PointKey, Registry};
 use forebay::status::Status;
@@ -27,7 +28,8 @@ async fn served() -> TempDir {
     }
     let (reload, _nobody) = tokio::sync::mpsc::channel(1);
     let (registry, status) = (Arc::new(registry), Arc::new(Status::default()));
-    let control = Control { buffer, registry, status, clock, reload };
+    let desk = Desk::closed("");
+    let control = Control { buffer, registry, status, clock, reload, desk };
     let listener = control::bind(dir.path()).unwrap();
     tokio::spawn(control::serve(listener, control, CancellationToken::new()));
     dir
@@ -52,7 +54,7 @@ async fn what_is_no_request_is_told_so_and_the_next_one_is_served() {
         (b"{\"do\":\"explode\"}\n".to_vec(), "same version"),
         (b"{\"do\":\"look\"}\n".to_vec(), "missing field"),
         (vec![b'['; 1_000].into_iter().chain([b'\n']).collect(), "this is no request"),
-        (vec![b'x'; 70_000], "at most 65536 bytes"),
+        (vec![b'x'; 2_100_000], "at most 2097152 bytes"),
     ] {
         let answer = raw(data_dir, &request).await;
         assert!(answer.contains(told), "{told:?} in {answer:?}");

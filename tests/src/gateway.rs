@@ -1,5 +1,6 @@
 //! The gateway under test: the real binary with a configuration of the test, killed and started at will.
 
+use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
@@ -53,6 +54,8 @@ pub struct Gateway {
     client: reqwest::Client,
     /// Where it ends itself: see `forebay::fault`.
     fault: Option<String>,
+    /// Further arguments of the next start.
+    arguments: Vec<OsString>,
     data_dir: PathBuf,
     directory: TempDir,
 }
@@ -85,7 +88,15 @@ impl Gateway {
         let client = reqwest::Client::builder().timeout(REQUEST_LIMIT).default_headers(headers).build();
         let client = client.expect("an HTTP client");
         let directory = tempfile::tempdir().expect("a temporary directory");
-        let mut gateway = Self { process: None, binary, client, fault: None, data_dir: PathBuf::new(), directory };
+        let mut gateway = Self {
+            process: None,
+            binary,
+            client,
+            fault: None,
+            arguments: Vec::new(),
+            data_dir: PathBuf::new(),
+            directory,
+        };
         gateway.configure(config);
         gateway
     }
@@ -135,7 +146,7 @@ impl Gateway {
         fs::remove_file(self.address_path()).ok();
         Door::shared().open_for(self.data_dir());
         let mut command = Command::new(&self.binary);
-        command.arg("run").arg("--config").arg(self.config_path());
+        command.arg("run").arg("--config").arg(self.config_path()).args(&self.arguments);
         if let Some(fault) = &self.fault {
             command.env("FOREBAY_FAULT", fault);
         }
@@ -151,6 +162,15 @@ impl Gateway {
             async move { ready?.await.ok().filter(|answer| answer.status().is_success()).map(|_| ()) }
         })
         .await;
+    }
+
+    /// Starts it without a configuration file, with its data where they would be, and waits until it is ready. Its
+    /// page is on a free port of loopback.
+    pub async fn start_without_file(&mut self) {
+        self.arguments =
+            vec!["--data-dir".into(), self.data_dir.clone().into(), "--listen".into(), "127.0.0.1:0".into()];
+        self.start_again().await;
+        self.arguments = Vec::new();
     }
 
     /// Kills it (SIGKILL), as a power cut would, but for the disk.
@@ -228,6 +248,13 @@ impl Gateway {
         let answer = self.client.get(format!("http://{address}{path}")).send().await.expect("the page answers");
         let status = answer.status().as_u16();
         (status, answer.text().await.expect("the page answers to the end"))
+    }
+
+    /// What its page says about the gateway, if it answers: while it is started anew in place there is none for a moment.
+    pub async fn status_if_any(&self) -> Option<serde_json::Value> {
+        let address = self.page_address()?;
+        let answer = self.client.get(format!("http://{address}/api/v1/status")).send().await.ok()?;
+        serde_json::from_str(&answer.text().await.ok()?).ok()
     }
 
     /// What it says about itself: `/api/v1/status`.

@@ -1,5 +1,6 @@
 //! Sources and sinks as they run: started and stopped by name, so that a reload leaves alone what it does not change.
 
+use super::plan::Plan;
 use super::supervisor::Supervisor;
 use crate::buffer::{Buffer, Replay, ReplayState};
 use crate::clock::Clock;
@@ -12,7 +13,7 @@ use crate::sinks::{AnySink, SinkOptions};
 use crate::site::Registry;
 use crate::sources::{INTAKES_MAX, Intake, Receipt, SourceContext, SourceOptions};
 use crate::status::{SinkStatus, SourceStatus, Status};
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
@@ -20,6 +21,8 @@ use tokio_util::sync::CancellationToken;
 
 /// Batches of receipts that may wait for a source: as many as there can be intakes under way, so that none is dropped.
 const RECEIPTS_MAX: usize = 4 * INTAKES_MAX;
+/// Why a sink delivers nothing while a change is on trial.
+const HELD: &str = "it waits for the change on trial to be kept or taken back, since what went to another place or was passed over could not be taken back; nothing is lost meanwhile";
 /// Most names of sources in the life of a process: each keeps its slot.
 const SLOTS_MAX: usize = u16::MAX as usize;
 
@@ -135,8 +138,8 @@ impl Parts {
         }
     }
 
-    /// Starts sinks; each goes on where the ledger says.
-    pub(super) async fn start_sinks(&mut self, sinks: Vec<(SinkOptions, AnySink)>) {
+    /// Starts sinks; each goes on where the ledger says. Those that are `held` deliver nothing until a change is kept or taken back.
+    pub(super) async fn start_sinks(&mut self, sinks: Vec<(SinkOptions, AnySink)>, held: &BTreeSet<String>) {
         for (options, sink) in sinks {
             let name = options.name().to_owned();
             let address = config::redacted_toml(&options.address());
@@ -165,7 +168,11 @@ impl Parts {
             });
             // Before the page shows it: a backlog must not look empty while its delivery starts.
             delivery.prepare().await;
-            self.deliveries.spawn_part(&name, halt, delivery.run());
+            if held.contains(&name) {
+                self.deliveries.spawn_part(&name, halt, delivery.hold(HELD));
+            } else {
+                self.deliveries.spawn_part(&name, halt, delivery.run());
+            }
         }
     }
 
@@ -190,10 +197,10 @@ impl Parts {
     }
 
     /// Ends the replays of sinks that are no more: nobody would take them further, and they would count as under way for ever.
-    pub(super) async fn end_replays(&self, config: &Config) {
+    pub(super) async fn end_replays(&self, plan: &Plan) {
         let Wiring { buffer, clock, .. } = &self.wiring;
         let replays = buffer.replays().borrow().clone();
-        let is_left = |replay: &Replay| replay.is_running() && !config.sink_names().any(|name| name == replay.sink);
+        let is_left = |replay: &Replay| replay.is_running() && !plan.knows_sink(&replay.sink);
         for mut replay in replays.into_iter().filter(is_left) {
             tracing::warn!(replay = replay.id, sink = replay.sink, "a replay has ended early: its sink is gone");
             replay.state = ReplayState::Failed(format!("there is no sink {:?} any more", replay.sink));

@@ -2,18 +2,16 @@
 //! and only that, is stopped and started.
 
 use super::parts::Parts;
-use super::{AppError, Running, SOURCES_STOP, build_sinks, pace_options, rules, start_page, store_options};
-use crate::block::records::Severity;
+use super::plan::Plan;
+use super::{AppError, Running, SOURCES_STOP, build_sinks, pace_options, rules, start_page};
 use crate::buffer::BufferError;
-use crate::config::{self, Config, ConfigErrors, Loaded};
+use crate::config::Config;
 use crate::delivery::Rendering;
 use crate::ingest::{Change, Feed};
 use crate::judge::Rules;
 use crate::sinks::SinkOptions;
 use crate::sources::SourceOptions;
-use crate::status::Trouble;
 use std::io;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
@@ -24,15 +22,12 @@ use tokio::sync::oneshot;
 const SINKS_STOP: Duration = Duration::from_secs(5);
 /// How long the old page may take: answers under way.
 const PAGE_STOP: Duration = Duration::from_secs(4);
-/// The key of the trouble that the file on disk is not what runs.
-const TROUBLE: &str = "config/reload";
+/// What is told where nothing is another.
+const NOTHING: &str = "nothing changed";
 
 /// Why the old configuration stays.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ReloadError {
-    /// The file is not fit.
-    #[error(transparent)]
-    Config(#[from] ConfigErrors),
     /// What cannot change in a running process has changed.
     #[error("{0} has changed, which needs a restart of forebay; everything else waits with it")]
     NeedsRestart(String),
@@ -99,6 +94,15 @@ impl<'a, T: PartialEq> Parted<'a, T> {
         parted
     }
 
+    /// Takes parts that `is_changed` by something else than their options.
+    fn also(&mut self, new: &'a [T], name: fn(&T) -> &str, is_changed: impl Fn(&str) -> bool) {
+        for part in new.iter().filter(|part| is_changed(name(part))) {
+            if !self.starting().any(|known| name(known) == name(part)) {
+                self.changed.push(part);
+            }
+        }
+    }
+
     fn starting(&self) -> impl Iterator<Item = &'a T> {
         self.added.iter().chain(&self.changed).copied()
     }
@@ -141,14 +145,14 @@ impl<'a> Difference<'a> {
         ];
         lines.extend(flags.into_iter().filter(|(changed, _)| *changed).map(|(_, line)| line.to_owned()));
         if lines.is_empty() {
-            lines.push("nothing changed".to_owned());
+            lines.push(NOTHING.to_owned());
         }
         lines
     }
 }
 
 /// What changed that only a start can take in.
-fn needs_restart(old: &Config, new: &Config) -> Option<&'static str> {
+pub(super) fn needs_restart(old: &Config, new: &Config) -> Option<&'static str> {
     let fixed = [
         (old.gateway.id != new.gateway.id, "gateway.id"),
         (old.gateway.data_dir != new.gateway.data_dir, "gateway.data_dir"),
@@ -159,50 +163,20 @@ fn needs_restart(old: &Config, new: &Config) -> Option<&'static str> {
 }
 
 impl Running {
-    /// Reads the file again and goes on by it: the answer says what changed, a line each, or everything that is wrong. On any
-    /// error the old configuration stays in all its parts, and the page says so.
+    /// Goes on by another configuration. On an error the old one stays in all its parts.
     ///
     /// # Errors
-    /// With everything that is wrong, for a person.
-    pub(super) async fn reload_file(&mut self, path: &Path) -> Result<Vec<String>, String> {
-        let result = match config::load(path) {
-            Ok(loaded) => self.reload(loaded).await,
-            Err(errors) => Err(errors.into()),
-        };
-        let now_us = self.web_state.clock.tick().wall_us;
-        match result {
-            Ok(lines) => {
-                tracing::info!(changes = lines.join("; "), "the configuration was read again");
-                self.status.clear(TROUBLE, now_us);
-                Ok(lines)
-            }
-            Err(error) => {
-                let words = error.to_string();
-                tracing::error!("the configuration was read again and refused; the old one stays: {words}");
-                let trouble = Trouble {
-                    subject: "configuration".to_owned(),
-                    what: format!("The new configuration was refused and the old one stays: {words}"),
-                    advice: "Correct the file and reload again (forebay reload)".to_owned(),
-                    severity: Severity::Error,
-                    since_us: now_us,
-                };
-                self.status.raise(TROUBLE, trouble);
-                Err(words)
-            }
-        }
-    }
-
-    /// Goes on by another configuration; says what changed.
-    async fn reload(&mut self, loaded: Loaded) -> Result<Vec<String>, ReloadError> {
-        let Loaded { config, text, warnings } = loaded;
-        for warning in &warnings {
-            tracing::warn!("{warning}");
-        }
-        if let Some(what) = needs_restart(&self.config, &config) {
+    /// If what has changed needs a restart, or cannot work.
+    pub(super) async fn go_by(&mut self, plan: Plan) -> Result<(), ReloadError> {
+        let config = &plan.config;
+        if let Some(what) = needs_restart(&self.plan.config, config) {
             return Err(ReloadError::NeedsRestart(what.to_owned()));
         }
-        let old = self.config.clone();
-        let difference = Difference::new(&old, &config);
+        let old = self.plan.clone();
+        let mut difference = Difference::new(&old.config, config);
+        difference
+            .sinks
+            .also(&config.sink, SinkOptions::name, |name| old.held.contains(name) != plan.held.contains(name));
         if !self.parts.has_slots(difference.sources.added.len()) {
             return Err(ReloadError::Slots);
         }
@@ -210,10 +184,10 @@ impl Running {
         let own_port = self.page.map(|page| page.port());
         let listener = if difference.page { Some(listen(&config.web.listen, own_port).await?) } else { None };
         let buffer = self.parts.wiring.buffer.clone();
-        let config_version = buffer.keep_config(&text).await?;
+        let config_version = buffer.keep_config(&plan.text).await?;
         // The last thing that can fail.
-        if let Err(error) = buffer.reconfigure(store_options(&config)?).await {
-            buffer.reconfigure(store_options(&old)?).await?;
+        if let Err(error) = buffer.reconfigure(plan.store_options()?).await {
+            buffer.reconfigure(old.store_options()?).await?;
             return Err(error.into());
         }
 
@@ -221,28 +195,36 @@ impl Running {
         parts.stop_sources(&difference.sources.stopping(SourceOptions::name), SOURCES_STOP).await;
         let (feeds, sources) = parts.admit_sources(difference.sources.starting());
         let gone = difference.sources.removed.iter().filter_map(|name| parts.slot(name)).collect();
-        change_ingest(parts, rules(&config, config_version), &config, feeds, gone).await?;
+        change_ingest(parts, rules(config, config_version), config, feeds, gone).await?;
         parts.stop_sinks(&difference.sinks.stopping(SinkOptions::name), SINKS_STOP).await;
         parts.rendering.send_replace(Rendering { config_version, tags: Arc::new(config.device_tags()) });
-        parts.start_sinks(sinks).await;
-        parts.show(&config);
-        parts.end_replays(&config).await;
+        parts.start_sinks(sinks, &plan.held).await;
+        parts.show(config);
+        parts.end_replays(&plan).await;
         parts.start_sources(sources);
-        self.shown.send_replace(super::desk_state(&text));
         self.web_state.tls.configure(&config.web);
         if let Some(listener) = listener {
-            self.web.stop_parts(&[&old.web.listen], PAGE_STOP).await;
+            self.web.stop_parts(&[&old.config.web.listen], PAGE_STOP).await;
             let listener = match listener {
                 Some(listener) => Ok(listener),
                 None => TcpListener::bind(&config.web.listen).await,
             };
             self.page = listener.as_ref().ok().and_then(|listener| listener.local_addr().ok());
-            start_page(&mut self.web, &config, listener, &self.web_state);
+            start_page(&mut self.web, config, listener, &self.web_state);
         }
-        let lines = difference.lines();
-        self.config = config;
-        Ok(lines)
+        self.plan = plan;
+        Ok(())
     }
+}
+
+/// What changed from one configuration to another, a line each.
+pub(super) fn changes(old: &Config, new: &Config) -> Vec<String> {
+    let mut lines = Difference::new(old, new).lines();
+    if let Some(what) = needs_restart(old, new) {
+        lines.retain(|line| line != NOTHING);
+        lines.push(format!("{what} changed: everything is started anew"));
+    }
+    lines
 }
 
 /// Has the page's new address, so that a reload that cannot have it changes nothing. None where the old page itself is in the
@@ -274,6 +256,7 @@ async fn change_ingest(
 mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
     use super::*;
+    use crate::config;
 
     fn config(text: &str) -> Config {
         config::parse("test", format!("[gateway]\nid = \"plant-7\"\n{text}")).unwrap().config

@@ -7,9 +7,13 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::watch;
 use tokio::task::{AbortHandle, Id, JoinSet};
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
+
+/// Longest that a start in place may take: the same as the unit's `TimeoutStartSec`.
+const RESTART_TIME: Duration = Duration::from_mins(5);
 
 /// A group of tasks that run until they are told to stop, together or one by one.
 #[derive(Debug)]
@@ -155,20 +159,23 @@ pub(super) async fn asked_to_stop() {
 }
 
 /// Tells systemd that all is up, and keeps its watchdog calm for as long as the ingest loop turns and no
-/// commit hangs (`sd_notify(3)`).
-pub(super) async fn tell_systemd(status: Arc<Status>) -> Infallible {
+/// commit hangs (`sd_notify(3)`). While the gateway is started anew in place there is none to watch, for at most
+/// [`RESTART_TIME`].
+pub(super) async fn tell_systemd(watched: watch::Receiver<Option<Arc<Status>>>) -> Infallible {
     notify(&[sd_notify::NotifyState::Ready]);
     let Some(limit) = sd_notify::watchdog_enabled() else { return std::future::pending().await };
-    let mut turns = status.ingest_turns.get();
+    let turns = || watched.borrow().as_ref().map(|status| (Arc::as_ptr(status), status.ingest_turns.get()));
+    let (mut before, mut absent) = (None, Duration::ZERO);
     loop {
         tokio::time::sleep(limit / 3).await;
-        let now = status.ingest_turns.get();
-        if now == turns {
+        let now = turns().map(|(status, turns)| (status.addr(), turns));
+        absent = if now.is_none() { absent + limit / 3 } else { Duration::ZERO };
+        if absent > RESTART_TIME || now.is_some() && now == before {
             tracing::error!("ingest or its disk stands still; the service manager will restart the gateway");
         } else {
             notify(&[sd_notify::NotifyState::Watchdog]);
         }
-        turns = now;
+        before = now;
     }
 }
 

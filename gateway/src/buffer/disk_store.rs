@@ -2,6 +2,7 @@
 
 mod append;
 mod boots;
+mod both;
 mod configs;
 mod damage;
 mod high_water;

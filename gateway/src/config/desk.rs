@@ -56,6 +56,14 @@ pub struct DeskState {
     pub unwritable: Option<String>,
 }
 
+impl DeskState {
+    /// A text that runs, with nothing on trial.
+    #[must_use]
+    pub fn of(text: &str) -> Self {
+        Self { text: text.into(), revision: Revision::of(text), trial: None, reverted: None, unwritable: None }
+    }
+}
+
 /// A configuration that runs but is not confirmed yet.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Trial {
@@ -136,6 +144,11 @@ pub enum DeskError {
         /// The revision now.
         now: Revision,
     },
+    /// The file was edited since the gateway read it; it is not overwritten.
+    #[error(
+        "{0} was changed by another hand since it was read, and is not overwritten: take that in (forebay reload), which ends the trial, or put back what stood there, then keep the change again"
+    )]
+    FileChanged(String),
     /// The gateway could not go on by it.
     #[error("{0}")]
     Refused(String),
@@ -158,14 +171,23 @@ pub enum DeskError {
 pub struct Desk {
     requests: mpsc::Sender<DeskRequest>,
     state: watch::Receiver<DeskState>,
+    /// Who watches a closed desk waits, and does not turn in circles.
+    _own: Option<Arc<watch::Sender<DeskState>>>,
 }
 
 impl Desk {
+    /// A desk where nobody takes anything in, with this text on it: for a gateway without a file.
+    #[must_use]
+    pub fn closed(text: &str) -> Self {
+        let (own, state) = watch::channel(DeskState::of(text));
+        Self { _own: Some(Arc::new(own)), ..Self::new(state).0 }
+    }
+
     /// A desk whose requests arrive at the returned receiver.
     #[must_use]
     pub fn new(state: watch::Receiver<DeskState>) -> (Self, mpsc::Receiver<DeskRequest>) {
         let (requests, requests_out) = mpsc::channel(REQUESTS_MAX);
-        (Self { requests, state }, requests_out)
+        (Self { requests, state, _own: None }, requests_out)
     }
 
     /// What runs, and what is on trial.

@@ -39,15 +39,23 @@ pub fn load(path: &Path) -> Result<Loaded, ConfigErrors> {
         Ok(_) => {
             let text = String::from_utf8(bytes)
                 .map_err(|error| ConfigErrors::NotText { file: file.clone(), at: error.utf8_error().valid_up_to() })?;
-            let mut loaded = parse(&file, text)?;
-            let secrets = credentials::look(&loaded.text, &loaded.config.web);
-            if !secrets.errors.is_empty() {
-                return Err(ConfigErrors::Invalid(Problems { file, errors: secrets.errors }));
-            }
-            loaded.warnings.extend(secrets.warnings);
-            Ok(loaded)
+            parse_with_secrets(&file, text)
         }
     }
+}
+
+/// Checks a text and reads it as [`load`] does, with the files of its secrets; `file` is its name in messages.
+///
+/// # Errors
+/// With everything that is wrong in it.
+pub fn parse_with_secrets(file: &str, text: String) -> Result<Loaded, ConfigErrors> {
+    let mut loaded = parse(file, text)?;
+    let secrets = credentials::look(&loaded.text, &loaded.config.web);
+    if !secrets.errors.is_empty() {
+        return Err(ConfigErrors::Invalid(Problems { file: file.to_owned(), errors: secrets.errors }));
+    }
+    loaded.warnings.extend(secrets.warnings);
+    Ok(loaded)
 }
 
 /// Checks a text and reads it; `file` is its name in messages.

@@ -1,12 +1,14 @@
 //! The gateway's side of the control socket: takes requests, one a connection, and answers them.
 
+use super::desk;
 use super::replays::{self, Wanted};
 use super::{
-    Answer, CONNECTIONS_MAX, PEER_TIME, POINTS_PER_ANSWER, RELOAD_TIME, REQUEST_BYTES_MAX, Request, WireBlock,
+    Answer, CONNECTIONS_MAX, PEER_TIME, POINTS_PER_ANSWER, REQUEST_BYTES_MAX, REQUEST_TIME, Request, WireBlock,
     socket_path,
 };
 use crate::buffer::Buffer;
 use crate::clock::Clock;
+use crate::config::desk::Desk;
 use crate::site::Registry;
 use crate::status::Status;
 use serde::Serialize;
@@ -16,6 +18,7 @@ use std::io;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{UnixListener, UnixStream};
@@ -24,6 +27,9 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
+
+/// How long answers may take that are under way at the end.
+const LAST_ANSWERS: Duration = Duration::from_millis(500);
 
 /// What the socket gives access to.
 #[derive(Clone, Debug)]
@@ -38,6 +44,8 @@ pub struct Control {
     pub clock: Clock,
     /// Who reads the configuration again.
     pub reload: mpsc::Sender<ReloadRequest>,
+    /// Where a changed configuration is handed in.
+    pub desk: Desk,
 }
 
 /// Asks for a reload; the answer is what changed, a line each, or everything that is wrong.
@@ -79,6 +87,9 @@ pub async fn serve(listener: UnixListener, control: Control, stop: CancellationT
             },
         }
     }
+    // Who has asked for the restart that ends this is to hear that it is under way.
+    let answered = async { while connections.join_next().await.is_some() {} };
+    timeout(LAST_ANSWERS, answered).await.ok();
     connections.shutdown().await;
 }
 
@@ -89,13 +100,18 @@ async fn converse(stream: UnixStream, control: Control) {
     let (mut from_peer, mut to_peer) = stream.into_split();
     let answer = match peer {
         Ok(uid) if uid == own || uid == 0 => match timeout(PEER_TIME, read_request(&mut from_peer)).await {
-            Ok(Ok(request)) => execute(request, &control).await,
+            Ok(Ok(request)) => execute(request, &control, who(uid)).await,
             Ok(Err(problem)) => Answer::Failed(problem),
             Err(_) => Answer::Failed(format!("no request came within {} s", PEER_TIME.as_secs())),
         },
         _ => Answer::Failed("only root and the user that runs the gateway may use this socket".to_owned()),
     };
     write_answer(&mut to_peer, &answer).await;
+}
+
+/// Who asks, for the log and the page.
+fn who(uid: u32) -> &'static str {
+    if uid == 0 { "root at the command line" } else { "the gateway's user at the command line" }
 }
 
 async fn read_request(from_peer: &mut OwnedReadHalf) -> Result<Request, String> {
@@ -118,10 +134,16 @@ async fn write_answer(to_peer: &mut OwnedWriteHalf, answer: &Answer) {
     }
 }
 
-async fn execute(request: Request, control: &Control) -> Answer {
+async fn execute(request: Request, control: &Control, by: &str) -> Answer {
     let buffer = &control.buffer;
     let result = match request {
         Request::Reload => done(reload(control).await),
+        Request::ConfigTry { text, base, confirm_within_s } => {
+            done(desk::try_out(control, text, base, confirm_within_s, by).await)
+        }
+        Request::ConfigConfirm { force } => done(desk::confirm(control, by, force).await),
+        Request::ConfigRevert => done(desk::revert(control, by).await),
+        Request::ConfigStatus => done(Ok::<_, String>(desk::status(control))),
         Request::Report => done(buffer.report().await),
         Request::Look { chunk, stream, from } => {
             let found = buffer.look(&chunk, stream, from).await;
@@ -152,8 +174,8 @@ async fn reload(control: &Control) -> Result<Vec<String>, String> {
         TrySendError::Full(_) => "other reloads are under way; try again when they are done".to_owned(),
         TrySendError::Closed(_) => gone(),
     })?;
-    let late = |_| format!("the reload takes longer than {} s; look at the page or the log", RELOAD_TIME.as_secs());
-    timeout(RELOAD_TIME, answered).await.map_err(late)?.unwrap_or_else(|_| Err(gone()))
+    let late = |_| format!("the reload takes longer than {} s; look at the page or the log", REQUEST_TIME.as_secs());
+    timeout(REQUEST_TIME, answered).await.map_err(late)?.unwrap_or_else(|_| Err(gone()))
 }
 
 fn done<T: Serialize, E: ToString>(result: Result<T, E>) -> Result<Value, String> {

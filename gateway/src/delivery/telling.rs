@@ -60,6 +60,12 @@ impl<S: Sink> Delivery<S> {
         Setback::Sink(PAUSE_PROBE)
     }
 
+    /// The sink is held back on purpose: no trouble, but it must be seen.
+    pub(super) fn hold_back(&mut self, why: &str) {
+        self.sink_trouble = Some(State::Paused);
+        self.tell_health(Some(why));
+    }
+
     /// The sink as a whole is there again.
     pub(super) fn sink_recovered(&mut self) {
         self.backoff.succeed();

@@ -136,6 +136,12 @@ impl Route {
         one_of(&self.devices) && one_of(&self.points) && is_tagged()
     }
 
+    /// Whether the tags of devices decide.
+    #[must_use]
+    pub fn asks_for_tags(&self) -> bool {
+        !self.tags.is_empty()
+    }
+
     /// Whether an alert goes to the sink: one about a point goes where the point goes; one about a source, a sink or the
     /// gateway itself concerns everyone whose readings pass here. Names of sources and sinks have no slash.
     #[must_use]

@@ -135,6 +135,34 @@ impl MqttOptions {
     }
 }
 
+impl MqttOptions {
+    /// The client id that names the session at the broker.
+    #[must_use]
+    pub fn session(&self, gateway: &str) -> String {
+        self.client_id.clone().unwrap_or_else(|| format!("forebay-{gateway}-{}", self.name))
+    }
+
+    /// The same, in the session of an earlier self, which it goes on with: what it takes in is acknowledged there and does not come
+    /// again when that is back, as it would if the broker kept a session for each. What the earlier one subscribed to is taken,
+    /// too, since the broker goes on sending it and what nobody means would become dead letters. Where both mean a topic, this
+    /// one decides.
+    #[must_use]
+    pub fn in_session_of(&self, before: &Self, gateway_before: &str) -> Self {
+        let is_known = |earlier: &&Subscription| self.subscribe.iter().any(|known| known.filter == earlier.filter);
+        let mut both = self.clone();
+        both.subscribe.extend(before.subscribe.iter().filter(|earlier| !is_known(earlier)).cloned());
+        both.client_id = Some(before.session(gateway_before));
+        both
+    }
+
+    /// Whether it takes messages that another takes, too.
+    #[must_use]
+    pub fn shares_with(&self, other: &Self) -> bool {
+        let is_shared = |filter: &str| other.subscribe.iter().any(|subscription| subscription.filter == filter);
+        self.url == other.url && self.subscribe.iter().any(|subscription| is_shared(&subscription.filter))
+    }
+}
+
 impl Subscription {
     fn problems(&self) -> Vec<(String, String)> {
         let mut problems: Vec<(String, String)> = Vec::new();
@@ -213,6 +241,19 @@ mod tests {
             "#
         );
         toml::from_str(&text).unwrap()
+    }
+
+    #[test]
+    fn what_an_earlier_self_subscribed_to_is_taken_also_and_in_its_session() {
+        let before = options(1883);
+        let mut new = before.clone();
+        new.subscribe.first_mut().unwrap().filter = "plant/mill/+".to_owned();
+        new.client_id = Some("another".to_owned());
+        let both = new.in_session_of(&before, "plant-7");
+        let filters: Vec<_> = both.subscribe.iter().map(|subscription| subscription.filter.as_str()).collect();
+        assert_eq!(filters, ["plant/mill/+", "plant/+/+"]);
+        assert_eq!(both.session("plant-8"), "forebay-plant-7-broker");
+        assert!(before.shares_with(&both) && !before.shares_with(&new));
     }
 
     #[test]

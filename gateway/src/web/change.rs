@@ -141,7 +141,7 @@ fn failed(error: DeskError) -> Failure {
     match error {
         DeskError::Invalid(problems) => wrong(&problems),
         DeskError::Refused(why) => Failure::unfit(why, Vec::new()),
-        DeskError::Conflict { .. } | DeskError::NoTrial | DeskError::NothingFlows => {
+        DeskError::Conflict { .. } | DeskError::FileChanged(_) | DeskError::NoTrial | DeskError::NothingFlows => {
             Failure::conflict(error.to_string())
         }
         DeskError::Unwritable(_) | DeskError::Closed => Failure::unavailable(error.to_string()),

@@ -43,8 +43,7 @@ pub(super) struct Reader {
 
 impl Reader {
     pub(super) fn new(options: MqttOptions, context: SourceContext, address: HostPort, taker: Taker) -> Self {
-        let client_id = options.client_id.clone();
-        let client_id = client_id.unwrap_or_else(|| format!("forebay-{}-{}", context.gateway, options.name));
+        let client_id = options.session(&context.gateway);
         let pending = context.intake();
         Self { options, context, address, client_id, taker, pending, generation: 0, unacknowledged: 0 }
     }

@@ -1,0 +1,296 @@
+//! The gateway as a process: started, told to go by another configuration, started anew in place, stopped. Everything that asks
+//! for such a thing (signals, tools, the desk) is worked off here, one at a time.
+
+use super::plan::Plan;
+use super::reload::needs_restart;
+use super::trial::Trials;
+use super::{AppError, Event, Handles, Running, build_sinks, page, start_by, supervisor};
+use crate::block::records::Severity;
+use crate::clock::Clock;
+use crate::config::desk::{Desk, DeskRequest, DeskState};
+use crate::config::{self, Config, Loaded};
+use crate::control::ReloadRequest;
+use crate::logs::LogRing;
+use crate::status::{Status, Trouble};
+use std::path::PathBuf;
+use std::pin::pin;
+use std::sync::Arc;
+use tokio::sync::watch;
+
+/// The key of the trouble that the file on disk is not what runs.
+pub(super) const FILE_TROUBLE: &str = "config/reload";
+
+/// A gateway and what may be asked of it.
+pub(super) struct Host {
+    /// The file of the configuration.
+    pub(super) path: PathBuf,
+    /// What the file held when it was last read or written; nothing if there is none yet.
+    pub(super) on_disk: Option<String>,
+    /// The configuration that comes back from a trial.
+    pub(super) confirmed: Loaded,
+    /// The configuration that runs, as people wrote it.
+    pub(super) current: Config,
+    pub(super) trials: Trials,
+    pub(super) clock: Clock,
+    /// Absent while it is started anew.
+    running: Option<Running>,
+    handles: Handles,
+    /// What the watchdog looks at.
+    watched: watch::Sender<Option<Arc<Status>>>,
+}
+
+/// What is asked of the gateway.
+pub(super) enum Asked {
+    /// To read the file again; by a signal, nobody waits for the answer.
+    Reload(Option<ReloadRequest>),
+    /// Something at the desk.
+    Desk(DeskRequest),
+    /// Readings have come in since the trial began.
+    Flows,
+    /// Nobody has confirmed in time.
+    Late,
+    /// A trial that was taken back was told long enough.
+    ToldEnough,
+}
+
+/// Why the gateway does not go by another configuration.
+pub(super) enum Stays {
+    /// The old one runs on; why, for a person.
+    Refused(String),
+    /// Neither runs.
+    Ended(AppError),
+}
+
+/// Runs the gateway until it is asked to stop (SIGTERM, SIGINT), telling systemd how it is. On SIGHUP, or when the command line
+/// asks for it, the configuration is read again from `path`; without `has_file` there is none yet, and the first confirmed change
+/// makes it.
+///
+/// # Errors
+/// If it cannot start, or a part ends that must not end.
+pub async fn run(loaded: Loaded, path: PathBuf, has_file: bool, logs: LogRing) -> Result<(), AppError> {
+    let mut host = Host::start(loaded, path, has_file, logs).await?;
+    let mut watchdog = pin!(supervisor::tell_systemd(host.watched.subscribe()));
+    let mut stop = pin!(supervisor::asked_to_stop());
+    let mut hangups = supervisor::Hangups::new();
+    let ended = loop {
+        let asked = tokio::select! {
+            asked = host.next() => match asked {
+                Ok(asked) => asked,
+                Err(error) => break Err(error),
+            },
+            () = &mut stop => break Ok(()),
+            never = &mut watchdog => match never {},
+            () = hangups.next() => Asked::Reload(None),
+        };
+        let done = tokio::select! {
+            done = host.work(asked) => done,
+            // Half of a change is as good as none: all parts end, and the next start reads the file.
+            () = &mut stop => break Ok(()),
+            never = &mut watchdog => match never {},
+        };
+        if let Err(error) = done {
+            break Err(error);
+        }
+    };
+    supervisor::tell_stopping();
+    tracing::info!("stopping");
+    if let Some(running) = host.running.take() {
+        running.stop().await;
+    }
+    ended
+}
+
+impl Host {
+    async fn start(loaded: Loaded, path: PathBuf, has_file: bool, logs: LogRing) -> Result<Self, AppError> {
+        let clock = Clock::system();
+        let on_disk = has_file.then(|| loaded.text.clone());
+        let mut state = DeskState::of(&loaded.text);
+        state.unwritable = config::file::check_writable(&path).err().map(|error| error.to_string());
+        if let Some(why) = &state.unwritable {
+            tracing::warn!("changes made on the page cannot be kept: {why}");
+        }
+        let state = watch::Sender::new(state);
+        let (desk, requests) = Desk::new(state.subscribe());
+        let mut handles = Handles { desk, access: None, logs };
+        let running = start_by(Plan::settled(loaded.clone()), clock.clone(), handles.clone()).await?;
+        handles.access = Some(running.web_state.access.clone());
+        tracing::info!(page = running.page.map(|page| page::address(page, running.web_state.tls.mode())), "ready");
+        let watched = watch::Sender::new(Some(running.status.clone()));
+        let (current, trials) = (loaded.config.clone(), Trials::new(requests, state));
+        Ok(Self { path, on_disk, confirmed: loaded, current, trials, clock, running: Some(running), handles, watched })
+    }
+
+    /// What is asked next; an error if a part has ended that must not end.
+    async fn next(&mut self) -> Result<Asked, AppError> {
+        let Some(running) = &mut self.running else { return Err(AppError::Ended("the gateway".to_owned())) };
+        tokio::select! {
+            event = running.event() => match event {
+                Event::Ended(error) => Err(error),
+                Event::Reload(asked) => Ok(Asked::Reload(Some(asked))),
+            },
+            asked = self.trials.next() => Ok(asked),
+        }
+    }
+
+    /// Does what is asked; an error if nothing runs afterwards.
+    async fn work(&mut self, asked: Asked) -> Result<(), AppError> {
+        supervisor::tell_reloading();
+        let done = match asked {
+            Asked::Reload(asked) => {
+                let (answer, ended) = match self.reload_file().await {
+                    Ok(lines) => (Ok(lines), Ok(())),
+                    Err(Stays::Refused(words)) => (Err(words), Ok(())),
+                    Err(Stays::Ended(error)) => (Err(error.to_string()), Err(error)),
+                };
+                if let Some(asked) = asked {
+                    // Whoever asked may have gone.
+                    asked.send(answer).ok();
+                }
+                ended
+            }
+            Asked::Desk(request) => self.serve(request).await,
+            Asked::Late => self.take_back_late().await,
+            Asked::Flows => {
+                self.trials.flow();
+                Ok(())
+            }
+            Asked::ToldEnough => {
+                self.forget_reverted();
+                Ok(())
+            }
+        };
+        supervisor::tell_reloaded();
+        done
+    }
+
+    /// Reads the file again and goes on by it: the answer says what changed, a line each, or everything that is wrong. On any
+    /// error the old configuration stays in all its parts, and the page says so. A file that is sound ends a trial.
+    async fn reload_file(&mut self) -> Result<Vec<String>, Stays> {
+        let result = match config::load(&self.path) {
+            Ok(loaded) => self.take_in(loaded).await,
+            Err(errors) => Err(Stays::Refused(errors.to_string())),
+        };
+        let now_us = self.clock.tick().wall_us;
+        match &result {
+            Ok(lines) => {
+                tracing::info!(changes = lines.join("; "), "the configuration was read again");
+                self.clear(FILE_TROUBLE);
+            }
+            Err(Stays::Refused(words)) => {
+                tracing::error!("the configuration was read again and refused; the old one stays: {words}");
+                let trouble = Trouble {
+                    subject: "configuration".to_owned(),
+                    what: format!("The new configuration was refused and the old one stays: {words}"),
+                    advice: "Correct the file and reload again (forebay reload)".to_owned(),
+                    severity: Severity::Error,
+                    since_us: now_us,
+                };
+                self.raise(FILE_TROUBLE, trouble);
+            }
+            Err(Stays::Ended(_)) => {}
+        }
+        result
+    }
+
+    /// Goes on by what the file says. What needs a restart is left to a person who restarts: a script that has the file read again
+    /// does not expect the page and all connections to go.
+    async fn take_in(&mut self, loaded: Loaded) -> Result<Vec<String>, Stays> {
+        if let Some(what) = needs_restart(&self.confirmed.config, &loaded.config) {
+            return Err(Stays::Refused(format!(
+                "{what} has changed, which needs a restart of forebay; everything else waits with it"
+            )));
+        }
+        warn(&loaded);
+        let mut lines = super::reload::changes(&self.current, &loaded.config);
+        self.go(Plan::settled(loaded.clone())).await?;
+        self.on_disk = Some(loaded.text.clone());
+        (self.current, self.confirmed) = (loaded.config.clone(), loaded);
+        if let Some(by) = self.end_trial("the file was read again, and it goes first") {
+            lines.push(format!("the change of {by} that was on trial has ended"));
+        }
+        self.publish();
+        Ok(lines)
+    }
+
+    /// Goes on by a plan, if need be by starting everything anew.
+    pub(super) async fn go(&mut self, plan: Plan) -> Result<(), Stays> {
+        let Some(running) = &mut self.running else {
+            return Err(Stays::Ended(AppError::Ended("the gateway".to_owned())));
+        };
+        if needs_restart(&running.plan.config, &plan.config).is_some() {
+            return self.restart(plan).await;
+        }
+        running.go_by(plan).await.map_err(|error| Stays::Refused(error.to_string()))
+    }
+
+    /// Whether a plan needs a start in place.
+    pub(super) fn must_restart(&self, plan: &Plan) -> bool {
+        self.running.as_ref().is_none_or(|running| needs_restart(&running.plan.config, &plan.config).is_some())
+    }
+
+    /// What of a plan can be seen to fail without a stop.
+    pub(super) fn look_over(plan: &Plan) -> Result<(), Stays> {
+        let is_fit = build_sinks(&plan.config.gateway.id, &plan.config.sink).and(plan.store_options().map(drop));
+        is_fit.map_err(|error| Stays::Refused(error.to_string()))
+    }
+
+    /// Ends everything in order and starts it by a plan, in the same process. If that fails, what ran before is started again.
+    ///
+    /// Whoever asked over the page or the control socket must have an answer before: their connections end, too.
+    pub(super) async fn restart(&mut self, plan: Plan) -> Result<(), Stays> {
+        Self::look_over(&plan)?;
+        let Some(old) = self.running.take() else {
+            return Err(Stays::Ended(AppError::Ended("the gateway".to_owned())));
+        };
+        tracing::info!("everything is started anew in place");
+        self.watched.send_replace(None);
+        let before = old.plan.clone();
+        old.stop().await;
+        let error = match self.start_anew(plan).await {
+            Ok(()) => return Ok(()),
+            Err(error) => error,
+        };
+        tracing::error!(%error, "the gateway could not be started anew; it goes back to what ran before");
+        self.start_anew(before).await.map_err(Stays::Ended)?;
+        Err(Stays::Refused(error.to_string()))
+    }
+
+    async fn start_anew(&mut self, plan: Plan) -> Result<(), AppError> {
+        let running = start_by(plan, self.clock.clone(), self.handles.clone()).await?;
+        self.watched.send_replace(Some(running.status.clone()));
+        self.running = Some(running);
+        Ok(())
+    }
+
+    /// How many readings there are, and where one hears of more.
+    pub(super) fn readings(&self) -> Option<watch::Receiver<crate::buffer::Ends>> {
+        self.running.as_ref().map(|running| running.web_state.ends.clone())
+    }
+
+    /// Raises a trouble, where there is a gateway to tell it.
+    pub(super) fn raise(&self, key: &str, trouble: Trouble) {
+        if let Some(running) = &self.running {
+            running.status.raise(key, trouble);
+        }
+    }
+
+    /// Ends a trouble, if it was raised.
+    pub(super) fn clear(&self, key: &str) {
+        if let Some(running) = &self.running {
+            running.status.clear(key, self.clock.tick().wall_us);
+        }
+    }
+
+    /// Publishes what runs and what is on trial.
+    pub(super) fn publish(&self) {
+        let text: &str = self.running.as_ref().map_or(&self.confirmed.text, |running| &running.plan.text);
+        self.trials.publish(text, &self.confirmed.text);
+    }
+}
+
+/// Logs what may be meant, but should be known.
+pub(super) fn warn(loaded: &Loaded) {
+    for warning in &loaded.warnings {
+        tracing::warn!("{warning}");
+    }
+}
