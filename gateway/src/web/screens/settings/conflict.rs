@@ -3,12 +3,12 @@
 use super::draft::{self, Entry};
 use super::edit::running;
 use super::past::{DiffView, diff_view};
+use crate::config::history::History;
 use crate::web::change;
 use crate::web::failure::Failure;
 use crate::web::live::Shared;
 use crate::web::pages::{self, Frame, Nav};
 use crate::web::visit::Visit;
-use crate::config::history::History;
 use askama::Template;
 use axum::http::StatusCode;
 use axum::response::Response;

@@ -75,8 +75,8 @@ impl Entry {
     /// The fields without secrets, and without those of tables that were chosen not to be; and the places of these.
     fn fields(&self) -> (Vec<(String, String)>, Vec<Place>) {
         let none = |tag: &&String| self.typed.iter().any(|(name, typed)| name == *tag && typed.trim().is_empty());
-        let gone = self.tags.iter().filter(none).filter_map(|tag| self.at.below(tag).ok()?.split_last());
-        let gone: Vec<Place> = gone.map(|(around, _)| around).filter(|around| *around != self.at).collect();
+        let gone = self.tags.iter().filter(none).filter_map(|tag| around(&self.at.below(tag).ok()?));
+        let gone: Vec<Place> = gone.filter(|around| *around != self.at).collect();
         let kept = self.typed.iter().filter(|(name, _)| {
             let within = |path: &Place| gone.iter().any(|gone| path.is_within(gone));
             !name.starts_with(SECRET) && !self.at.below(name).is_ok_and(|path| within(&path))
@@ -85,14 +85,18 @@ impl Entry {
     }
 }
 
+/// What a place is in.
+fn around(path: &Place) -> Option<Place> {
+    path.split_last().map(|(around, _)| around)
+}
+
 /// The text as far as it decides which fields there are.
 pub(super) fn draft(text: &str, entry: &Entry) -> String {
     let mut draft = text.to_owned();
     for tag in &entry.tags {
         let Some((_, word)) = entry.typed.iter().find(|(name, _)| name == tag) else { continue };
         let edits = if word.trim().is_empty() {
-            let around = entry.at.below(tag).ok().and_then(|path| path.split_last());
-            let around = around.map(|(around, _)| around).filter(|around| *around != entry.at);
+            let around = entry.at.below(tag).ok().and_then(|path| around(&path)).filter(|around| *around != entry.at);
             around.map(|around| vec![Edit::remove(&around)]).unwrap_or_default()
         } else {
             let one = [(tag.clone(), word.clone())];

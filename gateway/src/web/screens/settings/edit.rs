@@ -65,7 +65,6 @@ struct Page {
     elsewhere: Vec<FieldError>,
     /// The whole of it is a list: its items.
     list: Option<(Vec<Item>, String)>,
-    exists: bool,
     removable: bool,
     movable: [bool; 2],
     within: u64,
@@ -82,6 +81,18 @@ struct Checked {
     slots: Vec<Slot>,
     elsewhere: Vec<FieldError>,
     toml: Vec<Line>,
+}
+
+impl Page {
+    fn l(&self) -> Locale {
+        self.frame.l
+    }
+}
+
+impl Checked {
+    fn l(&self) -> Locale {
+        self.l
+    }
 }
 
 /// `GET /settings/edit?at=source[1]`.
@@ -110,10 +121,7 @@ pub(super) async fn page(
 }
 
 /// `GET /settings/add?to=source`: the form of a new item.
-pub(super) async fn add(
-    State(shared): State<Arc<Shared>>,
-    Query(add): Query<Add>,
-) -> Result<Response, Failure> {
+pub(super) async fn add(State(shared): State<Arc<Shared>>, Query(add): Query<Add>) -> Result<Response, Failure> {
     let text = running(&shared).0;
     let list = place(&add.to)?;
     let count = form::at(&text, &list, None).ok_or_else(nothing)?.fields.len();
@@ -322,7 +330,6 @@ fn show(
             let items = fields::items(&text, place, l);
             (items, fields::edit_at(&place.item(now.fields.len())))
         }),
-        exists,
         removable: exists && !is_list && draft::is_removable(&text, place),
         movable: [exists && index > 0, exists && index + 1 < beside],
         within: change::confirm_within(&entry.within).as_secs() / 60,

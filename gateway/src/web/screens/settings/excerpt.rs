@@ -1,6 +1,6 @@
 //! The part of a text that is about one place: its lines, with the comment above them.
 
-use crate::config::edit::{Place, Step};
+use crate::config::edit::Place;
 use std::collections::HashMap;
 use toml_edit::Key;
 

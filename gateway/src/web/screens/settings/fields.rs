@@ -55,8 +55,6 @@ pub(super) struct Drawn {
 pub(super) struct Slot {
     /// The id of its field.
     pub(super) id: String,
-    /// The name of its field.
-    pub(super) name: String,
     /// What is wrong.
     pub(super) errors: Vec<String>,
     /// Whether it takes the place of the one that is shown.
@@ -374,11 +372,7 @@ impl Drawing<'_> {
             label: readable(&field.name, l),
             about: pieces(&field.description),
             hint: hint(&field.kind, l),
-            placeholder: if usual.is_empty() {
-                String::new()
-            } else {
-                l.f1("usual: {}", usual.replace('\n', ", "))
-            },
+            placeholder: if usual.is_empty() { String::new() } else { l.f1("usual: {}", usual.replace('\n', ", ")) },
             control,
             typed,
             required: field.required,
@@ -403,7 +397,7 @@ impl Drawing<'_> {
             }
         }
         let name = self.name(path);
-        let slot = Slot { id: id_of(&name), name, errors, swap: false };
+        let slot = Slot { id: id_of(&name), errors, swap: false };
         let html = slot.render().unwrap_or_default();
         self.slots.push(slot);
         html

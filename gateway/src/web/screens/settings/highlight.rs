@@ -31,10 +31,20 @@ fn parts(line: &str, open: &mut &'static str) -> Vec<(&'static str, String)> {
         let (text, behind) = rest.split_at(end + open.len());
         parts.push(("text", text.to_owned()));
         (rest, *open) = (behind, "");
-    } else if rest.trim_start().starts_with('[') && rest.find('=').is_none_or(|at| rest.find('#').is_some_and(|c| c < at)) {
+    } else if rest.trim_start().starts_with('[')
+        && rest.find('=').is_none_or(|at| rest.find('#').is_some_and(|c| c < at))
+    {
         let end = rest.rfind(']').map_or(rest.len(), |at| at + 1);
         let (head, behind) = rest.split_at(end);
-        let class = if head.trim_start().trim_start_matches('[').starts_with(|c: char| c.is_alphabetic() || c == '"' || c == '_') { "head" } else { "" };
+        let class = if head
+            .trim_start()
+            .trim_start_matches('[')
+            .starts_with(|c: char| c.is_alphabetic() || c == '"' || c == '_')
+        {
+            "head"
+        } else {
+            ""
+        };
         parts.push((class, head.to_owned()));
         rest = behind;
     }
@@ -55,18 +65,29 @@ fn parts(line: &str, open: &mut &'static str) -> Vec<(&'static str, String)> {
                 }
             }
             letter if letter.is_alphanumeric() || matches!(letter, '_' | '-' | '+') => {
-                let length = rest.find(|c: char| !(c.is_alphanumeric() || matches!(c, '_' | '-' | '+' | '.' | ':'))).unwrap_or(rest.len());
+                let length = rest
+                    .find(|c: char| !(c.is_alphanumeric() || matches!(c, '_' | '-' | '+' | '.' | ':')))
+                    .unwrap_or(rest.len());
                 let (word, behind) = rest.split_at(length);
                 let class = if behind.trim_start().starts_with('=') {
                     "key"
-                } else if word.starts_with(|c: char| c.is_ascii_digit() || c == '-' || c == '+') || matches!(word, "true" | "false") {
+                } else if word.starts_with(|c: char| c.is_ascii_digit() || c == '-' || c == '+')
+                    || matches!(word, "true" | "false")
+                {
                     "number"
                 } else {
                     ""
                 };
                 (class, length)
             }
-            _ => ("", rest.find(|c: char| c == '#' || c == '"' || c == '\'' || c.is_alphanumeric() || c == '_' || c == '-' || c == '+').unwrap_or(rest.len()).max(letter.len_utf8())),
+            _ => (
+                "",
+                rest.find(|c: char| {
+                    c == '#' || c == '"' || c == '\'' || c.is_alphanumeric() || c == '_' || c == '-' || c == '+'
+                })
+                .unwrap_or(rest.len())
+                .max(letter.len_utf8()),
+            ),
         };
         let (part, behind) = rest.split_at_checked(length).unwrap_or((rest, ""));
         parts.push((class, part.to_owned()));
@@ -102,7 +123,10 @@ mod tests {
         let classes: Vec<_> = parts.iter().map(|(class, _)| *class).collect();
         assert_eq!(
             classes,
-            ["head", "comment", "key", "text", "comment", "key", "number", "number", "key", "text", "text", "text", "key", "number"]
+            [
+                "head", "comment", "key", "text", "comment", "key", "number", "number", "key", "text", "text", "text",
+                "key", "number"
+            ]
         );
     }
 

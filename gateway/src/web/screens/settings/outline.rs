@@ -2,6 +2,7 @@
 
 use super::edit::{running, unwritable};
 use super::fields::{self, Item};
+use crate::buffer::WhenFull;
 use crate::config::edit::Place;
 use crate::config::{Config, HttpsMode, parse};
 use crate::web::change;
@@ -10,7 +11,6 @@ use crate::web::live::Shared;
 use crate::web::locale::Locale;
 use crate::web::pages::{self, Frame, Nav};
 use crate::web::visit::Visit;
-use crate::buffer::WhenFull;
 use askama::Template;
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -70,11 +70,10 @@ fn ones(config: &Config, l: Locale) -> Vec<One> {
         WhenFull::DropOldest => "when full, the oldest readings go",
         WhenFull::Block => "when full, nothing new is taken in",
     };
-    let kept = l.f("{} on disk; {}; delivered readings are kept for {}", &[
-        &config.buffer.disk_max,
-        &l.t(full),
-        &config.buffer.keep_delivered,
-    ]);
+    let kept = l.f(
+        "{} on disk; {}; delivered readings are kept for {}",
+        &[&config.buffer.disk_max, &l.t(full), &config.buffer.keep_delivered],
+    );
     vec![
         One { name: "Gateway", says: gateway, at: "gateway" },
         One { name: "Web page", says: web, at: "web" },
@@ -85,11 +84,41 @@ fn ones(config: &Config, l: Locale) -> Vec<One> {
 fn many(text: &str, config: Option<&Config>, l: Locale) -> Vec<Many> {
     let count = |count: fn(&Config) -> usize| config.map_or(0, count);
     let lists = [
-        ("Sources", "Where readings come from.", "No source yet: nothing comes in.", "source", count(|c| c.source.len())),
-        ("Upstream", "Where readings go.", "No way upstream yet: readings stay in the buffer.", "sink", count(|c| c.sink.len())),
-        ("Devices", "Tags that go with every reading of a device.", "No device has tags.", "device", count(|c| c.device.len())),
-        ("Checks", "Limits that readings are held against.", "No check yet: every reading passes as it is.", "check", count(|c| c.check.len())),
-        ("Anomaly rules", "Points that are watched for what is unusual.", "No point is watched yet.", "anomaly", count(|c| c.anomaly.len())),
+        (
+            "Sources",
+            "Where readings come from.",
+            "No source yet: nothing comes in.",
+            "source",
+            count(|c| c.source.len()),
+        ),
+        (
+            "Upstream",
+            "Where readings go.",
+            "No way upstream yet: readings stay in the buffer.",
+            "sink",
+            count(|c| c.sink.len()),
+        ),
+        (
+            "Devices",
+            "Tags that go with every reading of a device.",
+            "No device has tags.",
+            "device",
+            count(|c| c.device.len()),
+        ),
+        (
+            "Checks",
+            "Limits that readings are held against.",
+            "No check yet: every reading passes as it is.",
+            "check",
+            count(|c| c.check.len()),
+        ),
+        (
+            "Anomaly rules",
+            "Points that are watched for what is unusual.",
+            "No point is watched yet.",
+            "anomaly",
+            count(|c| c.anomaly.len()),
+        ),
     ];
     let many = lists.into_iter().map(|(name, about, none, key, count)| {
         let mut items = fields::items(text, &Place::root().key(key), l);

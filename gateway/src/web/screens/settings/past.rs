@@ -64,6 +64,13 @@ struct Page {
     unwritable: String,
 }
 
+impl DiffView {
+    /// Whether nothing differs.
+    pub(super) fn is_empty(&self) -> bool {
+        self.lines.is_empty()
+    }
+}
+
 /// What differs, without secrets.
 pub(super) fn diff_view(old: &str, new: &str) -> DiffView {
     let row = |line: crate::config::history::DiffLine| {

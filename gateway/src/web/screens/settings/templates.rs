@@ -209,10 +209,7 @@ pub(super) async fn save(
 }
 
 /// `POST /settings/templates/{id}/remove`.
-pub(super) async fn remove(
-    State(shared): State<Arc<Shared>>,
-    Path(id): Path<String>,
-) -> Result<Response, Failure> {
+pub(super) async fn remove(State(shared): State<Arc<Shared>>, Path(id): Path<String>) -> Result<Response, Failure> {
     let device = one(&shared, &id).await?;
     if device.built_in {
         return Err(Failure::conflict("this template came with the program and stays"));

@@ -36,7 +36,9 @@ pub(super) fn readable(key: &str, l: Locale) -> String {
     };
     let words = stem.split('_').enumerate().map(|(place, word)| {
         let known = NAMES.iter().find(|(key, _)| *key == word).map(|(_, name)| (*name).to_owned());
-        known.unwrap_or_else(|| if place == 0 { crate::web::words::sentence(word).replace('.', "") } else { word.to_owned() })
+        known.unwrap_or_else(|| {
+            if place == 0 { crate::web::words::sentence(word).replace('.', "") } else { word.to_owned() }
+        })
     });
     let words = words.collect::<Vec<_>>().join(" ");
     let words = l.say(&words).into_owned();
