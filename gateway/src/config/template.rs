@@ -3,7 +3,8 @@
 //!
 //! A template is TOML throughout: a gap stands in quotes also where a number belongs, and becomes what the option takes.
 
-use super::edit::{self, Edit, Place, quote};
+use super::edit::{self, Edit, Place, Step, quote};
+use super::file;
 use super::form;
 use super::problem::Problem;
 use schemars::JsonSchema;
@@ -19,6 +20,9 @@ const TEMPLATE_BYTES_MAX: u64 = 64 * 1024;
 /// Most templates of one's own.
 const TEMPLATES_MAX: usize = 200;
 
+/// Longest name, in characters.
+const NAME_CHARS_MAX: usize = 60;
+
 /// What comes with the program.
 const BUILT_IN: [(&str, &str); 5] = [
     ("eastron-sdm120", include_str!("template/eastron-sdm120.toml")),
@@ -27,6 +31,40 @@ const BUILT_IN: [(&str, &str); 5] = [
     ("pulse-counter", include_str!("template/pulse-counter.toml")),
     ("temperature-probe", include_str!("template/temperature-probe.toml")),
 ];
+
+/// What of a source becomes a gap of a template: the key, and what belongs there.
+const GAPS: [(&str, &str); 4] = [
+    ("name", "Name of the source"),
+    ("url", "Where it is"),
+    ("port", "The serial port"),
+    ("device", "Name of the device"),
+];
+
+/// Why a template was not saved.
+#[derive(Debug, thiserror::Error)]
+pub enum TemplateError {
+    /// Its name is no name.
+    #[error("the name of a template has 1 to 60 characters, letters and digits among them")]
+    Name,
+    /// There is one of that name.
+    #[error("there is a template of this name already; remove it first, or choose another name")]
+    Taken,
+    /// There are too many.
+    #[error("there are {TEMPLATES_MAX} templates already; remove one that is not used any more")]
+    Full,
+    /// It is too large.
+    #[error("the source is larger than a template may be ({} KiB)", TEMPLATE_BYTES_MAX / 1024)]
+    TooLarge,
+    /// There is no source at the place.
+    #[error("there is no source at {0}; it may have been removed meanwhile")]
+    Nothing(Place),
+    /// The template cannot be made of it.
+    #[error(transparent)]
+    Edit(#[from] edit::EditError),
+    /// The disk refuses.
+    #[error(transparent)]
+    Unwritable(#[from] file::Unwritable),
+}
 
 /// A template and what it asks for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
@@ -88,6 +126,73 @@ pub fn list(data_dir: &Path) -> Vec<Template> {
         if length as u64 > TEMPLATE_BYTES_MAX { None } else { read(id, &text, false) }
     });
     own.chain(BUILT_IN.iter().filter_map(|(id, text)| read(id, text, true))).collect()
+}
+
+/// Makes a template of a source: its name, its address and its device become gaps, proposed as they are; secrets in the
+/// address are left out.
+///
+/// # Errors
+/// If there is no source, or none can be made of it.
+pub fn of_source(text: &str, source: &Place, name: &str, description: &str) -> Result<String, TemplateError> {
+    let nothing = || TemplateError::Nothing(source.clone());
+    let form = form::at(text, source, None).filter(|form| form.exists).ok_or_else(nothing)?;
+    let is_source = matches!(source.steps(), [Step::Key(list), Step::Item(_)] if list == "source");
+    let list = Place::root().key("source");
+    let found = form::at(text, &list, None).map(|form| form.fields).unwrap_or_default();
+    let value = found.into_iter().find(|field| field.path == *source).and_then(|field| field.value);
+    let value = value.filter(|_| is_source).ok_or_else(nothing)?;
+    let mut edits = vec![Edit::append(&list, value)];
+    let head = Place::root().key("template");
+    let mut edits_of_head =
+        vec![Edit::set(&head.key("name"), quote(name)), Edit::set(&head.key("description"), quote(description))];
+    for (key, about) in GAPS {
+        let Some(field) = form.fields.iter().find(|field| field.name == key && field.value.is_some()) else { continue };
+        edits.push(Edit::set(&list.item(0).key(key), quote(&format!("{{{{{key}}}}}"))));
+        let default = if super::redact::is_hidden(&field.typed) { "" } else { &field.typed };
+        let (about, default) = (quote(about), quote(default));
+        let ask = format!("{{ name = {}, description = {about}, default = {default} }}", quote(key));
+        edits_of_head.push(Edit::append(&head.key("ask"), ask));
+    }
+    edits_of_head.extend(edits);
+    Ok(edit::apply("", &edits_of_head)?)
+}
+
+/// Saves a template of one's own; its file is named after it.
+///
+/// # Errors
+/// If it has no name, there is one of that name, or it cannot be written.
+pub fn save(data_dir: &Path, name: &str, text: &str) -> Result<Template, TemplateError> {
+    let words = name.to_lowercase();
+    let words = words.split(|letter: char| !letter.is_ascii_alphanumeric()).filter(|word| !word.is_empty());
+    let id = words.collect::<Vec<_>>().join("-");
+    if id.is_empty() || name.chars().count() > NAME_CHARS_MAX {
+        return Err(TemplateError::Name);
+    }
+    if text.len() as u64 > TEMPLATE_BYTES_MAX {
+        return Err(TemplateError::TooLarge);
+    }
+    let known = list(data_dir);
+    if known.iter().any(|template| template.id == id) {
+        return Err(TemplateError::Taken);
+    }
+    if known.len() >= TEMPLATES_MAX {
+        return Err(TemplateError::Full);
+    }
+    let template = read(&id, text, false).ok_or(TemplateError::Name)?;
+    file::write(&data_dir.join("templates").join(format!("{id}.toml")), text)?;
+    Ok(template)
+}
+
+/// Removes a template of one's own.
+///
+/// # Errors
+/// If its file cannot be removed.
+pub fn remove(data_dir: &Path, id: &str) -> Result<(), TemplateError> {
+    let known = list(data_dir).into_iter().any(|template| template.id == id && !template.built_in);
+    if !known {
+        return Ok(());
+    }
+    Ok(file::remove(&data_dir.join("templates").join(format!("{id}.toml")))?)
 }
 
 fn read(id: &str, text: &str, built_in: bool) -> Option<Template> {
@@ -233,6 +338,28 @@ mod tests {
         let loaded = parse("t", text).unwrap();
         assert_eq!(loaded.config.source.len(), parse("t", example.to_owned()).unwrap().config.source.len());
         assert!(loaded.text.contains("id = 18\ndevice = \"meter-1\""));
+    }
+
+    #[test]
+    fn a_source_becomes_a_template_and_comes_back_as_a_source() {
+        let folder = tempfile::tempdir().unwrap();
+        let example = include_str!("../../forebay.example.toml");
+        for index in 0..5 {
+            let place = Place::root().key("source").item(index);
+            let name = format!("Mine {index}");
+            let text = of_source(example, &place, &name, "what I have").unwrap();
+            let saved = save(folder.path(), &name, &text).unwrap();
+            assert!(!saved.ask.is_empty() && saved.id == format!("mine-{index}"), "{text}");
+            let values = typed(&[("name", "fresh")]);
+            let filled = edit::apply("[gateway]\nid = \"a\"\n", &fill(&saved, &values, None).unwrap()).unwrap();
+            let loaded = parse("t", filled.clone()).unwrap_or_else(|error| panic!("{error:?}\n{filled}"));
+            assert_eq!(loaded.config.source[0].name(), "fresh");
+        }
+        assert!(matches!(save(folder.path(), "mine 1", ""), Err(TemplateError::Taken)));
+        assert!(matches!(save(folder.path(), "../../etc", ""), Err(TemplateError::Name)));
+        remove(folder.path(), "mine-1").unwrap();
+        remove(folder.path(), "../mine-2").unwrap();
+        assert_eq!(list(folder.path()).len(), BUILT_IN.len() + 4);
     }
 
     #[test]

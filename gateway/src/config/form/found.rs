@@ -2,6 +2,7 @@
 
 use crate::config::edit::{Place, Step};
 use crate::config::shape::{self, Choice, Key, Shape, Table};
+use std::sync::LazyLock;
 use toml_edit::{Item, TableLike, Value};
 
 /// What is found in a text.
@@ -124,11 +125,13 @@ pub(super) fn item_key(key: &Key, item: &Shape) -> Key {
 
 /// The whole file as an option.
 pub(super) fn root() -> Key {
-    Key {
+    /// The shape does not change while the program runs, and a page asks for it many times.
+    static ROOT: LazyLock<Key> = LazyLock::new(|| Key {
         name: String::new(),
         description: "The whole configuration.".to_owned(),
         required: true,
         default: None,
         shape: Shape::Table(shape::of_config()),
-    }
+    });
+    ROOT.clone()
 }

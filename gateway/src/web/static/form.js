@@ -1,2 +1,111 @@
-// What forms do by themselves.
+// What forms do by themselves: errors are tied to their fields, and the file is painted, numbered and opened from a disk.
 "use strict";
+(() => {
+  // An error that came while someone typed belongs to its field also for a screen reader.
+  const tie = (within) => within.querySelectorAll(".slot").forEach((slot) => {
+    const field = document.getElementById(slot.dataset.for);
+    if (!field) return;
+    if (slot.childElementCount > 0) field.setAttribute("aria-invalid", "true");
+    else field.removeAttribute("aria-invalid");
+  });
+  document.addEventListener("htmx:oobAfterSwap", () => tie(document));
+  document.addEventListener("htmx:afterSwap", () => tie(document));
+
+  const text = document.getElementById("text");
+  const editor = text && text.closest(".editor");
+  if (!editor) return;
+  const paint = editor.querySelector(".paint");
+  // Painting a longer text would make typing wait on an old phone.
+  const paintedCharsMax = 120000;
+  const part = /("""[^]*?(?:"""|$)|'''[^]*?(?:'''|$)|"(?:\\.|[^"\\\n])*"?|'[^'\n]*'?)|(#[^\n]*)|(^[ \t]*\[\[?[^\]\n=]+\]\]?(?=[ \t]*(?:#|$)))|([A-Za-z0-9_-]+(?=[ \t]*=))|(\b(?:true|false)\b|[+-]?\b\d[\w.:+-]*)|\n/gm;
+  const names = ["text", "comment", "head", "key", "number"];
+  let wrongLine = 0;
+
+  const draw = () => {
+    const source = text.value;
+    const painted = source.length <= paintedCharsMax;
+    editor.classList.toggle("painted", painted);
+    if (!painted) return;
+    const all = document.createDocumentFragment();
+    let line = 0;
+    let row;
+    const begin = () => {
+      line += 1;
+      row = document.createElement("span");
+      if (line === wrongLine) row.className = "at";
+      const number = document.createElement("span");
+      number.className = "ln";
+      number.textContent = line;
+      row.append(number);
+      all.append(row);
+    };
+    const put = (piece, name) => piece.split("\n").forEach((piece, index) => {
+      if (index > 0) { all.append("\n"); begin(); }
+      if (!piece) return;
+      if (!name) { row.append(piece); return; }
+      const span = document.createElement("span");
+      span.className = name;
+      span.textContent = piece;
+      row.append(span);
+    });
+    begin();
+    let at = 0;
+    for (const found of source.matchAll(part)) {
+      put(source.slice(at, found.index), "");
+      put(found[0], names[found.slice(1).findIndex((group) => group !== undefined)] || "");
+      at = found.index + found[0].length;
+    }
+    put(source.slice(at), "");
+    all.append("\n");
+    paint.replaceChildren(all);
+    follow();
+  };
+  const follow = () => { paint.scrollTop = text.scrollTop; paint.scrollLeft = text.scrollLeft; };
+  text.addEventListener("input", () => { wrongLine = 0; draw(); });
+  text.addEventListener("scroll", follow);
+  draw();
+
+  // Tab indents; after Esc it leaves the editor, as everywhere else.
+  let leaving = false;
+  text.addEventListener("keydown", (event) => {
+    if (event.key === "Escape") { leaving = true; return; }
+    if (event.key === "Tab" && !leaving && !event.shiftKey) {
+      event.preventDefault();
+      text.setRangeText("  ", text.selectionStart, text.selectionEnd, "end");
+      text.dispatchEvent(new Event("input", { bubbles: true }));
+    }
+    leaving = false;
+  });
+
+  // What is wrong leads to its line.
+  document.addEventListener("click", (event) => {
+    const link = event.target.closest("a[data-line]");
+    if (!link || link.dataset.line === "0") return;
+    event.preventDefault();
+    const lines = text.value.split("\n");
+    const number = Math.min(Number(link.dataset.line), lines.length);
+    const start = lines.slice(0, number - 1).reduce((sum, line) => sum + line.length + 1, 0);
+    wrongLine = number;
+    draw();
+    text.focus();
+    text.setSelectionRange(start + Number(link.dataset.column) - 1, start + lines[number - 1].length);
+    text.scrollTop = Math.max(0, (number - 6) * parseFloat(getComputedStyle(text).lineHeight));
+    follow();
+  });
+
+  // A file from the viewer's own disk is put into the editor; nothing is sent before someone tries it.
+  const upload = document.getElementById("upload");
+  const bytesMax = 1048576;
+  if (upload) {
+    upload.hidden = false;
+    document.querySelector("label.pick").hidden = false;
+    upload.addEventListener("change", async () => {
+      const file = upload.files[0];
+      upload.value = "";
+      if (!file || file.size > bytesMax) return;
+      text.value = await file.text();
+      text.dispatchEvent(new Event("input", { bubbles: true }));
+      text.focus();
+    });
+  }
+})();
