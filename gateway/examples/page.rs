@@ -106,6 +106,7 @@ async fn main() -> anyhow::Result<()> {
         registry,
         usage,
         ends,
+        buffer: None,
         access: Access::open(directory.path(), clock.clone())?,
         desk: Desk::new(desk).0,
         clock,

@@ -165,6 +165,7 @@ pub async fn start(config: Config, config_text: String, clock: Clock, logs: LogR
         registry: registry.clone(),
         usage: buffer.usage(),
         ends: buffer.ends(),
+        buffer: Some(buffer.clone()),
         access,
         desk,
         clock: clock.clone(),

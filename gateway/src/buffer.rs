@@ -48,6 +48,7 @@ mod minutes;
 mod model_tests;
 mod owner;
 mod replay;
+mod replay_request;
 mod salvage;
 mod scan;
 mod sled_store;
@@ -64,6 +65,7 @@ pub use copies::ChunkCopies;
 pub use inspect::{ChunkName, ChunkReport, ExtentReport, LaneReport, RawBlock, Report, SetAside};
 pub use minutes::{MINUTE_US, MinuteSummary, Minutes, Numbers};
 pub use owner::Buffer;
+pub use replay_request::{ReplayRequest, cancel_replay};
 pub use replay::{
     REPLAY_PATTERN_BYTES_MAX, REPLAY_PATTERNS_MAX, REPLAYS_KEPT, REPLAYS_MAX, Replay, ReplayRun, ReplayState,
 };

@@ -5,7 +5,6 @@
 //! `{"done":…}` or `{"failed":"…"}`. Requests are small steps, so that the gateway's own work never waits for a tool.
 
 mod client;
-mod replays;
 mod server;
 
 pub use client::{ControlError, ask};

@@ -1,11 +1,10 @@
 //! The gateway's side of the control socket: takes requests, one a connection, and answers them.
 
-use super::replays::{self, Wanted};
 use super::{
     Answer, CONNECTIONS_MAX, PEER_TIME, POINTS_PER_ANSWER, RELOAD_TIME, REQUEST_BYTES_MAX, Request, WireBlock,
     socket_path,
 };
-use crate::buffer::Buffer;
+use crate::buffer::{Buffer, ReplayRequest, cancel_replay};
 use crate::clock::Clock;
 use crate::site::Registry;
 use crate::status::Status;
@@ -133,13 +132,16 @@ async fn execute(request: Request, control: &Control) -> Answer {
             done(Ok::<_, String>(points))
         }
         Request::Replay { sink, stream, from_us, to_us, points } => {
-            done(replays::begin(Wanted { sink, stream, from_us, to_us, points }, control).await)
+            let sinks = control.status.sinks();
+            let sinks: Vec<&str> = sinks.iter().map(|sink| sink.name.as_str()).collect();
+            let request = ReplayRequest { sink, stream, from_us, to_us, points };
+            done(request.begin(buffer, &sinks, control.clock.tick().wall_us).await)
         }
         Request::Replays => {
             let replays = buffer.replays().borrow().clone();
             done(Ok::<_, String>(replays))
         }
-        Request::CancelReplay { id } => done(replays::cancel(id, control).await),
+        Request::CancelReplay { id } => done(cancel_replay(id, buffer, control.clock.tick().wall_us).await),
         Request::Salvage { chunk, reason } => done(buffer.salvage_chunk(&chunk, &reason).await),
     };
     result.map_or_else(Answer::Failed, Answer::Done)

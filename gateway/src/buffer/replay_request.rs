@@ -1,7 +1,6 @@
-//! Replays over the control socket: asked for, looked at, called off.
+//! Replays as people ask for them, on the command line and on the page: begun, and called off.
 
-use super::Control;
-use crate::buffer::{BufferError, REPLAY_PATTERN_BYTES_MAX, REPLAY_PATTERNS_MAX, Replay, ReplayState};
+use super::{Buffer, BufferError, REPLAY_PATTERN_BYTES_MAX, REPLAY_PATTERNS_MAX, Replay, ReplayState};
 use crate::reading::{Stream, UnixMicros};
 use crate::site::PointPattern;
 
@@ -9,24 +8,33 @@ use crate::site::PointPattern;
 const TRIES: usize = 100;
 
 /// What is wanted.
-pub(super) struct Wanted {
-    pub(super) sink: String,
-    pub(super) stream: Stream,
-    pub(super) from_us: UnixMicros,
-    pub(super) to_us: UnixMicros,
-    pub(super) points: Vec<String>,
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReplayRequest {
+    /// The sink that gets the records once more.
+    pub sink: String,
+    /// Which stream: `readings`, `alerts`, `gaps`, `dead-letters`.
+    pub stream: Stream,
+    /// What came at or after this time, in microseconds since 1970.
+    pub from_us: UnixMicros,
+    /// What came at or before this time.
+    pub to_us: UnixMicros,
+    /// Only these points, as `device/point` with `*` for any characters; all, if there is none.
+    pub points: Vec<String>,
 }
 
-/// Puts a replay into the ledger; the sink's delivery takes it up from there.
-pub(super) async fn begin(wanted: Wanted, control: &Control) -> Result<Replay, String> {
-    let sinks = control.status.sinks();
-    if !sinks.iter().any(|sink| sink.name == wanted.sink) {
-        let names: Vec<&str> = sinks.iter().map(|sink| sink.name.as_str()).collect();
-        return Err(format!("there is no sink {:?}; there are: {}", wanted.sink, names.join(", ")));
-    }
-    if !Stream::DELIVERED.contains(&wanted.stream) {
-        return Err(format!("{} do not go to sinks", wanted.stream));
-    }
+impl ReplayRequest {
+    /// Puts the replay into the ledger; the delivery of the sink, one of `sinks`, takes it up from there.
+    ///
+    /// # Errors
+    /// With what does not fit, for a person.
+    pub async fn begin(self, buffer: &Buffer, sinks: &[&str], now_us: UnixMicros) -> Result<Replay, String> {
+        let wanted = self;
+        if !sinks.contains(&wanted.sink.as_str()) {
+            return Err(format!("there is no sink {:?}; there are: {}", wanted.sink, sinks.join(", ")));
+        }
+        if !Stream::DELIVERED.contains(&wanted.stream) {
+            return Err(format!("{} do not go to sinks", wanted.stream));
+        }
     if wanted.from_us > wanted.to_us {
         return Err("the time to begin with is after the time to end with".to_owned());
     }
@@ -47,7 +55,7 @@ pub(super) async fn begin(wanted: Wanted, control: &Control) -> Result<Replay, S
         from_us: wanted.from_us,
         to_us: wanted.to_us,
         points: wanted.points,
-        created_us: control.clock.tick().wall_us,
+        created_us: now_us,
         ended_us: None,
         state: ReplayState::Running,
         range: None,
@@ -62,13 +70,17 @@ pub(super) async fn begin(wanted: Wanted, control: &Control) -> Result<Replay, S
         trouble: None,
         revision: 0,
     };
-    control.buffer.keep_replay(replay).await.map_err(|error| error.to_string())
+    buffer.keep_replay(replay).await.map_err(|error| error.to_string())
+    }
 }
 
 /// Calls a replay off; what is on its way may still arrive.
-pub(super) async fn cancel(id: u32, control: &Control) -> Result<Replay, String> {
+///
+/// # Errors
+/// If there is no such replay, or it has ended.
+pub async fn cancel_replay(id: u32, buffer: &Buffer, now_us: UnixMicros) -> Result<Replay, String> {
     for _ in 0..TRIES {
-        let found = control.buffer.replays().borrow().iter().find(|replay| replay.id == id).cloned();
+        let found = buffer.replays().borrow().iter().find(|replay| replay.id == id).cloned();
         let Some(mut replay) = found else {
             return Err(format!("there is no replay {id}; `forebay replay --list` shows those that are kept"));
         };
@@ -76,8 +88,8 @@ pub(super) async fn cancel(id: u32, control: &Control) -> Result<Replay, String>
             return Err(format!("replay {id} has ended already"));
         }
         replay.state = ReplayState::Cancelled;
-        replay.ended_us = Some(control.clock.tick().wall_us);
-        match control.buffer.keep_replay(replay).await {
+        replay.ended_us = Some(now_us);
+        match buffer.keep_replay(replay).await {
             Err(BufferError::Stale { .. }) => {}
             result => return result.map_err(|error| error.to_string()),
         }
