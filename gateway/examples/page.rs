@@ -103,6 +103,7 @@ async fn main() -> anyhow::Result<()> {
         registry,
         usage,
         ends,
+        buffer: None,
         access: Access::open(directory.path(), clock.clone())?,
         desk: Desk::closed(CONFIG),
         clock,

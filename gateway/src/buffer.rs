@@ -48,6 +48,7 @@ mod minutes;
 mod model_tests;
 mod owner;
 mod replay;
+mod replay_request;
 mod salvage;
 mod scan;
 mod sled_store;
@@ -67,6 +68,7 @@ pub use owner::Buffer;
 pub use replay::{
     REPLAY_PATTERN_BYTES_MAX, REPLAY_PATTERNS_MAX, REPLAYS_KEPT, REPLAYS_MAX, Replay, ReplayRun, ReplayState,
 };
+pub use replay_request::{ReplayRequest, cancel_replay};
 pub use sled_store::WRITES_TARGET;
 pub use stopped::StoppedBuffer;
 #[cfg(test)]

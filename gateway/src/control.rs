@@ -6,7 +6,6 @@
 
 mod client;
 mod desk;
-mod replays;
 mod server;
 
 pub use client::{ControlError, ask};

@@ -34,7 +34,7 @@ pub use server::Peer;
 pub use tls::Tls;
 
 use crate::access::Access;
-use crate::buffer::{Ends, Usage};
+use crate::buffer::{Buffer, Ends, Usage};
 use crate::clock::Clock;
 use crate::config::desk::Desk;
 use crate::history::History;
@@ -65,6 +65,8 @@ pub struct WebState {
     pub usage: watch::Receiver<Usage>,
     /// Where the streams begin and end.
     pub ends: watch::Receiver<Ends>,
+    /// The buffer, which keeps replays; none where there is only a page.
+    pub buffer: Option<Buffer>,
     /// People, sessions, tokens, and the log of what they changed.
     pub access: Access,
     /// Where a changed configuration is handed in.

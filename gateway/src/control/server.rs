@@ -1,12 +1,11 @@
 //! The gateway's side of the control socket: takes requests, one a connection, and answers them.
 
 use super::desk;
-use super::replays::{self, Wanted};
 use super::{
     Answer, CONNECTIONS_MAX, PEER_TIME, POINTS_PER_ANSWER, REQUEST_BYTES_MAX, REQUEST_TIME, Request, WireBlock,
     socket_path,
 };
-use crate::buffer::Buffer;
+use crate::buffer::{Buffer, ReplayRequest, cancel_replay};
 use crate::clock::Clock;
 use crate::config::desk::Desk;
 use crate::site::Registry;
@@ -155,13 +154,16 @@ async fn execute(request: Request, control: &Control, by: &str) -> Answer {
             done(Ok::<_, String>(points))
         }
         Request::Replay { sink, stream, from_us, to_us, points } => {
-            done(replays::begin(Wanted { sink, stream, from_us, to_us, points }, control).await)
+            let sinks = control.status.sinks();
+            let sinks: Vec<&str> = sinks.iter().map(|sink| sink.name.as_str()).collect();
+            let request = ReplayRequest { sink, stream, from_us, to_us, points };
+            done(request.begin(buffer, &sinks, control.clock.tick().wall_us).await)
         }
         Request::Replays => {
             let replays = buffer.replays().borrow().clone();
             done(Ok::<_, String>(replays))
         }
-        Request::CancelReplay { id } => done(replays::cancel(id, control).await),
+        Request::CancelReplay { id } => done(cancel_replay(id, buffer, control.clock.tick().wall_us).await),
         Request::Salvage { chunk, reason } => done(buffer.salvage_chunk(&chunk, &reason).await),
     };
     result.map_or_else(Answer::Failed, Answer::Done)

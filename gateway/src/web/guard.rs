@@ -56,9 +56,19 @@ pub(super) fn need(method: &Method, path: &str) -> Need {
         _ if below("/settings") || below("/first-steps") || either("config") || either("try") || either("discover") => {
             Need::Right(Right::Configure)
         }
+        _ if changes_a_way(reads, path) => Need::Right(Right::Configure),
         _ if reads => Need::Right(Right::See),
         _ => Need::Right(Right::Operate),
     }
+}
+
+/// Whether it is a form for a source or a way upstream, or what such a form asks for. Replays are for operators.
+fn changes_a_way(reads: bool, path: &str) -> bool {
+    let Some(rest) = path.strip_prefix("/sources/").or_else(|| path.strip_prefix("/upstream/")) else { return false };
+    let (name, below) = rest.split_once('/').unwrap_or((rest, ""));
+    let forms =
+        matches!(name, "new" | "discover" | "try" | "check" | "jobs") || matches!(below, "edit" | "remove" | "try");
+    forms || !reads && !below.starts_with("replays")
 }
 
 /// Lets through who may pass, and says who it is to the handlers.

@@ -52,6 +52,8 @@ struct Topic {
 pub(in crate::web) struct Shared {
     /// What the page reads.
     pub(in crate::web) state: WebState,
+    /// Try-outs and searches that someone waits for.
+    pub(in crate::web) jobs: screens::ways::jobs::Jobs,
     /// The points in their order.
     pub(in crate::web) order: Order,
     meter: Mutex<Meter>,
@@ -74,6 +76,7 @@ impl Shared {
         let turns = Turns { seen: state.status.ingest_turns.get(), at_us: state.clock.mono_us() };
         Self {
             state,
+            jobs: screens::ways::jobs::Jobs::default(),
             order: Order::default(),
             meter: Mutex::default(),
             turns: Mutex::new(turns),

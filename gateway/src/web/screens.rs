@@ -33,6 +33,12 @@ use super::snapshot::Snapshot;
 pub(super) fn parts(screen: &str, snapshot: &Snapshot, shared: &Shared, l: Locale) -> askama::Result<Vec<Part>> {
     let mut parts = match screen.split_once(':').unwrap_or((screen, "")) {
         ("overview", _) => overview::parts(snapshot, shared, l)?,
+        ("sources", _) => sources::parts(snapshot, l)?,
+        ("source", name) => ways::detail::source_parts(snapshot, shared, name, l)?,
+        ("upstream", "") => upstream::parts(snapshot, l)?,
+        ("upstream", name) => ways::detail::sink_parts(snapshot, shared, name, l)?,
+        // The guided way keeps what is on trial by its next button: no banner asks for it there.
+        ("first-steps", _) => return first_steps::parts(snapshot, shared, l),
         _ => Vec::new(),
     };
     parts.push(("trial", trial::banner(shared, l)?));

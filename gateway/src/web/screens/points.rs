@@ -48,7 +48,8 @@ type Entry = (Arc<PointKey>, PointId);
 pub(in crate::web) struct Order(Mutex<Arc<Vec<Entry>>>);
 
 impl Order {
-    fn points(&self, registry: &Registry) -> Arc<Vec<Entry>> {
+    /// All points by device and name.
+    pub(in crate::web) fn points(&self, registry: &Registry) -> Arc<Vec<Entry>> {
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let fresh = registry.since(known.len());
         if !fresh.is_empty() {

@@ -1,5 +1,16 @@
 //! Sources and ways upstream as lists: on the overview, and on the screens of their own.
 
+pub(in crate::web) mod bus;
+pub(in crate::web) mod detail;
+pub(in crate::web) mod draft;
+pub(in crate::web) mod edit;
+pub(in crate::web) mod fields;
+pub(in crate::web) mod found;
+pub(in crate::web) mod jobs;
+pub(in crate::web) mod pages;
+pub(in crate::web) mod replays;
+pub(in crate::web) mod searching;
+
 use crate::web::locale::Locale;
 use crate::web::pages::path;
 use crate::web::snapshot::{HealthView, SinkView, Snapshot, SourceView};

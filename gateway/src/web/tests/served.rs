@@ -115,6 +115,7 @@ impl Served {
             registry: registry.clone(),
             usage,
             ends,
+            buffer: None,
             access: access.clone(),
             desk,
             clock: clock.clone(),

@@ -1,0 +1,262 @@
+//! What a try-out or a search has found so far, as a part of a page that asks again until it is over.
+
+use super::draft::Side;
+use super::jobs::{Findings, Job};
+use super::searching::{use_heard, use_reading, use_topic};
+use crate::sources::discover::{Guess, Heard, TopicSeen};
+use crate::tryout::{Step, StepOutcome, TriedValue, Verdict};
+use crate::web::locale::Locale;
+use crate::web::words::sentence;
+use askama::Template;
+
+/// Most topics that are shown; the search's filter narrows them.
+const TOPICS_SHOWN_MAX: usize = 100;
+
+/// Most numbers of one payload that can be tapped.
+const NUMBERS_SHOWN_MAX: usize = 12;
+
+/// Most readings of an answer that are shown: the likeliest.
+const READINGS_SHOWN_MAX: usize = 40;
+
+/// Most values of a try-out that are shown.
+const VALUES_SHOWN_MAX: usize = 50;
+
+/// What was found.
+#[derive(Template)]
+#[template(path = "ways/found.html")]
+pub(in crate::web) struct Found {
+    l: Locale,
+    /// Where it is asked for again; empty once it is over.
+    again: String,
+    headline: String,
+    tone: &'static str,
+    steps: Vec<StepView>,
+    values: Vec<ValueView>,
+    topics: Vec<TopicView>,
+    heard: Vec<HeardView>,
+    readings: Vec<ReadingView>,
+    /// What went wrong, and what to do.
+    error: Option<(String, String)>,
+}
+
+struct StepView {
+    what: String,
+    took: String,
+    word: &'static str,
+    tone: &'static str,
+    detail: String,
+    advice: String,
+}
+
+struct ValueView {
+    name: String,
+    value: String,
+    origin: String,
+    raw: String,
+    error: String,
+}
+
+struct TopicView {
+    topic: String,
+    payload: String,
+    rate: String,
+    /// What takes it over, and its words: the whole, or one number in it.
+    uses: Vec<(String, String)>,
+}
+
+struct HeardView {
+    baud: u32,
+    bytes: String,
+    excerpt: String,
+    guess: &'static str,
+    good: bool,
+    take: String,
+}
+
+struct ReadingView {
+    address: u16,
+    how: String,
+    value: String,
+    take: String,
+}
+
+impl Found {
+    /// What was found so far; in a form it can be taken over.
+    pub(in crate::web) fn new(side: Side, job: &Job, in_form: bool, l: Locale) -> Self {
+        let findings = job.findings();
+        let form = if in_form { "?form=1" } else { "" };
+        let again = if findings.over { String::new() } else { format!("{}/jobs/{}{form}", side.root(), job.id) };
+        let (headline, tone) = headline(job, &findings, l);
+        let error = findings.error.as_ref().map(|e| (sentence(&l.say(&e.what)), sentence(&l.say(&e.advice))));
+        Self {
+            l,
+            again,
+            headline,
+            tone,
+            steps: findings.steps.iter().map(|step| step_view(step, l)).collect(),
+            values: findings.report.iter().flat_map(|r| &r.values).take(VALUES_SHOWN_MAX).map(value_view).collect(),
+            topics: topics(&findings, in_form, l),
+            heard: findings.heard.iter().map(|heard| heard_view(heard, in_form, l)).collect(),
+            readings: readings(&findings, in_form, l),
+            error,
+        }
+    }
+
+    /// Nothing was tried: the form is wrong.
+    pub(in crate::web) fn nothing_tried(whole: String, count: usize, l: Locale) -> Self {
+        let headline = if count == 1 {
+            l.t("Nothing was tried: one field needs something else.").to_owned()
+        } else {
+            l.f1("Nothing was tried: {} fields need something else.", count)
+        };
+        let error = (!whole.is_empty()).then(|| (sentence(&l.say(&whole)), String::new()));
+        Self {
+            l,
+            again: String::new(),
+            headline,
+            tone: "warn",
+            steps: Vec::new(),
+            values: Vec::new(),
+            topics: Vec::new(),
+            heard: Vec::new(),
+            readings: Vec::new(),
+            error,
+        }
+    }
+}
+
+fn headline(job: &Job, findings: &Findings, l: Locale) -> (String, &'static str) {
+    let seconds = job.elapsed().as_secs();
+    let took = |ms: u64| if ms < 1_000 { format!("{ms} ms") } else { format!("{} s", l.number(ms as f64 / 1e3)) };
+    if let Some(report) = &findings.report {
+        let took = took(report.took_ms);
+        return match report.verdict {
+            Verdict::Works => (l.f1("It works. That took {}.", took), "good"),
+            Verdict::Partly => (l.f1("Some of it works; look at the steps. That took {}.", took), "warn"),
+            Verdict::Fails => (l.f1("It does not work yet. That took {}.", took), "bad"),
+            Verdict::InUse => {
+                let owner = report.in_use_by.clone().unwrap_or_default();
+                (l.f1("Source {} of the running gateway reads this port; look at its values.", owner), "idle")
+            }
+        };
+    }
+    match job.kind {
+        _ if findings.error.is_some() => (l.t("Nothing could be found out.").to_owned(), "bad"),
+        "topics" if findings.over && findings.topics.is_empty() => {
+            (l.t("Nobody published anything meanwhile. Is a device connected to this broker?").to_owned(), "idle")
+        }
+        "topics" if findings.over => {
+            (l.f1("{} topics were heard. Tap a number to read it.", findings.topics.len()), "good")
+        }
+        "topics" if findings.topics.is_empty() => (l.f1("Listening to the broker, for {} s so far …", seconds), "idle"),
+        "topics" => (l.f1("{} topics so far. Tap a number to read it.", findings.topics.len()), "idle"),
+        "serial" if findings.over && !findings.heard.iter().any(|heard| heard.suggestion.is_some()) => (
+            l.t("Nothing that makes sense was heard. Check wiring, and whether the device sends by itself.").to_owned(),
+            "warn",
+        ),
+        "serial" if findings.over => (l.t("This is what it sends.").to_owned(), "good"),
+        "serial" => (l.t("Listening at one speed after the other …").to_owned(), "idle"),
+        "modbus" if findings.over => (l.t("The device answered. Tap what looks right.").to_owned(), "good"),
+        "modbus" => (l.t("Asking the device …").to_owned(), "idle"),
+        _ => (l.f1("Trying, for {} s so far …", seconds), "idle"),
+    }
+}
+
+fn step_view(step: &Step, l: Locale) -> StepView {
+    let (word, tone, detail, advice) = match &step.outcome {
+        StepOutcome::Running => ("under way", "idle", String::new(), String::new()),
+        StepOutcome::Ok { detail } => ("done", "good", l.say(detail).into_owned(), String::new()),
+        StepOutcome::Failed { what, advice } => ("failed", "bad", sentence(&l.say(what)), sentence(&l.say(advice))),
+    };
+    let took = if tone == "idle" { String::new() } else { format!("{} ms", step.took_ms) };
+    let what = sentence(&l.say(&step.what)).trim_end_matches('.').to_owned();
+    StepView { what, took, word, tone, detail, advice }
+}
+
+fn value_view(value: &TriedValue) -> ValueView {
+    let shown = match &value.value {
+        Some(serde_json::Value::String(text)) => text.clone(),
+        Some(other) => other.to_string(),
+        None => value.no_data.clone().unwrap_or_default(),
+    };
+    let unit = if value.unit.is_empty() || value.value.is_none() { String::new() } else { format!(" {}", value.unit) };
+    ValueView {
+        name: if value.device.is_empty() { String::new() } else { format!("{} · {}", value.device, value.point) },
+        value: format!("{shown}{unit}"),
+        origin: value.origin.clone(),
+        raw: value.raw.clone(),
+        error: value.error.clone().unwrap_or_default(),
+    }
+}
+
+fn topics(findings: &Findings, in_form: bool, l: Locale) -> Vec<TopicView> {
+    let view = |seen: &TopicSeen| TopicView {
+        topic: seen.topic.clone(),
+        payload: seen.payload.clone(),
+        rate: if seen.is_retained { l.t("kept by the broker").to_owned() } else { l.rate(seen.per_second) },
+        uses: if in_form { uses(seen, l) } else { Vec::new() },
+    };
+    findings.topics.values().take(TOPICS_SHOWN_MAX).map(view).collect()
+}
+
+fn uses(seen: &TopicSeen, l: Locale) -> Vec<(String, String)> {
+    let Some(suggestion) = &seen.suggestion else { return Vec::new() };
+    if seen.numbers.is_empty() {
+        return vec![(use_topic(seen, suggestion, None), l.t("Read this").to_owned())];
+    }
+    let number = |at: &crate::sources::discover::NumberAt| {
+        let name = at.pointer.trim_start_matches('/').to_owned();
+        let said = if name.is_empty() { l.number(at.number) } else { format!("{name} = {}", l.number(at.number)) };
+        let pointer = (!at.pointer.is_empty()).then_some(at.pointer.as_str());
+        (use_topic(seen, suggestion, pointer), said)
+    };
+    seen.numbers.iter().take(NUMBERS_SHOWN_MAX).map(number).collect()
+}
+
+fn heard_view(heard: &Heard, in_form: bool, l: Locale) -> HeardView {
+    let guess = match heard.guess {
+        Guess::Nothing => "nothing",
+        Guess::Noise => "bytes without an order: most likely the wrong speed",
+        Guess::Firmware => "frames of firmware-protocols",
+        Guess::Numbers => "one number a line",
+        Guess::Columns => "values between separators",
+        Guess::Nmea => "NMEA 0183 sentences",
+        Guess::Json => "JSON documents",
+        Guess::Text => "lines of text",
+        Guess::TextWithoutEnd => "text that no line ends",
+    };
+    HeardView {
+        baud: heard.baud,
+        bytes: l.bytes(heard.bytes as u64),
+        excerpt: heard.excerpt.clone(),
+        guess,
+        good: heard.suggestion.is_some(),
+        take: heard.suggestion.as_ref().filter(|_| in_form).map(use_heard).unwrap_or_default(),
+    }
+}
+
+fn readings(findings: &Findings, in_form: bool, l: Locale) -> Vec<ReadingView> {
+    let (Some(answer), Some(question)) = (&findings.answer, &findings.question) else { return Vec::new() };
+    let plausible = answer.readings.iter().filter(|reading| reading.is_plausible);
+    let view = |reading: &crate::sources::discover::WordReading| {
+        let value = match reading.value.as_f64() {
+            Some(number) => l.number(number),
+            None => reading.value.to_string(),
+        };
+        let word = |value: serde_json::Result<serde_json::Value>| {
+            value.ok().and_then(|value| value.as_str().map(str::to_owned)).unwrap_or_default()
+        };
+        let kind = word(serde_json::to_value(reading.kind));
+        let order = word(serde_json::to_value(reading.order));
+        let double = matches!(kind.as_str(), "f32" | "i32" | "u32");
+        let mut how = if double { format!("{kind}, {order}") } else { kind };
+        if (reading.scale - 1.0).abs() > 1e-9 {
+            how.push_str(&format!(" × {}", l.number(reading.scale)));
+        }
+        let list = findings.list.clone();
+        let take =
+            if in_form && !list.is_empty() { use_reading(&list, question.table, reading) } else { String::new() };
+        ReadingView { address: reading.address, how, value, take }
+    };
+    plausible.take(READINGS_SHOWN_MAX).map(view).collect()
+}
