@@ -40,6 +40,8 @@ pub(in crate::web) enum Nav {
     Board,
     /// What can be changed.
     Settings,
+    /// On a phone, the list of the places that the bar has no room for.
+    More,
     /// None of them: signing in, an answer to a wrong address.
     None,
 }
@@ -174,7 +176,7 @@ impl Frame {
 
     /// Whether the place is one that a phone finds behind "More".
     pub(in crate::web) fn is_more(&self) -> bool {
-        matches!(self.nav, Nav::Alerts | Nav::Board | Nav::Settings)
+        matches!(self.nav, Nav::More | Nav::Alerts | Nav::Board | Nav::Settings)
     }
 
     /// The tabs of the place.

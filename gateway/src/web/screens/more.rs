@@ -18,6 +18,6 @@ struct Page {
 
 /// `GET /more`.
 pub(in crate::web) async fn page(State(shared): State<Arc<Shared>>, visit: Visit) -> Response {
-    let frame = Frame::new(&shared, &visit, Nav::Board);
+    let frame = Frame::new(&shared, &visit, Nav::More);
     pages::html(StatusCode::OK, &visit, Page { groups: frame.more(), frame }.render())
 }
