@@ -5,6 +5,7 @@
 mod entering;
 mod people;
 pub(in crate::web) mod served;
+mod settings;
 
 use super::*;
 use crate::block::records::Severity;

@@ -237,6 +237,8 @@ pub(super) fn is_list(text: &str, place: &Place) -> bool {
 pub(super) fn is_removable(text: &str, place: &Place) -> bool {
     match place.split_last() {
         Some((_, Step::Item(_))) => true,
+        // The parts of the gateway itself are always there, with what is usual.
+        Some((around, Step::Key(_))) if around.steps().is_empty() => false,
         Some((around, Step::Key(key))) => {
             let form = form::at(text, &around, None);
             form.is_some_and(|form| form.fields.iter().any(|field| field.name == *key && !field.required))

@@ -21,6 +21,9 @@ pub(super) const ITEMS_MAX: usize = 500;
 /// Keys that name an item, the best first.
 const NAMING: [&str; 6] = ["name", "device", "point", "points", "id", "filter"];
 
+/// Keys that say most of an item, the best first; the others follow.
+const TELLING: [&str; 9] = ["url", "port", "brokers", "id", "point", "address", "every_ms", "range", "tags"];
+
 /// Most things that are said of an item, and characters of all of them.
 const SAID_MAX: usize = 6;
 const SAID_CHARS_MAX: usize = 240;
@@ -184,7 +187,10 @@ fn summary(field: &Field, l: Locale) -> (String, String) {
     let number = field.name.parse::<usize>().map_or_else(|_| field.name.clone(), |index| l.f1("Number {}", index + 1));
     let kind = ["type", "kind"].iter().find_map(|key| plain(table.get(*key)?));
     let told = |key: &str| known.as_ref().is_some_and(|(known, _)| *known == key) || key == "type" || key == "kind";
-    let says = table.iter().filter(|(key, _)| !told(key)).filter_map(|(key, value)| {
+    let rank = |key: &str| TELLING.iter().position(|telling| *telling == key).unwrap_or(TELLING.len());
+    let mut pairs: Vec<_> = table.iter().filter(|(key, _)| !told(key)).collect();
+    pairs.sort_by_key(|(key, _)| rank(key));
+    let says = pairs.into_iter().filter_map(|(key, value)| {
         let words = readable(key, l);
         match value {
             toml::Value::Array(items) if items.iter().any(|item| item.is_table()) => {
@@ -195,6 +201,7 @@ fn summary(field: &Field, l: Locale) -> (String, String) {
             }
             toml::Value::Table(table) => {
                 let pairs = table.iter().filter_map(|(key, value)| Some(format!("{key} {}", said(value)?)));
+                let pairs = pairs.filter(|pair| !pair.ends_with(' '));
                 Some(format!("{words} {}", pairs.collect::<Vec<_>>().join(", ")))
             }
             value => Some(format!("{words} {}", plain(value)?)),
@@ -435,7 +442,7 @@ fn id_of(name: &str) -> String {
 }
 
 fn choice(word: &Word, chosen: bool, l: Locale) -> Choice {
-    let meaning = l.say(&word.description).into_owned();
+    let meaning = l.say(&word.description).replace('`', "");
     let first = meaning.split_once(". ").map_or(meaning.as_str(), |(first, _)| first).trim_end_matches('.');
     let mut short: String = first.chars().take(MEANING_CHARS_MAX).collect();
     if short.len() < first.len() {
@@ -450,8 +457,8 @@ fn control(field: &Field, typed: &str, usual: &str, l: Locale) -> Control {
         let words = match (usual, field.required) {
             ("", true) => l.t("Choose …").to_owned(),
             ("", false) => l.t("not set").to_owned(),
-            ("true", _) => l.f1("usual: {}", l.t("yes")),
-            ("false", _) => l.f1("usual: {}", l.t("no")),
+            ("true", _) => l.f1("usual: {}", l.t("on")),
+            ("false", _) => l.f1("usual: {}", l.t("off")),
             (usual, _) => l.f1("usual: {}", usual),
         };
         Choice { value: String::new(), words, chosen }
@@ -463,7 +470,7 @@ fn control(field: &Field, typed: &str, usual: &str, l: Locale) -> Control {
                 words: l.t(words).to_owned(),
                 chosen: typed == value,
             };
-            let options = [first(typed.is_empty()), option("true", "yes"), option("false", "no")];
+            let options = [first(typed.is_empty()), option("true", "on"), option("false", "off")];
             Control::Choice(options.into())
         }
         Kind::Choice { words } => {
