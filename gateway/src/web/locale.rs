@@ -245,4 +245,49 @@ mod tests {
             assert!(!german.is_empty(), "{english:?} has no German");
         }
     }
+
+    /// The literal texts that are said in a file: what stands in `t("…")`, `f1("…")` and their like.
+    fn said_in(text: &str) -> Vec<String> {
+        let code = text.split("#[cfg(test)]").next().unwrap();
+        let mut said = Vec::new();
+        for call in [".t(", ".f(", ".f1(", ".f2("] {
+            for rest in code.split(call).skip(1) {
+                let Some(rest) = rest.trim_start().strip_prefix('"') else { continue };
+                let mut literal = String::new();
+                let mut chars = rest.chars();
+                while let Some(char) = chars.next().filter(|char| *char != '"') {
+                    literal.push(if char == '\\' { chars.next().unwrap() } else { char });
+                }
+                said.push(literal);
+            }
+        }
+        said
+    }
+
+    fn files_below(folder: &std::path::Path, found: &mut Vec<std::path::PathBuf>) {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            match path.extension().and_then(|extension| extension.to_str()) {
+                None if path.is_dir() => files_below(&path, found),
+                Some("rs" | "html") => found.push(path),
+                _ => {}
+            }
+        }
+    }
+
+    #[test]
+    fn every_text_of_the_page_is_in_every_catalogue() {
+        let texts: HashMap<String, String> = toml::from_str(GERMAN_TEXTS).unwrap();
+        let mut files = Vec::new();
+        files_below(&std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src/web"), &mut files);
+        let mut missing = std::collections::BTreeSet::new();
+        for file in files.into_iter().filter(|file| !file.ends_with("locale.rs")) {
+            for said in said_in(&std::fs::read_to_string(&file).unwrap()) {
+                if !texts.contains_key(&said) {
+                    missing.insert(format!("{}: {said:?}", file.file_name().unwrap().to_string_lossy()));
+                }
+            }
+        }
+        assert!(missing.is_empty(), "not in German yet:\n{}", missing.into_iter().collect::<Vec<_>>().join("\n"));
+    }
 }
