@@ -1,7 +1,7 @@
 //! Coming in over a real socket: set-up, signing in and out, and whoever must stay outside.
 
 use super::served::{PASSWORD, PATIENCE, Served};
-use crate::access::{AuditFilter, By, Role};
+use crate::access::{Action, AuditFilter, By, Role};
 use reqwest::{RequestBuilder, Response};
 use std::io::Write;
 use std::sync::{Arc, Mutex};
@@ -259,7 +259,9 @@ async fn a_password_is_never_told_again_on_no_page_in_no_log_and_not_in_the_audi
     let audit = served.access.audit(None, 100, AuditFilter::default()).await.unwrap();
     assert!(audit.entries.len() >= 5, "{audit:?}");
     let log = String::from_utf8(heard.0.lock().unwrap().clone()).unwrap();
-    assert!(log.contains("could not sign in"), "{log}");
+    // Other tests, running beside this one without a listener, may keep single lines from it; never all of them.
+    assert!(!log.is_empty());
+    assert!(audit.entries.iter().any(|entry| entry.action == Action::SignInRefused), "{audit:?}");
     let told = format!("{pages}{audit:?}{log}");
     for secret in secrets.into_iter().chain([PASSWORD]) {
         assert!(!told.contains(secret) && !told.contains(&secret.replace(' ', "+")), "{secret}");

@@ -65,19 +65,15 @@ pub(in crate::web) struct Served {
 impl Served {
     /// A page that anna has set up, asked with a token of every right.
     pub(in crate::web) async fn start() -> Self {
-        let mut served = Self::start_new().await;
-        let token = served.access.set_up_token().unwrap();
-        let from = IpAddr::V4(Ipv4Addr::LOCALHOST);
-        let who = served.access.set_up(&token, "anna", PASSWORD, from).await.unwrap();
-        let token = served.access.make_token(&By::new(who, from), "tests", Rights::all(), None).await.unwrap().token;
-        let mut headers = HeaderMap::new();
-        headers.insert(AUTHORIZATION, format!("Bearer {token}").parse().unwrap());
-        served.client = client(headers);
-        served
+        Self::begin(true).await
     }
 
     /// A page that nobody has set up, asked by a stranger.
     pub(in crate::web) async fn start_new() -> Self {
+        Self::begin(false).await
+    }
+
+    async fn begin(set_up: bool) -> Self {
         // Another test may have installed it already.
         _ = rustls::crypto::ring::default_provider().install_default();
         let clock = Clock::manual(1, 60_000_000, NOW_US);
@@ -108,6 +104,14 @@ impl Served {
         let (ends_in, ends) = watch::channel(first);
         let directory = tempfile::tempdir().unwrap();
         let access = Access::open(directory.path(), clock.clone()).unwrap();
+        let mut headers = HeaderMap::new();
+        // Before the page is served: passwords take a while, and the page would look at the counters meanwhile.
+        if set_up {
+            let (token, from) = (access.set_up_token().unwrap(), IpAddr::V4(Ipv4Addr::LOCALHOST));
+            let who = access.set_up(&token, "anna", PASSWORD, from).await.unwrap();
+            let token = access.make_token(&By::new(who, from), "tests", Rights::all(), None).await.unwrap().token;
+            headers.insert(AUTHORIZATION, format!("Bearer {token}").parse().unwrap());
+        }
         let (desk_in, desk_out) = watch::channel(desk_state(CONFIG));
         let (desk, asked) = Desk::new(desk_out);
         let state = WebState {
@@ -141,7 +145,7 @@ impl Served {
             clock,
             usage: usage_in,
             ends: ends_in,
-            client: client(HeaderMap::new()),
+            client: client(headers),
             stop,
             server,
         }
