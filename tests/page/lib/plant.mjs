@@ -150,7 +150,6 @@ export class Plant {
   /** The same, with a gateway as it comes out of the box: no configuration, nobody set up. */
   static async fresh(options) {
     const plant = await Plant.build(options);
-    writeFileSync(plant.gateway.config, `[gateway]\nid = "forebay-3f2a"\ndata_dir = "${plant.gateway.data}"\n\n[web]\nlisten = "127.0.0.1:${plant.gateway.port}"\n`);
     await plant.gateway.start();
     return plant;
   }
