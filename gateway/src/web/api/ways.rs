@@ -158,7 +158,9 @@ pub(in crate::web) fn add_to(api: Api) -> Api {
         .at("/api/v1/sinks/{name}", get("A way upstream with its state.").answers::<SinkView>(), sink)
         .at(
             "/api/v1/try/source",
-            post("Tries a source beside the running gateway; nothing of it is stored.").takes::<TrySource>().answers::<TryReport>(),
+            post("Tries a source beside the running gateway; nothing of it is stored.")
+                .takes::<TrySource>()
+                .answers::<TryReport>(),
             try_source,
         )
         .at(
@@ -169,7 +171,9 @@ pub(in crate::web) fn add_to(api: Api) -> Api {
         .at("/api/v1/discover/serial-ports", get("The serial ports of the machine.").answers::<Ports>(), serial_ports)
         .at(
             "/api/v1/discover/serial",
-            post("Listens on a serial port at one speed after the other.").takes::<ListenRequest>().answers::<SerialHeard>(),
+            post("Listens on a serial port at one speed after the other.")
+                .takes::<ListenRequest>()
+                .answers::<SerialHeard>(),
             serial,
         )
         .at(
@@ -185,7 +189,10 @@ pub(in crate::web) fn add_to(api: Api) -> Api {
         .at(REPLAYS, get("The replays under way and the last ones that ended.").answers::<Replays>(), list_replays)
         .at(
             REPLAYS,
-            post("Sends records of the past once more.").takes::<NewReplay>().answers::<ReplayView>().with(StatusCode::CREATED),
+            post("Sends records of the past once more.")
+                .takes::<NewReplay>()
+                .answers::<ReplayView>()
+                .with(StatusCode::CREATED),
             begin_replay,
         )
         .at(
@@ -212,11 +219,7 @@ async fn sinks(State(shared): State<Arc<Shared>>, visit: Visit) -> Response {
     pages::json(&visit, &Sinks { sinks: shared.snapshot().sinks })
 }
 
-async fn sink(
-    State(shared): State<Arc<Shared>>,
-    visit: Visit,
-    Path(name): Path<String>,
-) -> Result<Response, Failure> {
+async fn sink(State(shared): State<Arc<Shared>>, visit: Visit, Path(name): Path<String>) -> Result<Response, Failure> {
     let found = shared.snapshot().sinks.into_iter().find(|sink| sink.name == name);
     Ok(pages::json(&visit, &found.ok_or_else(|| Failure::missing(format!("there is no sink {name:?}")))?))
 }

@@ -108,6 +108,7 @@
       text.focus();
     });
   }
+})();
 
 // Sheets of registers: cells pasted into a cell of the table go the same way as those pasted into the text area.
 (() => {
