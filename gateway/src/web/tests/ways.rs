@@ -2,7 +2,7 @@
 
 use super::served::{PATIENCE, Served, desk_state};
 use crate::config::desk::DeskRequest;
-use reqwest::{Response, StatusCode};
+use reqwest::{RequestBuilder, Response, StatusCode};
 use tokio::net::TcpListener;
 use tokio::time::timeout;
 
@@ -18,8 +18,16 @@ const HALL: [(&str, &str); 9] = [
     ("_do", "save"),
 ];
 
+/// A form as a browser sends it.
+fn form(served: &Served, path: &str, fields: &[(&str, &str)]) -> RequestBuilder {
+    let escape = |text: &str| text.bytes().map(|byte| format!("%{byte:02X}")).collect::<String>();
+    let body: Vec<_> = fields.iter().map(|(name, value)| format!("{}={}", escape(name), escape(value))).collect();
+    let request = served.client.post(format!("{}{path}", served.base));
+    request.header("content-type", "application/x-www-form-urlencoded").body(body.join("&"))
+}
+
 async fn post(served: &Served, path: &str, fields: &[(&str, &str)], htmx: bool) -> Response {
-    let mut request = served.client.post(format!("{}{path}", served.base)).form(fields);
+    let mut request = form(served, path, fields);
     if htmx {
         request = request.header("hx-request", "true");
     }
@@ -73,8 +81,7 @@ async fn a_source_that_was_typed_is_handed_in_as_text() {
     let base = served.desk.borrow().revision.to_string();
     let mut fields = HALL.to_vec();
     fields.push(("_base", &base));
-    let client = served.client.clone();
-    let request = client.post(format!("{}/sources/new", served.base)).form(&fields).send();
+    let request = form(&served, "/sources/new", &fields).send();
     let (answer, text) = tokio::join!(request, tried(&mut served));
     let answer = answer.unwrap();
     assert_eq!(answer.status(), StatusCode::SEE_OTHER);
@@ -151,8 +158,9 @@ async fn a_third_search_at_once_is_asked_to_wait() {
         assert_eq!(part.status(), StatusCode::OK);
         assert!(part.text().await.unwrap().contains("hx-get=\"/sources/jobs/"));
     }
-    let body = serde_json::json!({ "url": url });
-    let third = served.client.post(format!("{}/api/v1/discover/mqtt", served.base)).json(&body).send().await.unwrap();
+    let third = served.client.post(format!("{}/api/v1/discover/mqtt", served.base));
+    let third = third.header("content-type", "application/json").body(format!("{{\"url\":\"{url}\"}}"));
+    let third = timeout(PATIENCE, third.send()).await.unwrap().unwrap();
     assert_eq!(third.status(), StatusCode::SERVICE_UNAVAILABLE);
     assert_eq!(third.headers()["retry-after"], "5");
 }
@@ -186,9 +194,8 @@ async fn programs_find_the_ways_and_are_told_what_a_request_lacks() {
 async fn the_guided_way_names_the_gateway_and_goes_on_by_itself() {
     let mut served = Served::start().await;
     let base = served.desk.borrow().revision.to_string();
-    let client = served.client.clone();
     let fields = [("name", "line-3"), ("_base", base.as_str())];
-    let request = client.post(format!("{}/first-steps/name", served.base)).form(&fields).send();
+    let request = form(&served, "/first-steps/name", &fields).send();
     let (answer, text) = tokio::join!(request, tried(&mut served));
     assert!(text.contains("id = \"line-3\" # <b>bold</b>"), "{text}");
     let page = answer.unwrap().text().await.unwrap();
@@ -210,8 +217,7 @@ async fn a_source_is_removed_by_name_and_only_on_trial() {
     let edit = served.text("/sources/scale/edit").await;
     assert!(edit.contains("value=\"/dev/ttyS9\"") && edit.contains("value=\"weight\""), "{edit}");
     let base = served.desk.borrow().revision.to_string();
-    let client = served.client.clone();
-    let request = client.post(format!("{}/sources/scale/remove", served.base)).form(&[("_base", &base)]).send();
+    let request = form(&served, "/sources/scale/remove", &[("_base", base.as_str())]).send();
     let (answer, text) = tokio::join!(request, tried(&mut served));
     assert_eq!(answer.unwrap().headers()["location"], "/sources");
     assert!(!text.contains("scale-1"), "{text}");
