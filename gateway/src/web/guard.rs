@@ -246,6 +246,12 @@ mod tests {
         assert_eq!(need(&post, "/api/v1/tokens"), Need::Right(Right::People));
         assert_eq!(need(&post, "/api/v1/config"), Need::Right(Right::Configure));
         assert_eq!(need(&Method::DELETE, "/anything/new"), Need::Right(Right::Operate));
+        for path in ["/sources/new", "/sources/discover", "/sources/a/edit", "/upstream/a/remove", "/sources/jobs/1"] {
+            assert_eq!(need(&get, path), Need::Right(Right::Configure), "{path}");
+        }
+        assert_eq!(need(&get, "/sources/a"), Need::Right(Right::See));
+        assert_eq!(need(&post, "/sources/a/try"), Need::Right(Right::Configure));
+        assert_eq!(need(&post, "/upstream/a/replays/3/cancel"), Need::Right(Right::Operate));
     }
 
     #[test]

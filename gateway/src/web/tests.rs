@@ -6,6 +6,7 @@ mod entering;
 mod people;
 pub(in crate::web) mod served;
 mod settings;
+mod ways;
 
 use super::*;
 use crate::block::records::Severity;

@@ -109,3 +109,19 @@
     });
   }
 })();
+
+// Sheets of registers: cells pasted into a cell of the table go the same way as those pasted into the text area.
+(() => {
+  document.addEventListener("paste", (event) => {
+    const cell = event.target.closest && event.target.closest(".registers td input");
+    const text = event.clipboardData && event.clipboardData.getData("text/plain");
+    if (!cell || !text || !/[\t\n]/.test(text.trim())) return;
+    const sheet = cell.closest("[data-sheet]").dataset.sheet;
+    const area = document.getElementsByName("_paste." + sheet)[0];
+    const button = cell.form.querySelector('button[value="paste:' + sheet + '"]');
+    if (!area || !button) return;
+    event.preventDefault();
+    area.value = text;
+    button.click();
+  });
+})();

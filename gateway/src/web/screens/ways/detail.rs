@@ -74,7 +74,8 @@ pub(in crate::web) fn source_parts(
         return Ok(vec![("state", gone(Side::Source, l)), ("points", String::new())]);
     };
     let troubles = troubles(snapshot, name, l);
-    let silent = troubles.iter().filter(|trouble| trouble.what.starts_with("Unit ")).map(|t| t.what.clone()).collect();
+    let own = snapshot.troubles.iter().filter(|trouble| trouble.subject == name);
+    let silent = own.filter(|trouble| trouble.what.starts_with("Unit ")).map(|trouble| trouble.what.clone()).collect();
     let state = StatePart {
         l,
         line: source_line(source, snapshot, l),

@@ -257,6 +257,8 @@ pub(in crate::web) struct FieldView {
     pub(in crate::web) wrong: String,
     /// When it is of use, as a class.
     pub(in crate::web) only: &'static str,
+    /// Whether one looks at it first.
+    pub(in crate::web) focus: bool,
 }
 
 /// A cell of a sheet.
@@ -395,6 +397,7 @@ fn view(spec: &Spec, row: &str, draft: &Draft) -> FieldView {
         example: spec.example,
         wrong: draft.wrong(&name).to_owned(),
         only: spec.only,
+        focus: draft.get("_focus") == name,
         name,
     }
 }

@@ -137,6 +137,8 @@ pub(in crate::web) fn take(draft: &mut Draft, found: &str) {
             }
             None => draft.add_row(list, &row),
         };
+        // Whoever tapped it looks at what became of it.
+        draft.set("_focus", format!("subscribe[{at}].device"));
         for (_, value) in own {
             draft.set(&format!("_seen.subscribe[{at}]"), value);
         }
