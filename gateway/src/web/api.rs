@@ -10,6 +10,7 @@ mod describe;
 mod gateway;
 mod openapi;
 pub(in crate::web) mod people;
+pub(in crate::web) mod points;
 pub(in crate::web) mod tokens;
 
 pub(in crate::web) use describe::{Api, delete, get, patch, post, put};
@@ -23,7 +24,7 @@ use std::sync::Arc;
 
 /// Every address of the interface with its description.
 pub(super) fn all() -> Api {
-    let groups = [gateway::add, people::add_to, tokens::add_to, audit::add_to, config::add_to];
+    let groups = [gateway::add, people::add_to, points::add_to, tokens::add_to, audit::add_to, config::add_to];
     groups.into_iter().fold(Api::default(), |api, add| add(api))
 }
 

@@ -152,7 +152,7 @@ impl Selection {
     }
 }
 
-fn live_of(live: &[Option<PointLive>], id: PointId) -> Option<&PointLive> {
+pub(super) fn live_of(live: &[Option<PointLive>], id: PointId) -> Option<&PointLive> {
     live.get(id.0 as usize).and_then(Option::as_ref)
 }
 
@@ -252,6 +252,26 @@ pub(in crate::web) struct ListAnswer {
     points: Vec<PointAnswer>,
 }
 
+impl PointAnswer {
+    fn new(id: PointId, key: &PointKey, live: Option<&PointLive>, now_us: UnixMicros) -> Self {
+        Self {
+            id: id.0,
+            device: key.device.clone(),
+            point: key.point.clone(),
+            unit: key.unit.clone(),
+            source: key.source.clone(),
+            state: live.map_or(PointState::Quiet, |live| PointState::of(live, now_us)),
+            last: live.map(LastAnswer::new),
+        }
+    }
+}
+
+/// A point as the interface tells of it.
+pub(in crate::web) fn answer_of(shared: &Shared, id: PointId, key: &PointKey) -> PointAnswer {
+    let now_us = shared.state.clock.tick().wall_us;
+    shared.state.status.read_points(|live| PointAnswer::new(id, key, live_of(live, id), now_us))
+}
+
 impl LastAnswer {
     fn new(live: &PointLive) -> Self {
         Self {
@@ -277,19 +297,10 @@ pub(in crate::web) async fn api(State(shared): State<Arc<Shared>>, Query(ask): Q
     let now_us = shared.state.clock.tick().wall_us;
     let order = shared.order.points(&shared.state.registry);
     let (entries, matching) = selection.page(&order, &shared.state.status, now_us);
-    let answer = |(key, id): &Entry, live: Option<&PointLive>| PointAnswer {
-        id: id.0,
-        device: key.device.clone(),
-        point: key.point.clone(),
-        unit: key.unit.clone(),
-        source: key.source.clone(),
-        state: live.map_or(PointState::Quiet, |live| PointState::of(live, now_us)),
-        last: live.map(LastAnswer::new),
-    };
     let points = shared
         .state
         .status
-        .read_points(|live| entries.iter().map(|entry| answer(entry, live_of(live, entry.1))).collect());
+        .read_points(|live| entries.iter().map(|(key, id)| PointAnswer::new(*id, key, live_of(live, *id), now_us)).collect());
     let known = order.len();
     pages::json(&visit, &ListAnswer { known, matching, page: selection.page, page_size: PAGE_POINTS, points })
 }
