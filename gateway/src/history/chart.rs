@@ -204,8 +204,7 @@ impl History {
     /// # Errors
     /// If the buffer is closed or the disk fails.
     pub async fn kept_from(&self) -> Result<Option<UnixMicros>, HistoryError> {
-        let stretches =
-            self.buffer.stretches_between(Stream::Readings, UnixMicros::MIN, UnixMicros::MAX).await?;
+        let stretches = self.buffer.stretches_between(Stream::Readings, UnixMicros::MIN, UnixMicros::MAX).await?;
         let Some(first) = stretches.first() else { return Ok(None) };
         let blocks = self.buffer.blocks(Stream::Readings, first.first, CALL_BLOCKS).await?;
         let known = blocks.iter().find(|block| block.meta.time_quality != TimeQuality::Unset);

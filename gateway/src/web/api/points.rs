@@ -2,8 +2,8 @@
 
 use super::{Api, get};
 use crate::history::{
-    COLUMNS_MAX, COLUMNS_MIN, Chart, ChartArrays, ChartRequest, ExportFormat, ExportRequest, Mark, RecordFilter, Sample,
-    Statistics,
+    COLUMNS_MAX, COLUMNS_MIN, Chart, ChartArrays, ChartRequest, ExportFormat, ExportRequest, Mark, RecordFilter,
+    Sample, Statistics,
 };
 use crate::reading::{PointId, Stream, UnixMicros};
 use crate::site::PointKey;
@@ -222,21 +222,13 @@ fn said(mut marks: Vec<Mark>, l: Locale) -> Vec<Mark> {
 }
 
 /// `GET /api/v1/points/{id}`.
-async fn point(
-    State(shared): State<Arc<Shared>>,
-    visit: Visit,
-    Path(id): Path<String>,
-) -> Result<Response, Failure> {
+async fn point(State(shared): State<Arc<Shared>>, visit: Visit, Path(id): Path<String>) -> Result<Response, Failure> {
     let (id, key) = key_of(&shared, &id)?;
     let (tags, limits) = point_page::configured(&shared, &key);
     Ok(pages::json(&visit, &PointDetail { point: points::answer_of(&shared, id, &key), tags, limits }))
 }
 
-async fn read(
-    shared: &Shared,
-    id: &str,
-    ask: ChartAsk,
-) -> Result<(Chart, Option<UnixMicros>), Failure> {
+async fn read(shared: &Shared, id: &str, ask: ChartAsk) -> Result<(Chart, Option<UnixMicros>), Failure> {
     let (point, _) = key_of(shared, id)?;
     let columns = ask.columns.unwrap_or(COLUMNS);
     if !(COLUMNS_MIN..=COLUMNS_MAX).contains(&columns) {

@@ -65,7 +65,12 @@ pub(in crate::web) struct Served {
 impl Served {
     /// A page that anna has set up, asked with a token of every right.
     pub(in crate::web) async fn start() -> Self {
-        let mut served = Self::start_new().await;
+        Self::start_with(History::absent(), Arc::default()).await
+    }
+
+    /// The same, with a history and the points that it is of.
+    pub(in crate::web) async fn start_with(history: History, registry: Arc<Registry>) -> Self {
+        let mut served = Self::start_on(history, registry).await;
         let token = served.access.set_up_token().unwrap();
         let from = IpAddr::V4(Ipv4Addr::LOCALHOST);
         let who = served.access.set_up(&token, "anna", PASSWORD, from).await.unwrap();
@@ -78,6 +83,10 @@ impl Served {
 
     /// A page that nobody has set up, asked by a stranger.
     pub(in crate::web) async fn start_new() -> Self {
+        Self::start_on(History::absent(), Arc::default()).await
+    }
+
+    async fn start_on(history: History, registry: Arc<Registry>) -> Self {
         // Another test may have installed it already.
         _ = rustls::crypto::ring::default_provider().install_default();
         let clock = Clock::manual(1, 60_000_000, NOW_US);
@@ -100,7 +109,7 @@ impl Served {
         status.set_sources(vec![Arc::new(source)]);
         status.set_sinks(vec![Arc::new(sink)]);
         status.set_ready();
-        let (status, registry) = (Arc::new(status), Arc::new(Registry::default()));
+        let status = Arc::new(status);
         let (usage_in, usage) =
             watch::channel(Usage { disk_bytes: 1 << 20, disk_bytes_max: 2 << 30, wear: wear(), ..Usage::default() });
         let mut first = Ends::default();
@@ -121,7 +130,7 @@ impl Served {
             clock: clock.clone(),
             version: "1.2.3",
             tls: Tls::plain(),
-            history: History::absent(),
+            history,
             system: Arc::new(System::new(Path::new("."), clock.clone())),
             logs: LogRing::new(clock.clone()),
         };
