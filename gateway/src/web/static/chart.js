@@ -258,16 +258,6 @@
     ctx.rect(bbox.left, bbox.top, bbox.width, bbox.height);
     ctx.clip();
     ctx.font = font(12 * px);
-    if (chart && chart.kept_from_us !== null) {
-      const x = u.valToPos(chart.kept_from_us / 1e6, "x", true);
-      if (x > bbox.left + 1) {
-        ctx.fillStyle = colour("idle-soft");
-        ctx.fillRect(bbox.left, bbox.top, Math.min(x, right) - bbox.left, bbox.height);
-        ctx.fillStyle = colour("soft");
-        ctx.textAlign = "center";
-        if (Math.min(x, right) - bbox.left > 140 * px) ctx.fillText(words.notKeptBefore, (bbox.left + Math.min(x, right)) / 2, bbox.top + bbox.height / 2);
-      }
-    }
     const limit = (pair, tone, text, dash) => {
       if (!pair || kind === "switch") return;
       pair.forEach((value, high) => {
@@ -292,6 +282,16 @@
     for (const { operating, possible } of limits) {
       limit(operating, "warn", words.operating, [6, 4]);
       limit(possible, "bad", words.possible, []);
+    }
+    if (chart && chart.kept_from_us !== null) {
+      const x = u.valToPos(chart.kept_from_us / 1e6, "x", true);
+      if (x > bbox.left + 1) {
+        ctx.fillStyle = colour("idle-soft");
+        ctx.fillRect(bbox.left, bbox.top, Math.min(x, right) - bbox.left, bbox.height);
+        ctx.fillStyle = colour("soft");
+        ctx.textAlign = "center";
+        if (Math.min(x, right) - bbox.left > 140 * px) ctx.fillText(words.notKeptBefore, (bbox.left + Math.min(x, right)) / 2, bbox.top + bbox.height / 2);
+      }
     }
     ctx.restore();
   };
@@ -502,7 +502,9 @@
       told.push(line(counts[index] === 1 ? words.oneReading : fill(words.readings, written(String(counts[index]))), "soft"));
     }
     const near = (view.to - view.from) / Math.max(1, u.over.clientWidth) * 5;
-    const here = signs.filter((sign) => Math.abs(sign.at - at) <= near).slice(0, 3);
+    // Of what says the same, the nearest.
+    const here = signs.filter((sign) => Math.abs(sign.at - at) <= near).sort((a, b) => Math.abs(a.at - at) - Math.abs(b.at - at))
+      .filter((sign, place, all) => all.findIndex((other) => other.what === sign.what) === place).slice(0, 3);
     for (const sign of here) told.push(line(sign.what + (sign.why ? ": " + sign.why : ""), "sign " + sign.shape));
     tip.replaceChildren(...told);
     const left = u.over.offsetLeft + u.valToPos(at, "x"), room = part("plot").clientWidth;
@@ -607,6 +609,12 @@
     const width = chart.column_us / 1e6;
     if (at <= Math.max(loadedTo, raw ? last : 0)) return;
     if (raw) {
+      // Where readings stopped for a while, no line is drawn.
+      const usual = (chart.statistics.usual_step_us || 0) / 1e6;
+      if (last && usual && at - last > Math.max(5, usual * 4)) {
+        [last + usual, null, null, null].forEach((entry, column) => data[column].push(entry));
+        counts.push(0);
+      }
       [at, null, null, value].forEach((entry, column) => data[column].push(entry));
       counts.push(1);
     } else if (value !== null) {
