@@ -1,13 +1,16 @@
 //! Serves the page with a made-up plant, for working on its look: `cargo run --example page [calm|trouble|empty|starting]`.
 
 use forebay::access::Access;
+use forebay::block::columns::{Encoder, Frame, JudgedReading};
 use forebay::block::records::Severity;
-use forebay::buffer::{Ends, Usage};
-use forebay::clock::Clock;
+use forebay::buffer::{Buffer, Commit, Ends, StoreOptions, Usage};
+use forebay::clock::{Clock, Tick};
 use forebay::config::desk::Desk;
 use forebay::history::History;
 use forebay::logs::LogRing;
-use forebay::reading::{AnomalyScore, Flags, NoData, Quality, Stream, Value};
+use forebay::reading::{
+    AnomalyScore, Detector, Epoch, Flags, NO_HASH, NoData, Note, PointId, Quality, Reason, Stream, TimeQuality, Value,
+};
 use forebay::site::Registry;
 use forebay::status::{HasHealth, LaneBooks, PointLive, SinkStatus, SourceBooks, SourceStatus, State, Status, Trouble};
 use forebay::system::System;
@@ -48,8 +51,26 @@ url = "rtu:///dev/serial/by-id/usb-FTDI_USB-RS485_Cable_FT1234-if00-port0?baud=1
 type = "http"
 name = "cloud"
 url = "https://ingest.example.com/v1/readings"
-token_file = "cloud-token"
+auth = { bearer_file = "cloud-token" }
+
+[[device]]
+id = "boiler-3"
+tags = { site = "north", zone = "A", equipment = "boiler" }
+
+[[check]]
+points = "boiler-*/pressure"
+range = { operating = [2.0, 8.0], possible = [0.0, 12.0] }
+
+[[check]]
+points = "boiler-*/supply_temp"
+range = { operating = [55.0, 78.0], possible = [-40.0, 150.0] }
 "#;
+
+/// How far back the made-up history goes.
+const HISTORY_S: i64 = 8 * 3_600;
+
+/// Seconds between its readings.
+const HISTORY_STEP_S: i64 = 2;
 
 const MINUTE_US: i64 = 60_000_000;
 
@@ -95,9 +116,10 @@ async fn main() -> anyhow::Result<()> {
     first[Stream::DeadLetters.index()].next = 3;
     let (ends_out, ends) = watch::channel(first);
 
+    let directory = tempfile::tempdir()?;
+    let history = history(directory.path(), &registry, &clock, if empty { 0 } else { HISTORY_S }).await?;
     let stop = CancellationToken::new();
     let listener = TcpListener::bind(("127.0.0.1", port())).await?;
-    let directory = tempfile::tempdir()?;
     let state = WebState {
         status: status.clone(),
         registry,
@@ -106,10 +128,10 @@ async fn main() -> anyhow::Result<()> {
         buffer: None,
         access: Access::open(directory.path(), clock.clone())?,
         desk: Desk::closed(CONFIG),
-        clock,
+        clock: clock.clone(),
         version: env!("CARGO_PKG_VERSION"),
         tls: Tls::plain(),
-        history: History::absent(),
+        history,
         system: Arc::new(System::new(Path::new("."), Clock::system())),
         logs: LogRing::default(),
     };
@@ -118,7 +140,7 @@ async fn main() -> anyhow::Result<()> {
             return std::future::pending().await;
         }
         loop {
-            live(&status, &ends_out, trouble);
+            live(&status, &ends_out, trouble, clock.tick().wall_us);
             tokio::time::sleep(Duration::from_millis(500)).await;
         }
     };
@@ -288,8 +310,97 @@ fn wave(middle: f32, swing: f32, step: f32) -> f32 {
     middle + swing * ((step * 0.7).sin() * 0.5 + (step * 0.23).cos() * 0.3 + (step * 2.9).sin() * 0.2)
 }
 
+/// Some hours of the first points, with what goes wrong in a plant.
+async fn history(directory: &Path, registry: &Arc<Registry>, clock: &Clock, seconds: i64) -> anyhow::Result<History> {
+    let options = StoreOptions { keep_delivered_us: i64::MAX, ..StoreOptions::new(directory.join("data")) };
+    let (buffer, opened) = Buffer::open(options, clock.clone()).await?;
+    let start_us = clock.tick().wall_us - seconds * 1_000_000;
+    let mut encoder = Encoder::new()?;
+    let mut second = 0;
+    while second < seconds {
+        let until = (second + 500).min(seconds);
+        let times = (second..until).step_by(HISTORY_STEP_S.unsigned_abs() as usize);
+        let readings: Vec<JudgedReading> =
+            times.flat_map(|second| (0..8).filter_map(move |point| judged(point, second, seconds - second))).collect();
+        second = until;
+        let base = Tick { mono_us: 0, wall_us: start_us, quality: TimeQuality::Ntp };
+        let mut drafts = Vec::new();
+        encoder.encode(&readings, &[], &Frame { boot_id: 1, base, config_version: 1 }, &mut drafts)?;
+        let points = registry.unsaved();
+        if let Some((last, _)) = points.last() {
+            registry.mark_saved(*last);
+        }
+        buffer.commit(Commit { drafts, points, ..Commit::default() }).await?;
+    }
+    let epoch = opened.epoch.unwrap_or(Epoch(0));
+    Ok(History::new(buffer, registry.clone(), "plant-7-line-2", epoch))
+}
+
+/// A reading of a point, so many seconds after the start and before the end.
+fn judged(point: u32, second: i64, left: i64) -> Option<JudgedReading> {
+    #[expect(clippy::cast_precision_loss, reason = "a drawing")]
+    let at = second as f64;
+    let slow = (at / 5_400.0).sin();
+    let noise = (at * 12.989_8 + f64::from(point) * 78.233).sin() * (at * 0.37).cos();
+    let mut reading = JudgedReading {
+        point: PointId(point),
+        outcome: Ok(Value::Number(0.0)),
+        observed_at_us: None,
+        received_mono_us: (second * 1_000_000).unsigned_abs() + u64::from(point),
+        quality: Quality::Good,
+        flags: Flags::default(),
+        score: AnomalyScore::default(),
+        message_hash: NO_HASH,
+        note: None,
+    };
+    let mut value = match point {
+        0 => 18.4 + 1.6 * slow + 0.5 * noise,
+        1 => 0.42 + 0.05 * slow + 0.03 * noise,
+        2 => 71.0 + 1.2 * slow + 0.3 * noise,
+        3 => 64.0 + 3.0 * slow + 0.4 * noise,
+        4 => 6.2 + 0.5 * slow + 0.12 * noise,
+        _ => 3.2 + 0.3 * slow,
+    };
+    let note = |detector, reason, expected| Some(Note { detector, reason, expected });
+    match point {
+        // The bus was unplugged for a quarter of an hour.
+        2 | 3 if (7_200..8_100).contains(&left) => return None,
+        2 if left < 1_200 => {
+            #[expect(clippy::cast_precision_loss, reason = "a drawing")]
+            let fallen = (1_200 - left) as f64;
+            value -= 19.0 * (fallen / 900.0).min(1.0);
+            if (300..330).contains(&(left - 700)) || left < 40 {
+                (reading.flags, reading.quality) = (Flags::ANOMALY, Quality::Uncertain);
+                reading.note = note(Detector::Residual, Reason::Below, 71.2);
+            }
+        }
+        3 if left % 1_700 < 30 => {
+            reading.outcome = Err(NoData::Timeout);
+            (reading.flags, reading.quality) = (Flags::NO_DATA, Quality::Bad);
+            return Some(reading);
+        }
+        4 if (2_000..2_300).contains(&left) => {
+            value += 2.3;
+            (reading.flags, reading.quality) = (Flags::OPERATING_RANGE, Quality::Uncertain);
+            reading.note = note(Detector::Range, Reason::Above, 8.0);
+        }
+        6 => {
+            let stage = second / 1_500 % 3 + 1;
+            reading.outcome = Ok(Value::Text(format!("Heating, stage {stage} of 3").into()));
+            return Some(reading);
+        }
+        7 => {
+            reading.outcome = Ok(Value::Boolean(second / 700 % 3 != 0));
+            return Some(reading);
+        }
+        _ => {}
+    }
+    reading.outcome = Ok(Value::Number((value * 100.0).round() / 100.0));
+    Some(reading)
+}
+
 /// Half a second of the plant's life.
-fn live(status: &Status, ends: &watch::Sender<Ends>, trouble: bool) {
+fn live(status: &Status, ends: &watch::Sender<Ends>, trouble: bool, now_us: i64) {
     for (source, half_a_second) in status.sources().iter().zip([155, 48, 3]) {
         let books = source.books();
         let (received, accepted) = (books.received + half_a_second, books.accepted + half_a_second);
@@ -315,6 +426,7 @@ fn live(status: &Status, ends: &watch::Sender<Ends>, trouble: bool) {
     status.update_points(|points| {
         if let Some(Some(flow)) = points.first_mut() {
             flow.sparkline.rotate_left(1);
+            flow.received_at_us = now_us;
             flow.outcome = Ok(Value::Number(flow.sparkline.back().copied().unwrap_or_default().into()));
         }
     });

@@ -106,10 +106,11 @@ impl WebState {
 }
 
 fn routes(shared: Arc<Shared>) -> Router {
-    use screens::{missing, more, overview, points, session};
+    use screens::{missing, more, overview, point_page, points, session};
     Router::new()
         .route("/", get(overview::page))
         .route("/points", get(points::page))
+        .route("/points/{id}", get(point_page::page))
         .route("/more", get(more::page))
         .route("/sign-in", get(session::sign_in_page).post(session::sign_in))
         .route("/sign-out", post(session::sign_out))

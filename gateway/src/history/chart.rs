@@ -10,7 +10,7 @@ use super::marks::{Mark, Marks};
 use super::tail::CALL_BLOCKS;
 use super::{History, HistoryError};
 use crate::buffer::MINUTE_US;
-use crate::reading::{PointId, SequenceRange, Stream, UnixMicros};
+use crate::reading::{PointId, Quality, SequenceRange, Stream, TimeQuality, UnixMicros};
 use crate::site::PointKey;
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -95,8 +95,12 @@ pub struct ChartArrays {
     pub max: Vec<Option<f64>>,
     /// Mean of each.
     pub mean: Vec<Option<f64>>,
+    /// How many readings each has; 0 where none is drawn because readings stop for longer than usual.
+    pub count: Vec<u64>,
     /// How many readings of each were flagged.
     pub flagged: Vec<u64>,
+    /// The worst quality of each: `good`, `uncertain`, `bad`.
+    pub worst: Vec<&'static str>,
 }
 
 impl Chart {
@@ -109,21 +113,23 @@ impl Chart {
         let mut gaps = self.statistics.gaps.iter().peekable();
         for column in &self.columns {
             while let Some(gap) = gaps.next_if(|gap| gap.to_us <= column.at_us) {
-                arrays.push(seconds(gap.from_us), None, 0);
+                arrays.push(seconds(gap.from_us), None);
             }
-            arrays.push(seconds(column.at_us), Some(column), column.flagged);
+            arrays.push(seconds(column.at_us), Some(column));
         }
         arrays
     }
 }
 
 impl ChartArrays {
-    fn push(&mut self, at: f64, column: Option<&Column>, flagged: u64) {
+    fn push(&mut self, at: f64, column: Option<&Column>) {
         self.at.push(at);
         self.min.push(column.and_then(|column| column.min));
         self.max.push(column.and_then(|column| column.max));
         self.mean.push(column.and_then(|column| column.mean));
-        self.flagged.push(flagged);
+        self.count.push(column.map_or(0, |column| column.count));
+        self.flagged.push(column.map_or(0, |column| column.flagged));
+        self.worst.push(column.map_or(Quality::Good.name(), |column| column.worst));
     }
 }
 
@@ -191,6 +197,18 @@ impl History {
         } else {
             self.chart_of_readings(&request, &key, plan, &parts, &mut budget).await
         }
+    }
+
+    /// When the oldest reading that is kept was received, of whatever point; `None` if none is, or none whose time is known.
+    ///
+    /// # Errors
+    /// If the buffer is closed or the disk fails.
+    pub async fn kept_from(&self) -> Result<Option<UnixMicros>, HistoryError> {
+        let stretches = self.buffer.stretches_between(Stream::Readings, UnixMicros::MIN, UnixMicros::MAX).await?;
+        let Some(first) = stretches.first() else { return Ok(None) };
+        let blocks = self.buffer.blocks(Stream::Readings, first.first, CALL_BLOCKS).await?;
+        let known = blocks.iter().find(|block| block.meta.time_quality != TimeQuality::Unset);
+        Ok(known.map(|block| block.meta.first_time_us))
     }
 
     /// Where the window lies: all of the chunks inside it, the parts of those at its edges.

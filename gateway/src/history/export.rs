@@ -38,6 +38,8 @@ pub struct ExportRequest {
     pub filter: RecordFilter,
     /// Only these readings' points; all, if there is no pattern.
     pub points: Vec<PointPattern>,
+    /// Only this point's readings, whatever the patterns.
+    pub only: Option<PointId>,
     /// How it is written.
     pub format: ExportFormat,
     /// The tags of the devices, which stand in readings as JSON.
@@ -190,6 +192,9 @@ impl Work {
     }
 
     fn names(&self, point: PointId) -> bool {
+        if let Some(only) = self.request.only {
+            return only == point;
+        }
         let matches = |pattern: &PointPattern| {
             self.history.registry.key(point).is_some_and(|key| pattern.matches(&key.device, &key.point))
         };

@@ -10,6 +10,7 @@ mod describe;
 mod gateway;
 mod openapi;
 pub(in crate::web) mod people;
+pub(in crate::web) mod points;
 pub(in crate::web) mod tokens;
 mod ways;
 
@@ -24,7 +25,15 @@ use std::sync::Arc;
 
 /// Every address of the interface with its description.
 pub(super) fn all() -> Api {
-    let groups = [gateway::add, people::add_to, tokens::add_to, audit::add_to, config::add_to, ways::add_to];
+    let groups = [
+        gateway::add,
+        points::add_to,
+        ways::add_to,
+        config::add_to,
+        people::add_to,
+        tokens::add_to,
+        audit::add_to,
+    ];
     groups.into_iter().fold(Api::default(), |api, add| add(api))
 }
 

@@ -5,7 +5,7 @@
 use super::locale::Locale;
 use super::rates::Meter;
 use super::screens;
-use super::screens::points::Order;
+use super::screens::points::{Lists, Order};
 use super::snapshot::{Books, Snapshot};
 use super::visit::Visit;
 use super::{WebState, failure::Failure};
@@ -56,6 +56,8 @@ pub(in crate::web) struct Shared {
     pub(in crate::web) jobs: screens::ways::jobs::Jobs,
     /// The points in their order.
     pub(in crate::web) order: Order,
+    /// The lists of points that open pages look at.
+    pub(in crate::web) lists: Lists,
     meter: Mutex<Meter>,
     turns: Mutex<Turns>,
     /// What open pages show; at most as many as there may be pages.
@@ -78,6 +80,7 @@ impl Shared {
             state,
             jobs: screens::ways::jobs::Jobs::default(),
             order: Order::default(),
+            lists: Lists::default(),
             meter: Mutex::default(),
             turns: Mutex::new(turns),
             topics: Mutex::default(),

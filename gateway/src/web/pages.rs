@@ -257,6 +257,19 @@ pub(in crate::web) fn text(status: StatusCode, visit: &Visit, kind: &'static str
     (status, head, body).into_response()
 }
 
+/// A part of a page that was made for all who look at it.
+pub(in crate::web) fn made(visit: &Visit, plain: Bytes, zipped: Bytes) -> Response {
+    let head = [
+        (header::CONTENT_TYPE, "text/html; charset=utf-8"),
+        (header::CACHE_CONTROL, "no-store"),
+        (header::VARY, "accept-encoding, accept-language, cookie"),
+    ];
+    if visit.gzip {
+        return (head, [(header::CONTENT_ENCODING, "gzip")], zipped).into_response();
+    }
+    (head, plain).into_response()
+}
+
 /// Escapes everything but letters and digits (RFC 3986, section 2.1).
 fn escape(text: &str) -> String {
     let byte = |byte: u8| match byte {
@@ -279,7 +292,16 @@ pub(in crate::web) fn query(pairs: &[(&str, &str)]) -> String {
 
 /// Compresses with gzip.
 pub(in crate::web) fn compress(plain: &[u8]) -> Bytes {
-    let mut encoder = GzEncoder::new(Vec::with_capacity(plain.len() / 3), Compression::default());
+    compress_by(plain, Compression::default())
+}
+
+/// Compresses with gzip what is asked for again and again: a third of the time, a quarter more bytes.
+pub(in crate::web) fn compress_fast(plain: &[u8]) -> Bytes {
+    compress_by(plain, Compression::fast())
+}
+
+fn compress_by(plain: &[u8], level: Compression) -> Bytes {
+    let mut encoder = GzEncoder::new(Vec::with_capacity(plain.len() / 3), level);
     // Writing into memory does not fail; were it to, an empty answer would show it at once.
     encoder.write_all(plain).and_then(|()| encoder.finish()).map(Bytes::from).unwrap_or_default()
 }

@@ -14,6 +14,7 @@ pub(super) mod needs;
 pub(super) mod overview;
 pub(super) mod people;
 pub(super) mod point;
+pub(super) mod point_page;
 pub(super) mod points;
 pub(super) mod said;
 pub(super) mod session;
@@ -33,6 +34,7 @@ use super::snapshot::Snapshot;
 pub(super) fn parts(screen: &str, snapshot: &Snapshot, shared: &Shared, l: Locale) -> askama::Result<Vec<Part>> {
     let mut parts = match screen.split_once(':').unwrap_or((screen, "")) {
         ("overview", _) => overview::parts(snapshot, shared, l)?,
+        ("point", id) => point_page::parts(id, snapshot.now_us, shared, l)?,
         ("sources", _) => sources::parts(snapshot, l)?,
         ("source", name) => ways::detail::source_parts(snapshot, shared, name, l)?,
         ("upstream", "") => upstream::parts(snapshot, l)?,

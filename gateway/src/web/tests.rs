@@ -4,6 +4,7 @@
 
 mod entering;
 mod people;
+mod points;
 pub(in crate::web) mod served;
 mod settings;
 mod ways;

@@ -1,7 +1,7 @@
 //! `/points`: every point, filtered, 200 a page; and the cards to watch on the overview.
 
 use super::point::{PointState, PointView};
-use crate::reading::{PointId, UnixMicros, Value};
+use crate::reading::{MonoMicros, PointId, UnixMicros, Value};
 use crate::site::{PointKey, Registry};
 use crate::status::{PointLive, Status};
 use crate::web::live::Shared;
@@ -12,6 +12,7 @@ use askama::Template;
 use axum::extract::{Query, State};
 use axum::http::StatusCode;
 use axum::response::Response;
+use bytes::Bytes;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -43,9 +44,52 @@ pub(in crate::web) struct Ask {
 /// A point and its number.
 type Entry = (Arc<PointKey>, PointId);
 
+/// Lists that are kept for those who look at the same; a gateway has a few people.
+const LISTS_MAX: usize = 16;
+
+/// How long a list is shown to others: about what lies between two looks of one page.
+const LIST_KEPT_US: u64 = 1_500_000;
+
 /// All points by device and name; sorted again only when new ones appear, since 100 000 take a while.
 #[derive(Debug, Default)]
 pub(in crate::web) struct Order(Mutex<Arc<Vec<Entry>>>);
+
+/// The lists that open pages look at, each made once for all of them.
+#[derive(Debug, Default)]
+pub(in crate::web) struct Lists(Mutex<Vec<List>>);
+
+/// A list as it was a moment ago.
+#[derive(Clone, Debug)]
+struct List {
+    address: String,
+    l: Locale,
+    made_us: MonoMicros,
+    plain: Bytes,
+    zipped: Bytes,
+}
+
+impl List {
+    fn new(address: String, l: Locale, made_us: MonoMicros, table: String) -> Self {
+        let zipped = pages::compress_fast(table.as_bytes());
+        Self { address, l, made_us, plain: table.into(), zipped }
+    }
+}
+
+impl Lists {
+    fn find(&self, address: &str, l: Locale, now_us: MonoMicros) -> Option<List> {
+        let mut lists = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        lists.retain(|list| now_us.saturating_sub(list.made_us) < LIST_KEPT_US);
+        lists.iter().find(|list| list.address == address && list.l == l).cloned()
+    }
+
+    fn keep(&self, list: List) {
+        let mut lists = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if lists.len() >= LISTS_MAX {
+            lists.remove(0);
+        }
+        lists.push(list);
+    }
+}
 
 impl Order {
     /// All points by device and name.
@@ -152,13 +196,19 @@ impl Selection {
     }
 }
 
-fn live_of(live: &[Option<PointLive>], id: PointId) -> Option<&PointLive> {
+pub(super) fn live_of(live: &[Option<PointLive>], id: PointId) -> Option<&PointLive> {
     live.get(id.0 as usize).and_then(Option::as_ref)
 }
 
 /// `GET /points`; htmx asks for the table alone.
 pub(in crate::web) async fn page(State(shared): State<Arc<Shared>>, Query(ask): Query<Ask>, visit: Visit) -> Response {
     let mut selection = Selection::new(&ask);
+    let (address, looked_us) = (selection.address(selection.page), shared.state.clock.mono_us());
+    if visit.htmx
+        && let Some(list) = shared.lists.find(&address, visit.l, looked_us)
+    {
+        return pages::made(&visit, list.plain, list.zipped);
+    }
     let snapshot = shared.snapshot();
     let order = shared.order.points(&shared.state.registry);
     let status = &shared.state.status;
@@ -187,10 +237,14 @@ pub(in crate::web) async fn page(State(shared): State<Arc<Shared>>, Query(ask): 
         next: (last < matching).then(|| selection.address(selection.page + 1)),
         rows,
     };
+    if visit.htmx
+        && let Ok(table) = table.render()
+    {
+        let list = List::new(address, visit.l, looked_us, table);
+        shared.lists.keep(list.clone());
+        return pages::made(&visit, list.plain, list.zipped);
+    }
     let rendered = table.render().and_then(|table| {
-        if visit.htmx {
-            return Ok(table);
-        }
         let frame = Frame::new(&shared, &visit, Nav::Points);
         Page { frame, table, filter: selection.filter, only_looks: selection.only_looks }.render()
     });
@@ -252,6 +306,26 @@ pub(in crate::web) struct ListAnswer {
     points: Vec<PointAnswer>,
 }
 
+impl PointAnswer {
+    fn new(id: PointId, key: &PointKey, live: Option<&PointLive>, now_us: UnixMicros) -> Self {
+        Self {
+            id: id.0,
+            device: key.device.clone(),
+            point: key.point.clone(),
+            unit: key.unit.clone(),
+            source: key.source.clone(),
+            state: live.map_or(PointState::Quiet, |live| PointState::of(live, now_us)),
+            last: live.map(LastAnswer::new),
+        }
+    }
+}
+
+/// A point as the interface tells of it.
+pub(in crate::web) fn answer_of(shared: &Shared, id: PointId, key: &PointKey) -> PointAnswer {
+    let now_us = shared.state.clock.tick().wall_us;
+    shared.state.status.read_points(|live| PointAnswer::new(id, key, live_of(live, id), now_us))
+}
+
 impl LastAnswer {
     fn new(live: &PointLive) -> Self {
         Self {
@@ -277,19 +351,9 @@ pub(in crate::web) async fn api(State(shared): State<Arc<Shared>>, Query(ask): Q
     let now_us = shared.state.clock.tick().wall_us;
     let order = shared.order.points(&shared.state.registry);
     let (entries, matching) = selection.page(&order, &shared.state.status, now_us);
-    let answer = |(key, id): &Entry, live: Option<&PointLive>| PointAnswer {
-        id: id.0,
-        device: key.device.clone(),
-        point: key.point.clone(),
-        unit: key.unit.clone(),
-        source: key.source.clone(),
-        state: live.map_or(PointState::Quiet, |live| PointState::of(live, now_us)),
-        last: live.map(LastAnswer::new),
-    };
-    let points = shared
-        .state
-        .status
-        .read_points(|live| entries.iter().map(|entry| answer(entry, live_of(live, entry.1))).collect());
+    let points = shared.state.status.read_points(|live| {
+        entries.iter().map(|(key, id)| PointAnswer::new(*id, key, live_of(live, *id), now_us)).collect()
+    });
     let known = order.len();
     pages::json(&visit, &ListAnswer { known, matching, page: selection.page, page_size: PAGE_POINTS, points })
 }

@@ -122,6 +122,12 @@
   });
   document.addEventListener("htmx:responseError", (event) => { if (event.detail.xhr.status >= 500) lose(); });
 
+  // What looks again every few seconds rests while nobody sees it.
+  document.addEventListener("htmx:beforeRequest", (event) => {
+    const trigger = event.target.getAttribute("hx-trigger") || "";
+    if (document.hidden && trigger.startsWith("every ")) event.preventDefault();
+  });
+
   // A form is sent once: its button says that it is under way, and a second tap does nothing.
   document.addEventListener("submit", (event) => {
     const form = event.target;

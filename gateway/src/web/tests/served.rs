@@ -65,15 +65,20 @@ pub(in crate::web) struct Served {
 impl Served {
     /// A page that anna has set up, asked with a token of every right.
     pub(in crate::web) async fn start() -> Self {
-        Self::begin(true).await
+        Self::begin(true, History::absent(), Arc::default()).await
+    }
+
+    /// The same, with a history and the points that it is of.
+    pub(in crate::web) async fn start_with(history: History, registry: Arc<Registry>) -> Self {
+        Self::begin(true, history, registry).await
     }
 
     /// A page that nobody has set up, asked by a stranger.
     pub(in crate::web) async fn start_new() -> Self {
-        Self::begin(false).await
+        Self::begin(false, History::absent(), Arc::default()).await
     }
 
-    async fn begin(set_up: bool) -> Self {
+    async fn begin(set_up: bool, history: History, registry: Arc<Registry>) -> Self {
         // Another test may have installed it already.
         _ = rustls::crypto::ring::default_provider().install_default();
         let clock = Clock::manual(1, 60_000_000, NOW_US);
@@ -96,7 +101,7 @@ impl Served {
         status.set_sources(vec![Arc::new(source)]);
         status.set_sinks(vec![Arc::new(sink)]);
         status.set_ready();
-        let (status, registry) = (Arc::new(status), Arc::new(Registry::default()));
+        let status = Arc::new(status);
         let (usage_in, usage) =
             watch::channel(Usage { disk_bytes: 1 << 20, disk_bytes_max: 2 << 30, wear: wear(), ..Usage::default() });
         let mut first = Ends::default();
@@ -125,7 +130,7 @@ impl Served {
             clock: clock.clone(),
             version: "1.2.3",
             tls: Tls::plain(),
-            history: History::absent(),
+            history,
             system: Arc::new(System::new(Path::new("."), clock.clone())),
             logs: LogRing::new(clock.clone()),
         };
