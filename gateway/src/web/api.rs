@@ -5,6 +5,7 @@
 //! problem documents (RFC 9457).
 
 pub(in crate::web) mod audit;
+pub(in crate::web) mod board;
 pub(in crate::web) mod config;
 mod describe;
 mod gateway;
@@ -23,7 +24,8 @@ use std::sync::Arc;
 
 /// Every address of the interface with its description.
 pub(super) fn all() -> Api {
-    let groups = [gateway::add, people::add_to, tokens::add_to, audit::add_to, config::add_to];
+    let groups =
+        [gateway::add, people::add_to, tokens::add_to, audit::add_to, config::add_to, board::add_to];
     groups.into_iter().fold(Api::default(), |api, add| add(api))
 }
 
