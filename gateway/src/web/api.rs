@@ -24,8 +24,7 @@ use std::sync::Arc;
 
 /// Every address of the interface with its description.
 pub(super) fn all() -> Api {
-    let groups =
-        [gateway::add, people::add_to, tokens::add_to, audit::add_to, config::add_to, board::add_to];
+    let groups = [gateway::add, people::add_to, tokens::add_to, audit::add_to, config::add_to, board::add_to];
     groups.into_iter().fold(Api::default(), |api, add| add(api))
 }
 

@@ -3,12 +3,13 @@
 
 use crate::access::AccessError;
 use crate::config::Problem;
+use crate::history::HistoryError;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use schemars::JsonSchema;
 use serde::Serialize;
 
-/// Seconds after which a gateway that is busy with passwords may be asked again.
+/// Seconds after which a gateway that is busy with passwords or charts may be asked again.
 const BUSY_S: u64 = 5;
 
 /// Most field errors that are answered; a text that is wrong throughout is not read to its end by anyone.
@@ -132,6 +133,18 @@ impl From<AccessError> for Failure {
                 let fields = error.field().map(field).into_iter().collect();
                 Self::unfit(said, fields)
             }
+        }
+    }
+}
+
+impl From<HistoryError> for Failure {
+    fn from(error: HistoryError) -> Self {
+        let said = error.to_string();
+        match error {
+            HistoryError::Request(_) => Self::unfit(said, Vec::new()),
+            HistoryError::NoPoint { .. } => Self::missing(said),
+            HistoryError::Busy => Self { retry_after_s: Some(BUSY_S), ..Self::unavailable(said) },
+            HistoryError::Buffer(_) | HistoryError::Render(_) | HistoryError::Cancelled => Self::unavailable(said),
         }
     }
 }

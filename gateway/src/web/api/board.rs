@@ -222,10 +222,7 @@ async fn letter_one(
 }
 
 /// `GET /api/v1/dead-letters/export`.
-async fn letters_export(
-    State(shared): State<Arc<Shared>>,
-    Query(ask): Query<ExportAsk>,
-) -> Result<Response, Failure> {
+async fn letters_export(State(shared): State<Arc<Shared>>, Query(ask): Query<ExportAsk>) -> Result<Response, Failure> {
     let format = ask.format.unwrap_or_default();
     let filter = filter(ask.text, ask.source, ask.from_us, ask.to_us)?;
     let request = ExportRequest { filter, format, ..ExportRequest::default() };
@@ -271,7 +268,11 @@ async fn system(State(shared): State<Arc<Shared>>, visit: Visit) -> Response {
 
 fn limit(asked: Option<usize>, most: usize) -> Result<usize, Failure> {
     let limit = asked.unwrap_or(LIMIT);
-    if (1..=most).contains(&limit) { Ok(limit) } else { Err(Failure::bad(format!("limit is {limit}; use 1 to {most}"))) }
+    if (1..=most).contains(&limit) {
+        Ok(limit)
+    } else {
+        Err(Failure::bad(format!("limit is {limit}; use 1 to {most}")))
+    }
 }
 
 fn short(text: Option<String>) -> Result<Option<String>, Failure> {

@@ -167,7 +167,9 @@ fn severity(name: &str) -> (&'static str, &'static str) {
 /// The alerts with how long those lasted that are over: the newest first, so an end comes before its beginning.
 fn rows(records: &[RecordView], now_us: UnixMicros, l: Locale) -> Vec<Row> {
     let row = |(index, record): (usize, &RecordView)| {
-        let RecordWhat::Alert { rule, severity: name, subject, message, raised, .. } = &record.what else { return None };
+        let RecordWhat::Alert { rule, severity: name, subject, message, raised, .. } = &record.what else {
+            return None;
+        };
         let begins = |other: &RecordView| match &other.what {
             RecordWhat::Alert { rule: other_rule, subject: other_subject, raised: true, .. } => {
                 (other_rule == rule && other_subject == subject).then_some(other.at_us)
@@ -185,7 +187,8 @@ fn rows(records: &[RecordView], now_us: UnixMicros, l: Locale) -> Vec<Row> {
             address: format!("{HERE}?{}", pages::query(&[("source", subject)])),
             message: sentence(&l.say(message)),
             rule: rule.clone(),
-            lasted: begun.map_or_else(String::new, |begun| l.f1("after {}", l.span(record.at_us.saturating_sub(begun)))),
+            lasted: begun
+                .map_or_else(String::new, |begun| l.f1("after {}", l.span(record.at_us.saturating_sub(begun)))),
         })
     };
     records.iter().enumerate().filter_map(row).collect()

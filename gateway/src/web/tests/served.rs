@@ -55,6 +55,7 @@ pub(in crate::web) struct Served {
     pub(in crate::web) status: Arc<Status>,
     pub(in crate::web) registry: Arc<Registry>,
     pub(in crate::web) clock: Clock,
+    pub(in crate::web) logs: LogRing,
     pub(in crate::web) usage: watch::Sender<Usage>,
     pub(in crate::web) ends: watch::Sender<Ends>,
     pub(in crate::web) client: Client,
@@ -65,15 +66,20 @@ pub(in crate::web) struct Served {
 impl Served {
     /// A page that anna has set up, asked with a token of every right.
     pub(in crate::web) async fn start() -> Self {
-        Self::begin(true).await
+        Self::start_on(History::absent()).await
+    }
+
+    /// The same with a history that was kept.
+    pub(in crate::web) async fn start_on(history: History) -> Self {
+        Self::begin(true, history).await
     }
 
     /// A page that nobody has set up, asked by a stranger.
     pub(in crate::web) async fn start_new() -> Self {
-        Self::begin(false).await
+        Self::begin(false, History::absent()).await
     }
 
-    async fn begin(set_up: bool) -> Self {
+    async fn begin(set_up: bool, history: History) -> Self {
         // Another test may have installed it already.
         _ = rustls::crypto::ring::default_provider().install_default();
         let clock = Clock::manual(1, 60_000_000, NOW_US);
@@ -114,6 +120,7 @@ impl Served {
         }
         let (desk_in, desk_out) = watch::channel(desk_state(CONFIG));
         let (desk, asked) = Desk::new(desk_out);
+        let logs = LogRing::new(clock.clone());
         let state = WebState {
             status: status.clone(),
             registry: registry.clone(),
@@ -125,9 +132,9 @@ impl Served {
             clock: clock.clone(),
             version: "1.2.3",
             tls: Tls::plain(),
-            history: History::absent(),
+            history,
             system: Arc::new(System::new(Path::new("."), clock.clone())),
-            logs: LogRing::new(clock.clone()),
+            logs: logs.clone(),
         };
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let base = format!("http://{}", listener.local_addr().unwrap());
@@ -143,6 +150,7 @@ impl Served {
             status,
             registry,
             clock,
+            logs,
             usage: usage_in,
             ends: ends_in,
             client: client(headers),

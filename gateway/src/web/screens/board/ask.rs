@@ -1,6 +1,6 @@
 //! What is asked of a list of records, in the address of a screen or of the interface.
 
-use crate::history::{HistoryError, RecordFilter};
+use crate::history::RecordFilter;
 use crate::reading::{Sequence, UnixMicros};
 use crate::web::failure::Failure;
 use crate::web::pages;
@@ -10,9 +10,6 @@ use serde::Deserialize;
 
 /// Longest filter that is used, in characters.
 pub(in crate::web) const FILTER_CHARS_MAX: usize = 128;
-
-/// Seconds after which a history that is busy may be asked again.
-const BUSY_S: u64 = 5;
 
 /// What a form on the page sends. Its fields are texts, since an empty field is sent, too.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -88,19 +85,6 @@ fn time(text: &str) -> Result<Option<UnixMicros>, Failure> {
     let read = text.parse::<DateTime>().and_then(|at| at.to_zoned(TimeZone::UTC));
     let wrong = |_| Failure::bad(format!("{text:?} is no time; write it as 2026-11-20T13:24, in UTC"));
     read.map(|at| Some(at.timestamp().as_microsecond())).map_err(wrong)
-}
-
-impl From<HistoryError> for Failure {
-    /// What is wrong with what was asked of the history.
-    fn from(error: HistoryError) -> Self {
-        let said = error.to_string();
-        match error {
-            HistoryError::Request(_) => Self::bad(said),
-            HistoryError::NoPoint { .. } => Self::missing(said),
-            HistoryError::Busy => Self { retry_after_s: Some(BUSY_S), ..Self::unavailable(said) },
-            HistoryError::Buffer(_) | HistoryError::Render(_) | HistoryError::Cancelled => Self::unavailable(said),
-        }
-    }
 }
 
 #[cfg(test)]

@@ -118,7 +118,8 @@ fn wait(sink: &SinkView, snapshot: &Snapshot, intake: f64, l: Locale) -> Wait {
 /// The card of how full it is.
 pub(super) fn fill(snapshot: &Snapshot, l: Locale) -> askama::Result<String> {
     let buffer = &snapshot.buffer;
-    let named = [("readings", "Readings"), ("letters", "Dead letters"), ("vital", "Alerts and gaps"), ("raw", "Raw payloads")];
+    let named =
+        [("readings", "Readings"), ("letters", "Dead letters"), ("vital", "Alerts and gaps"), ("raw", "Raw payloads")];
     let part = |(key, name): (&str, &'static str)| {
         let [used, most] = buffer.parts.get(key).copied()?;
         (most > 0).then(|| bar(name, used, most, l))

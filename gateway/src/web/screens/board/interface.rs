@@ -15,8 +15,10 @@ use std::sync::Arc;
 const HOST_BYTES_MAX: usize = 128;
 
 /// What `/events` sends, and when: the names that stand in `of`, and the events that come then.
-const EVENTS: [(&str, &str, &str); 4] = [
-    ("overview", "needs, sources, board, sinks, watch, books, announce", "The overview"),
+const EVENTS: [(&str, &str, &str); 6] = [
+    ("overview", "needs, sources, board, upstream, watch, books, count, announce", "The overview"),
+    ("sources", "ways", "Sources"),
+    ("upstream", "ways", "Upstream"),
     ("board", "board-waits, board-fill, board-card, board-replays", "The buffer"),
     ("alerts", "alerts-now", "Alerts"),
     ("system", "system", "The system"),
@@ -30,7 +32,7 @@ struct Page {
     own_certificate: bool,
     may_make_tokens: bool,
     groups: Vec<Group>,
-    events: [(&'static str, &'static str, &'static str); 4],
+    events: [(&'static str, &'static str, &'static str); 6],
 }
 
 /// The addresses that begin alike.

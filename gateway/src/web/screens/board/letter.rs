@@ -107,7 +107,8 @@ fn lines(bytes: &[u8]) -> Vec<Line> {
             // Writing into a text does not fail.
             write!(hex, "{byte:02x} ").unwrap_or_default();
         }
-        let text = bytes.iter().map(|byte| if (b' '..=b'~').contains(byte) { char::from(*byte) } else { '·' }).collect();
+        let text =
+            bytes.iter().map(|byte| if (b' '..=b'~').contains(byte) { char::from(*byte) } else { '·' }).collect();
         Line { at: format!("{:04x}", index * LINE_BYTES), hex: hex.trim_end().to_owned(), text }
     };
     bytes.chunks(LINE_BYTES).enumerate().map(line).collect()

@@ -113,7 +113,8 @@ fn facts(shared: &Shared, board: &Board, l: Locale) -> Vec<(&'static str, String
 }
 
 fn gauges(board: &Board, l: Locale) -> Gauges {
-    let found = [processor(board, l), memory(board, l), disk(board, l), heat(board, l), supply(board, l), time(board, l)];
+    let found =
+        [processor(board, l), memory(board, l), disk(board, l), heat(board, l), supply(board, l), time(board, l)];
     let gauges: Vec<Gauge> = found.into_iter().flatten().collect();
     let tone = |tone: &str| gauges.iter().filter(|gauge| gauge.tone == tone).count();
     let (tone, headline) = match (tone("bad"), tone("warn")) {
@@ -170,7 +171,8 @@ fn memory(board: &Board, l: Locale) -> Option<Gauge> {
     let (tone, word) = short(used, total);
     let own = board.memory.process_bytes.map(|bytes| l.f1("the gateway itself {}", l.bytes(bytes)));
     let peak = board.memory.process_peak_bytes.map(|bytes| l.f1("at most {} so far", l.bytes(bytes)));
-    let swap = board.memory.swap_used_bytes.filter(|bytes| *bytes > 0).map(|bytes| l.f1("{} swapped out", l.bytes(bytes)));
+    let swap =
+        board.memory.swap_used_bytes.filter(|bytes| *bytes > 0).map(|bytes| l.f1("{} swapped out", l.bytes(bytes)));
     Some(Gauge {
         name: "Memory",
         said: l.bytes_of(used, total),
@@ -229,7 +231,11 @@ fn supply(board: &Board, l: Locale) -> Option<Gauge> {
     } else if of.throttled || of.hot {
         ("warn", "slowed down", "It is slowed down now.")
     } else if of.under_voltage_before {
-        ("warn", "was too low", "Its voltage was too low since the machine started: use a stronger supply or a shorter cable.")
+        (
+            "warn",
+            "was too low",
+            "Its voltage was too low since the machine started: use a stronger supply or a shorter cable.",
+        )
     } else if of.throttled_before || of.hot_before {
         ("warn", "was slowed down", "It was slowed down since the machine started.")
     } else {
@@ -240,9 +246,17 @@ fn supply(board: &Board, l: Locale) -> Option<Gauge> {
 
 fn time(board: &Board, l: Locale) -> Option<Gauge> {
     let (tone, word, note) = match board.time.quality {
-        "unset" => ("bad", "not set", "The clock was never set: readings are stored with the time since the start, and get their true time once it is."),
+        "unset" => (
+            "bad",
+            "not set",
+            "The clock was never set: readings are stored with the time since the start, and get their true time once it is.",
+        ),
         "ntp" => ("good", "set by the network", "A time server keeps it."),
-        _ => ("warn", "set, not verified", "It was set, but no time server keeps it now: check the network, or the time server."),
+        _ => (
+            "warn",
+            "set, not verified",
+            "It was set, but no time server keeps it now: check the network, or the time server.",
+        ),
     };
     let battery = if board.time.has_battery_clock {
         "A clock with a battery goes on without power."
