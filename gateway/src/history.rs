@@ -18,6 +18,7 @@ mod export;
 mod locate;
 mod marks;
 mod records;
+mod replays;
 mod tail;
 #[cfg(test)]
 mod tests;

@@ -5,6 +5,7 @@
 //! problem documents (RFC 9457).
 
 pub(in crate::web) mod audit;
+pub(in crate::web) mod board;
 pub(in crate::web) mod config;
 mod describe;
 mod gateway;
@@ -29,6 +30,7 @@ pub(super) fn all() -> Api {
         gateway::add,
         points::add_to,
         ways::add_to,
+        board::add_to,
         config::add_to,
         people::add_to,
         tokens::add_to,

@@ -34,6 +34,8 @@ pub(in crate::web) struct Assets {
     pub(in crate::web) chart: Asset,
     /// What forms do by themselves: rows to add, pasted sheets, checks while one types.
     pub(in crate::web) form: Asset,
+    /// What the log does by itself: follows, pauses, counts what it missed.
+    pub(in crate::web) log: Asset,
     /// The icon.
     pub(in crate::web) icon: Asset,
 }
@@ -58,6 +60,7 @@ pub(in crate::web) static ASSETS: LazyLock<Assets> = LazyLock::new(|| {
         uplot: Asset::new("uplot", "js", SCRIPT, include_bytes!("static/uplot.min.js")),
         chart: Asset::new("chart", "js", SCRIPT, include_bytes!("static/chart.js")),
         form: Asset::new("form", "js", SCRIPT, include_bytes!("static/form.js")),
+        log: Asset::new("log", "js", SCRIPT, include_bytes!("static/log.js")),
         icon: Asset::new("icon", "svg", "image/svg+xml", include_bytes!("static/icon.svg")),
     }
 });
@@ -72,8 +75,8 @@ impl Asset {
 
 impl Assets {
     /// All of them.
-    pub(in crate::web) fn all(&self) -> [&Asset; 8] {
-        [&self.css, &self.script, &self.htmx, &self.sse, &self.uplot, &self.chart, &self.form, &self.icon]
+    pub(in crate::web) fn all(&self) -> [&Asset; 9] {
+        [&self.css, &self.script, &self.htmx, &self.sse, &self.uplot, &self.chart, &self.form, &self.log, &self.icon]
     }
 }
 

@@ -94,6 +94,19 @@ impl Shared {
         Snapshot::take(&self.state, &lock(&self.meter))
     }
 
+    /// A place among the pages that are kept up to date, held until it is dropped.
+    ///
+    /// # Errors
+    /// If there are [`PAGES_MAX`] already.
+    pub(in crate::web) fn slot(&self) -> Result<OwnedSemaphorePermit, Failure> {
+        self.slots.clone().try_acquire_owned().map_err(|_| {
+            let sentence = format!(
+                "{PAGES_MAX} pages are open and kept up to date already; close one, or reload this page now and then"
+            );
+            Failure { retry_after_s: Some(10), ..Failure::unavailable(sentence) }
+        })
+    }
+
     /// Cancelled once the gateway stops.
     pub(in crate::web) fn stop(&self) -> CancellationToken {
         self.stop.clone()
@@ -181,12 +194,7 @@ pub(in crate::web) async fn events(
     if of.len() > SCREEN_BYTES_MAX {
         return Err(Failure::bad("the name of the screen is too long"));
     }
-    let Ok(slot) = shared.slots.clone().try_acquire_owned() else {
-        let sentence = format!(
-            "{PAGES_MAX} pages are open and kept up to date already; close one, or reload this page now and then"
-        );
-        return Err(Failure { retry_after_s: Some(10), ..Failure::unavailable(sentence) });
-    };
+    let slot = shared.slot()?;
     let parts = shared.follow(Topic { screen: of, l: visit.l });
     let events = changes(parts, slot).take_until(shared.stop().cancelled_owned());
     let calm = [(header::CACHE_CONTROL, "no-store")];

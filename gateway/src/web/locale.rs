@@ -280,7 +280,7 @@ mod tests {
 
     #[test]
     fn every_text_of_the_page_is_in_every_catalogue() {
-        let texts: HashMap<String, String> = toml::from_str(GERMAN_TEXTS).unwrap();
+        let texts = Catalogue::read(&GERMAN_TEXTS).texts;
         let mut files = Vec::new();
         files_below(&std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src/web"), &mut files);
         let mut missing = std::collections::BTreeSet::new();

@@ -41,6 +41,9 @@ pub(super) fn parts(screen: &str, snapshot: &Snapshot, shared: &Shared, l: Local
         ("upstream", name) => ways::detail::sink_parts(snapshot, shared, name, l)?,
         // The guided way keeps what is on trial by its next button: no banner asks for it there.
         ("first-steps", _) => return first_steps::parts(snapshot, shared, l),
+        ("alerts", _) => alerts::parts(snapshot, l)?,
+        ("board", _) => board::parts(snapshot, shared, l)?,
+        ("system", _) => board::system_parts(shared, l)?,
         _ => Vec::new(),
     };
     parts.push(("trial", trial::banner(shared, l)?));

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+mod board;
 mod entering;
 mod people;
 mod points;
@@ -256,7 +257,6 @@ async fn a_gateway_is_ready_once_its_sources_are_started() {
         ends,
         buffer: None,
         access: Access::open(directory.path(), clock.clone()).unwrap(),
-        buffer: None,
         desk: Desk::closed(""),
         version: "1.2.3",
         tls: Tls::plain(),

@@ -55,6 +55,7 @@ pub(in crate::web) struct Served {
     pub(in crate::web) status: Arc<Status>,
     pub(in crate::web) registry: Arc<Registry>,
     pub(in crate::web) clock: Clock,
+    pub(in crate::web) logs: LogRing,
     pub(in crate::web) usage: watch::Sender<Usage>,
     pub(in crate::web) ends: watch::Sender<Ends>,
     pub(in crate::web) client: Client,
@@ -119,6 +120,7 @@ impl Served {
         }
         let (desk_in, desk_out) = watch::channel(desk_state(CONFIG));
         let (desk, asked) = Desk::new(desk_out);
+        let logs = LogRing::new(clock.clone());
         let state = WebState {
             status: status.clone(),
             registry: registry.clone(),
@@ -132,7 +134,7 @@ impl Served {
             tls: Tls::plain(),
             history,
             system: Arc::new(System::new(Path::new("."), clock.clone())),
-            logs: LogRing::new(clock.clone()),
+            logs: logs.clone(),
         };
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let base = format!("http://{}", listener.local_addr().unwrap());
@@ -148,6 +150,7 @@ impl Served {
             status,
             registry,
             clock,
+            logs,
             usage: usage_in,
             ends: ends_in,
             client: client(headers),

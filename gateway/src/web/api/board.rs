@@ -1,0 +1,299 @@
+//! What the board holds and how it is: the buffer, gaps, dead letters, alerts, replays, the log, the system.
+
+use super::{Api, get, post};
+use crate::buffer::{Replay, ReplayState};
+use crate::history::{ExportFormat, ExportRequest, PAGE_RECORDS_MAX, Page, RecordFilter, RecordView};
+use crate::logs::{LogLevel, LogPage, LogQuery, PAGE_LINES_MAX};
+use crate::reading::{Sequence, Stream, UnixMicros};
+use crate::system::Board;
+use crate::web::failure::Failure;
+use crate::web::live::Shared;
+use crate::web::pages;
+use crate::web::screens::board::ask::FILTER_CHARS_MAX;
+use crate::web::screens::board::{attachment, call_off, progress};
+use crate::web::snapshot::{BufferView, LaneView};
+use crate::web::visit::Visit;
+use axum::extract::{Path, Query, State};
+use axum::response::Response;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// Records of an answer, where the request says nothing.
+const LIMIT: usize = 50;
+
+/// Which records are wanted; the newest ones, if nothing is said.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(in crate::web) struct RecordsAsk {
+    /// A text that stands in any of its words, in any case; at most 128 characters.
+    text: Option<String>,
+    /// The source, sink or point that it is about, exactly.
+    source: Option<String>,
+    /// Not before this, in microseconds since 1970.
+    from_us: Option<UnixMicros>,
+    /// Not after this, in microseconds since 1970.
+    to_us: Option<UnixMicros>,
+    /// Records with a lower sequence: `next` of the answer before.
+    before: Option<Sequence>,
+    /// Most records, 1 to 200; 50 if nothing is said.
+    limit: Option<usize>,
+}
+
+/// What is exported; everything, if nothing is said.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(in crate::web) struct ExportAsk {
+    /// A text that stands in any of its words, in any case; at most 128 characters.
+    text: Option<String>,
+    /// The source that it is about, exactly.
+    source: Option<String>,
+    /// Not before this, in microseconds since 1970.
+    from_us: Option<UnixMicros>,
+    /// Not after this, in microseconds since 1970.
+    to_us: Option<UnixMicros>,
+    /// How it is written: a JSON object a line, or a table.
+    format: Option<ExportFormat>,
+}
+
+/// Which log lines are wanted; the newest ones, if nothing is said.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(in crate::web) struct LogsAsk {
+    /// Lines with a lower sequence: `next` of the answer before.
+    before: Option<u64>,
+    /// Lines with a higher sequence: what came since.
+    after: Option<u64>,
+    /// Lines that matter at least so much.
+    level: Option<LogLevel>,
+    /// A text that stands in the line, in any case; at most 128 characters.
+    text: Option<String>,
+    /// Most lines, 1 to 500; 50 if nothing is said.
+    limit: Option<usize>,
+}
+
+/// The buffer, and what waits in it for whom.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(in crate::web) struct BufferAnswer {
+    /// This moment, by the gateway's wall clock, in microseconds since 1970.
+    now_us: UnixMicros,
+    /// The buffer.
+    buffer: BufferView,
+    /// The books of each sink, by stream.
+    sinks: BTreeMap<String, BTreeMap<&'static str, LaneView>>,
+}
+
+/// The replays.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(in crate::web) struct ReplaysAnswer {
+    /// By number, those under way and the last ones that ended.
+    replays: Vec<ReplayView>,
+}
+
+/// A replay, and how far it is.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(in crate::web) struct ReplayView {
+    /// Its number.
+    id: u32,
+    /// The sink that gets it.
+    sink: String,
+    /// The stream.
+    stream: &'static str,
+    /// Records of this time or later, in microseconds since 1970.
+    from_us: UnixMicros,
+    /// Records of this time or earlier, in microseconds since 1970.
+    to_us: UnixMicros,
+    /// Patterns of points; all points, if there is none.
+    points: Vec<String>,
+    /// When it was asked for, in microseconds since 1970.
+    created_us: UnixMicros,
+    /// When it ended.
+    ended_us: Option<UnixMicros>,
+    /// `running`, `done`, `cancelled`, `failed`.
+    state: &'static str,
+    /// How much of it is behind, in percent.
+    percent: u64,
+    /// Records delivered.
+    delivered: u64,
+    /// Records that the sink refused.
+    refused: u64,
+    /// Records that were not on disk any more, or whose outcome nobody knows.
+    lost: u64,
+    /// What holds it up or made it fail.
+    trouble: Option<String>,
+}
+
+impl From<Replay> for ReplayView {
+    fn from(replay: Replay) -> Self {
+        let percent = progress(&replay);
+        let (state, failed) = match replay.state {
+            ReplayState::Running => ("running", None),
+            ReplayState::Done => ("done", None),
+            ReplayState::Cancelled => ("cancelled", None),
+            ReplayState::Failed(why) => ("failed", Some(why)),
+        };
+        Self {
+            id: replay.id,
+            sink: replay.sink,
+            stream: replay.stream.name(),
+            from_us: replay.from_us,
+            to_us: replay.to_us,
+            points: replay.points,
+            created_us: replay.created_us,
+            ended_us: replay.ended_us,
+            state,
+            percent,
+            delivered: replay.delivered,
+            refused: replay.refused,
+            lost: replay.lost,
+            trouble: failed.or(replay.trouble),
+        }
+    }
+}
+
+/// Adds the addresses of this file.
+pub(in crate::web) fn add_to(api: Api) -> Api {
+    let letters = get("Dead letters, the newest first.").query::<RecordsAsk>().answers::<Page>();
+    let letter = get("A dead letter with up to 4 KiB of what came.").answers::<RecordView>().numbers(&["sequence"]);
+    let export = get("Dead letters as a file, the oldest first: NDJSON, or CSV with format=csv.")
+        .query::<ExportAsk>()
+        .answers_as("application/x-ndjson");
+    let alerts = get("Alerts that were raised and that are over, the newest first.").query::<RecordsAsk>();
+    let gaps = get("What was lost and what never came in, the newest first.").query::<RecordsAsk>();
+    let logs = get("The newest log lines, the newest first.").query::<LogsAsk>().answers::<LogPage>();
+    let cancel = post("Calls a replay off; what was sent stays sent.").answers::<ReplayView>().numbers(&["id"]);
+    api.at("/api/v1/buffer", get("The buffer, and what waits in it.").answers::<BufferAnswer>(), buffer)
+        .at("/api/v1/gaps", gaps.answers::<Page>(), gaps_list)
+        .at("/api/v1/alerts", alerts.answers::<Page>(), alerts_list)
+        .at("/api/v1/dead-letters", letters, letters_list)
+        .at("/api/v1/dead-letters/export", export, letters_export)
+        .at("/api/v1/dead-letters/{sequence}", letter, letter_one)
+        .at("/api/v1/replays", get("Replays, and how far they are.").answers::<ReplaysAnswer>(), replays)
+        .at("/api/v1/replays/{id}/cancel", cancel, cancel_replay)
+        .at("/api/v1/logs", logs, logs_list)
+        .at("/api/v1/system", get("The board: processor, memory, disk, heat, clock.").answers::<Board>(), system)
+}
+
+/// `GET /api/v1/buffer`.
+async fn buffer(State(shared): State<Arc<Shared>>, visit: Visit) -> Response {
+    let snapshot = shared.snapshot();
+    let sinks = snapshot.sinks.into_iter().map(|sink| (sink.name, sink.streams)).collect();
+    pages::json(&visit, &BufferAnswer { now_us: snapshot.now_us, buffer: snapshot.buffer, sinks })
+}
+
+/// `GET /api/v1/gaps`.
+async fn gaps_list(shared: State<Arc<Shared>>, visit: Visit, ask: Query<RecordsAsk>) -> Result<Response, Failure> {
+    records(Stream::Gaps, shared, visit, ask).await
+}
+
+/// `GET /api/v1/alerts`.
+async fn alerts_list(shared: State<Arc<Shared>>, visit: Visit, ask: Query<RecordsAsk>) -> Result<Response, Failure> {
+    records(Stream::Alerts, shared, visit, ask).await
+}
+
+/// `GET /api/v1/dead-letters`.
+async fn letters_list(shared: State<Arc<Shared>>, visit: Visit, ask: Query<RecordsAsk>) -> Result<Response, Failure> {
+    records(Stream::DeadLetters, shared, visit, ask).await
+}
+
+async fn records(
+    stream: Stream,
+    State(shared): State<Arc<Shared>>,
+    visit: Visit,
+    Query(ask): Query<RecordsAsk>,
+) -> Result<Response, Failure> {
+    let limit = limit(ask.limit, PAGE_RECORDS_MAX)?;
+    let filter = filter(ask.text, ask.source, ask.from_us, ask.to_us)?;
+    let page = shared.state.history.records(stream, ask.before, limit, &filter).await?;
+    Ok(pages::json(&visit, &page))
+}
+
+/// `GET /api/v1/dead-letters/{sequence}`.
+async fn letter_one(
+    State(shared): State<Arc<Shared>>,
+    visit: Visit,
+    Path(sequence): Path<String>,
+) -> Result<Response, Failure> {
+    let none = || Failure::missing(format!("there is no dead letter {sequence:?}"));
+    let number: Sequence = sequence.parse().map_err(|_| none())?;
+    let record = shared.state.history.record(Stream::DeadLetters, number).await?.ok_or_else(none)?;
+    Ok(pages::json(&visit, &record))
+}
+
+/// `GET /api/v1/dead-letters/export`.
+async fn letters_export(State(shared): State<Arc<Shared>>, Query(ask): Query<ExportAsk>) -> Result<Response, Failure> {
+    let format = ask.format.unwrap_or_default();
+    let filter = filter(ask.text, ask.source, ask.from_us, ask.to_us)?;
+    let request = ExportRequest { filter, format, ..ExportRequest::default() };
+    let pieces = shared.state.history.export(Stream::DeadLetters, request).await?;
+    Ok(attachment("dead-letters", format, pieces))
+}
+
+/// `GET /api/v1/replays`.
+async fn replays(State(shared): State<Arc<Shared>>, visit: Visit) -> Response {
+    let replays = shared.state.history.replays().into_iter().map(ReplayView::from).collect();
+    pages::json(&visit, &ReplaysAnswer { replays })
+}
+
+/// `POST /api/v1/replays/{id}/cancel`.
+async fn cancel_replay(
+    State(shared): State<Arc<Shared>>,
+    visit: Visit,
+    Path(id): Path<String>,
+) -> Result<Response, Failure> {
+    Ok(pages::json(&visit, &ReplayView::from(call_off(&shared, &visit, &id).await?)))
+}
+
+/// `GET /api/v1/logs`.
+async fn logs_list(
+    State(shared): State<Arc<Shared>>,
+    visit: Visit,
+    Query(ask): Query<LogsAsk>,
+) -> Result<Response, Failure> {
+    let query = LogQuery {
+        before: ask.before,
+        after: ask.after,
+        level_min: ask.level.unwrap_or_default(),
+        text: short(ask.text)?,
+        limit: limit(ask.limit, PAGE_LINES_MAX)?,
+    };
+    Ok(pages::json(&visit, &shared.state.logs.page(&query)))
+}
+
+/// `GET /api/v1/system`.
+async fn system(State(shared): State<Arc<Shared>>, visit: Visit) -> Response {
+    pages::json(&visit, &shared.state.system.board())
+}
+
+fn limit(asked: Option<usize>, most: usize) -> Result<usize, Failure> {
+    let limit = asked.unwrap_or(LIMIT);
+    if (1..=most).contains(&limit) {
+        Ok(limit)
+    } else {
+        Err(Failure::bad(format!("limit is {limit}; use 1 to {most}")))
+    }
+}
+
+fn short(text: Option<String>) -> Result<Option<String>, Failure> {
+    match text {
+        Some(text) if text.chars().count() > FILTER_CHARS_MAX => {
+            Err(Failure::bad(format!("the text to look for is too long; use at most {FILTER_CHARS_MAX} characters")))
+        }
+        text => Ok(text.filter(|text| !text.is_empty())),
+    }
+}
+
+fn filter(
+    text: Option<String>,
+    source: Option<String>,
+    from_us: Option<UnixMicros>,
+    to_us: Option<UnixMicros>,
+) -> Result<RecordFilter, Failure> {
+    if let (Some(from_us), Some(to_us)) = (from_us, to_us)
+        && from_us > to_us
+    {
+        return Err(Failure::bad("from_us is after to_us; swap them"));
+    }
+    Ok(RecordFilter { text: short(text)?, source: short(source)?, from_us, to_us })
+}
