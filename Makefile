@@ -20,6 +20,7 @@ test: needs firmware-check ## run every test against real brokers, devices and c
 	$(CARGO) build --locked -p forebay
 	$(CARGO) build --locked -p e2e --features fault-points --bin forebay-faulty
 	$(CARGO) test --locked --workspace --no-fail-fast
+	$(MAKE) page-test
 
 page-test: needs ## walk through the page in a real browser, as stories: first boot, by keyboard, on a phone, in the dark; FILE=xss for one
 	tests/setup

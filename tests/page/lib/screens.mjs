@@ -13,6 +13,7 @@ export const SCREENS = [
   { name: "sign-in", path: "/sign-in", stranger: true },
   { name: "overview", path: "/" },
   { name: "points", path: "/points" },
+  { name: "point", path: firstLink("/points", "/points/") },
   { name: "sources", path: "/sources" },
   { name: "source", path: "/sources/boiler-bus" },
   { name: "source-edit", path: "/sources/boiler-bus/edit" },
