@@ -81,7 +81,8 @@ async fn gateway() -> (Served, Buffer, TempDir) {
         reason: MissedReason::PollMissed,
     };
     let record = |body| Record { id: 1, time_us: NOW_US - 5_000_000, body };
-    let mut all = vec![alert(0, true), alert(360, false), record(RecordBody::Gap(gap)), record(RecordBody::Missed(missed))];
+    let mut all =
+        vec![alert(0, true), alert(360, false), record(RecordBody::Gap(gap)), record(RecordBody::Missed(missed))];
     all.extend(letter(0, format!("{HOSTILE}\u{0}\u{1}").as_bytes()));
     for number in 1..120 {
         all.extend(letter(number, format!("{{\"v\": \"x{number}\"}}").as_bytes()));
@@ -91,7 +92,7 @@ async fn gateway() -> (Served, Buffer, TempDir) {
     buffer.commit(Commit { drafts, ..Commit::default() }).await.unwrap();
     buffer.keep_replay(replay()).await.unwrap();
     let history = History::new(buffer.clone(), Arc::default(), "plant-7", opened.epoch.unwrap());
-    (Served::start_with(history, Arc::default()).await, buffer, dir)
+    (Served::start_on(history).await, buffer, dir)
 }
 
 fn replay() -> Replay {
@@ -161,13 +162,13 @@ async fn the_buffer_says_what_waits_what_was_lost_and_what_goes_first() {
 async fn dead_letters_are_paged_looked_into_and_taken_home() {
     let (served, _buffer, _dir) = gateway().await;
     let first = served.text("/board/letters").await;
-    assert!(first.contains("value 119 is no number") && !first.contains("value 69 is no number"));
+    assert!(first.contains("Value 119 is no number") && !first.contains("Value 69 is no number"));
     assert!(first.contains("Judging letters anew comes with the rules"));
     let next = first.split("rel=\"next\" href=\"").nth(1).unwrap().split('"').next().unwrap().replace("&#38;", "&");
     let second = served.text(&next).await;
-    assert!(second.contains("value 69 is no number") && !second.contains("value 70 is no number"));
+    assert!(second.contains("Value 69 is no number") && !second.contains("Value 70 is no number"));
     let found = served.text("/board/letters?source=meters&text=X11").await;
-    assert!(found.contains("value 110 is no number") && !found.contains("value 109 is no number"));
+    assert!(found.contains("Value 110 is no number") && !found.contains("Value 109 is no number"));
 
     let inside = served.text("/board/letters/0").await;
     assert!(inside.contains("3c 73 63 72 69 70 74 3e"), "{inside}");
@@ -199,10 +200,10 @@ async fn an_alert_that_is_over_says_how_long_it_lasted() {
 #[tokio::test]
 async fn who_may_only_see_sees_replays_and_calls_none_off() {
     let (served, buffer, _dir) = gateway().await;
-    let by = By::tool();
-    let token = served.access.make_token(&by, "viewer", [Right::See].into_iter().collect::<Rights>(), None);
+    let rights: Rights = [Right::See].into_iter().collect();
+    let token = served.access.make_token(&By::tool(), "viewer", rights, None).await.unwrap().token;
     let mut headers = HeaderMap::new();
-    headers.insert(AUTHORIZATION, format!("Bearer {}", token.await.unwrap().token).parse().unwrap());
+    headers.insert(AUTHORIZATION, format!("Bearer {token}").parse().unwrap());
     let viewer = client(headers);
     let seen = viewer.get(format!("{}/board", served.base)).send().await.unwrap();
     assert_eq!(seen.status(), StatusCode::OK);
