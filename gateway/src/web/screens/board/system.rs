@@ -44,7 +44,7 @@ struct Gauges {
     l: Locale,
     tone: &'static str,
     headline: String,
-    gauges: Vec<Gauge>,
+    list: Vec<Gauge>,
 }
 
 #[derive(Template)]
@@ -114,7 +114,7 @@ fn facts(shared: &Shared, board: &Board, l: Locale) -> Vec<(&'static str, String
 
 fn gauges(board: &Board, l: Locale) -> Gauges {
     let found =
-        [processor(board, l), memory(board, l), disk(board, l), heat(board, l), supply(board, l), time(board, l)];
+        [processor(board, l), memory(board, l), disk(board, l), heat(board, l), supply(board, l), Some(time(board, l))];
     let gauges: Vec<Gauge> = found.into_iter().flatten().collect();
     let tone = |tone: &str| gauges.iter().filter(|gauge| gauge.tone == tone).count();
     let (tone, headline) = match (tone("bad"), tone("warn")) {
@@ -124,7 +124,7 @@ fn gauges(board: &Board, l: Locale) -> Gauges {
         (bad, warn) if bad + warn == 1 => ("bad", l.t("One thing on the board needs you").to_owned()),
         (bad, warn) => ("bad", l.f1("{} things on the board need you", l.number_word(bad + warn))),
     };
-    Gauges { l, tone, headline: capital(&headline), gauges }
+    Gauges { l, tone, headline: capital(&headline), list: gauges }
 }
 
 fn capital(text: &str) -> String {
@@ -244,7 +244,7 @@ fn supply(board: &Board, l: Locale) -> Option<Gauge> {
     Some(Gauge { name: "Supply and speed", said: String::new(), percent: None, tone, word, note: l.t(note).to_owned() })
 }
 
-fn time(board: &Board, l: Locale) -> Option<Gauge> {
+fn time(board: &Board, l: Locale) -> Gauge {
     let (tone, word, note) = match board.time.quality {
         "unset" => (
             "bad",
@@ -263,12 +263,12 @@ fn time(board: &Board, l: Locale) -> Option<Gauge> {
     } else {
         "There is no clock with a battery: after a power cut it waits for the network."
     };
-    Some(Gauge {
+    Gauge {
         name: "Clock",
         said: String::new(),
         percent: None,
         tone,
         word,
         note: format!("{} {}", l.t(note), l.t(battery)),
-    })
+    }
 }
