@@ -254,7 +254,6 @@ async fn a_gateway_is_ready_once_its_sources_are_started() {
         status: status.clone(),
         registry: Arc::default(),
         usage,
-        buffer: None,
         ends,
         buffer: None,
         access: Access::open(directory.path(), clock.clone()).unwrap(),
