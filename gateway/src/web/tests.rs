@@ -14,7 +14,6 @@ use super::*;
 use crate::block::records::Severity;
 use crate::reading::{Flags, Stream, Value};
 use crate::status::{HasHealth, LaneBooks, State as Health};
-use axum::extract::State;
 use served::{NOW_US, PATIENCE, Served, event_with, good};
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -255,7 +254,6 @@ async fn a_gateway_is_ready_once_its_sources_are_started() {
         registry: Arc::default(),
         usage,
         ends,
-        buffer: None,
         access: Access::open(directory.path(), clock.clone()).unwrap(),
         desk: Desk::closed(""),
         version: "1.2.3",

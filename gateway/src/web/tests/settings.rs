@@ -50,7 +50,6 @@ impl Served {
     }
 
     async fn post(&self, path: &str, fields: &[(&str, &str)]) -> Response {
-        let escape = |text: &str| text.bytes().map(|byte| format!("%{byte:02X}")).collect::<String>();
         let body: Vec<_> = fields.iter().map(|(name, value)| format!("{}={}", escape(name), escape(value))).collect();
         let request = self.client.post(format!("{}{path}", self.base));
         let request = request.header("content-type", "application/x-www-form-urlencoded").body(body.join("&"));
@@ -333,7 +332,7 @@ async fn every_option_of_the_reference_has_a_field_somewhere() {
 }
 
 fn escape(text: &str) -> String {
-    text.bytes().map(|byte| format!("%{byte:02X}")).collect()
+    crate::web::pages::path("", text)
 }
 
 #[tokio::test]
