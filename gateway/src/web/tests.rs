@@ -254,6 +254,7 @@ async fn a_gateway_is_ready_once_its_sources_are_started() {
         registry: Arc::default(),
         usage,
         ends,
+        buffer: None,
         access: Access::open(directory.path(), clock.clone()).unwrap(),
         desk: Desk::closed(""),
         version: "1.2.3",

@@ -81,7 +81,8 @@ async fn gateway() -> (Served, Buffer, TempDir) {
         reason: MissedReason::PollMissed,
     };
     let record = |body| Record { id: 1, time_us: NOW_US - 5_000_000, body };
-    let mut all = vec![alert(0, true), alert(360, false), record(RecordBody::Gap(gap)), record(RecordBody::Missed(missed))];
+    let mut all =
+        vec![alert(0, true), alert(360, false), record(RecordBody::Gap(gap)), record(RecordBody::Missed(missed))];
     all.extend(letter(0, format!("{HOSTILE}\u{0}\u{1}").as_bytes()));
     for number in 1..120 {
         all.extend(letter(number, format!("{{\"v\": \"x{number}\"}}").as_bytes()));
