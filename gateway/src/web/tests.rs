@@ -14,7 +14,6 @@ use super::*;
 use crate::block::records::Severity;
 use crate::reading::{Flags, Stream, Value};
 use crate::status::{HasHealth, LaneBooks, State as Health};
-use axum::extract::State;
 use served::{NOW_US, PATIENCE, Served, event_with, good};
 use std::collections::BTreeSet;
 use std::path::Path;

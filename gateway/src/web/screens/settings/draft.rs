@@ -189,7 +189,7 @@ pub(super) async fn write_secrets(
 pub(super) async fn forget_secrets(shared: &Shared, names: Vec<String>) {
     let secrets = secrets(shared);
     // One that stays is listed with the others and can be removed there.
-    let removed = change::apart(move || names.iter().filter_map(|name| secrets.remove(name).err()).next()).await;
+    let removed = change::apart(move || names.iter().find_map(|name| secrets.remove(name).err())).await;
     if let Ok(Some(error)) = removed {
         tracing::warn!(%error, "a secret that is not used could not be removed");
     }

@@ -117,7 +117,7 @@ pub(super) async fn page(
         entry.typed.push((tag.name.clone(), ask.kind));
         entry.tags.push(tag.name);
     }
-    show(&shared, &visit, StatusCode::OK, &entry, &[], String::new())
+    show(&shared, &visit, StatusCode::OK, &entry, &[], "")
 }
 
 /// `GET /settings/add?to=source`: the form of a new item.
@@ -139,19 +139,19 @@ pub(super) async fn save(
     let mut entry = Entry::read(pairs)?;
     let (text, revision) = running(&shared);
     if entry.action == "redraw" {
-        return show(&shared, &visit, StatusCode::OK, &entry, &[], String::new());
+        return show(&shared, &visit, StatusCode::OK, &entry, &[], "");
     }
     if entry.base != revision {
         return conflict::of_form(&shared, &visit, &entry).await;
     }
     // What is wrong with the other fields is told before a secret is written.
     if let Err(errors) = draft::new_text(&text, &entry, &shared) {
-        return show(&shared, &visit, StatusCode::UNPROCESSABLE_ENTITY, &entry, &errors, String::new());
+        return show(&shared, &visit, StatusCode::UNPROCESSABLE_ENTITY, &entry, &errors, "");
     }
     let written = match draft::write_secrets(&shared, &text, &mut entry).await {
         Ok(written) => written,
         Err(errors) => {
-            return show(&shared, &visit, StatusCode::UNPROCESSABLE_ENTITY, &entry, &errors, String::new());
+            return show(&shared, &visit, StatusCode::UNPROCESSABLE_ENTITY, &entry, &errors, "");
         }
     };
     let outcome = match draft::new_text(&text, &entry, &shared) {
@@ -172,7 +172,7 @@ pub(super) async fn save(
                 StatusCode::CONFLICT => conflict::of_form(&shared, &visit, &entry).await,
                 StatusCode::UNPROCESSABLE_ENTITY => {
                     let said = if failure.fields.is_empty() { failure.detail } else { String::new() };
-                    show(&shared, &visit, StatusCode::UNPROCESSABLE_ENTITY, &entry, &failure.fields, said)
+                    show(&shared, &visit, StatusCode::UNPROCESSABLE_ENTITY, &entry, &failure.fields, &said)
                 }
                 _ => Err(failure),
             }
@@ -290,7 +290,7 @@ fn show(
     status: StatusCode,
     entry: &Entry,
     errors: &[FieldError],
-    said: String,
+    said: &str,
 ) -> Result<Response, Failure> {
     let l = visit.l;
     let (text, revision) = running(shared);
@@ -336,7 +336,7 @@ fn show(
         minutes: CONFIRM_MINUTES,
         toml: if exists { lines(&text, place) } else { Vec::new() },
         unwritable: unwritable(shared, l),
-        said: crate::web::words::sentence(&l.say(&said)),
+        said: crate::web::words::sentence(&l.say(said)),
         crumbs,
     };
     Ok(pages::html(status, visit, page.render()))

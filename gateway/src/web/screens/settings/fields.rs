@@ -125,7 +125,7 @@ struct Items {
     key: String,
     about: Vec<Piece>,
     slot: String,
-    items: Vec<Item>,
+    known: Vec<Item>,
     left_out: usize,
     add: String,
 }
@@ -193,7 +193,7 @@ fn summary(field: &Field, l: Locale) -> (String, String) {
     let says = pairs.into_iter().filter_map(|(key, value)| {
         let words = readable(key, l);
         match value {
-            toml::Value::Array(items) if items.iter().any(|item| item.is_table()) => {
+            toml::Value::Array(items) if items.iter().any(toml::Value::is_table) => {
                 Some(format!("{words}: {}", items.len()))
             }
             toml::Value::Array(items) => {
@@ -323,7 +323,7 @@ impl Drawing<'_> {
             about: pieces(&field.description),
             slot,
             left_out: count.saturating_sub(items.len()),
-            items,
+            known: items,
             add: edit_at(&field.path.item(count)),
         };
         list.render().ok()

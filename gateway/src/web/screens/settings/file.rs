@@ -77,7 +77,7 @@ pub(super) async fn page(
     let is_tried = reverted.is_some();
     let text = redacted_toml(&reverted.unwrap_or(desk.text));
     let findings = findings(&shared, &text, visit.l).await?;
-    Ok(show(&shared, &visit, StatusCode::OK, text, desk.revision.0, is_tried, findings, ""))
+    Ok(show(&shared, &visit, StatusCode::OK, text, desk.revision.0, is_tried, &findings, ""))
 }
 
 /// `POST /settings/file`.
@@ -103,7 +103,7 @@ pub(super) async fn save(
             }
             let found = Findings::of(problems, Vec::new(), visit.l);
             let status = StatusCode::UNPROCESSABLE_ENTITY;
-            Ok(show(&shared, &visit, status, redacted_toml(&text), given.base, false, found, &given.confirm_within))
+            Ok(show(&shared, &visit, status, redacted_toml(&text), given.base, false, &found, &given.confirm_within))
         }
         Err(failure) => Err(failure),
     }
@@ -160,7 +160,7 @@ fn show(
     text: String,
     base: String,
     tried: bool,
-    findings: Findings,
+    findings: &Findings,
     within: &str,
 ) -> Response {
     let page = Page {

@@ -54,13 +54,13 @@ fn parts(line: &str, open: &mut &'static str) -> Vec<(&'static str, String)> {
             '"' | '\'' => {
                 let triple = if letter == '"' { "\"\"\"" } else { "'''" };
                 match rest.strip_prefix(triple) {
-                    Some(inside) => match inside.find(triple) {
-                        Some(end) => ("text", end + 6),
-                        None => {
+                    Some(inside) => {
+                        let end = inside.find(triple);
+                        if end.is_none() {
                             *open = triple;
-                            ("text", rest.len())
                         }
-                    },
+                        ("text", end.map_or(rest.len(), |end| end + 6))
+                    }
                     None => ("text", text_length(rest, letter)),
                 }
             }

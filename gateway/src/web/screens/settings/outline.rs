@@ -130,7 +130,9 @@ fn many(text: &str, config: Option<&Config>, l: Locale) -> Vec<Many> {
             _ => ("", "/settings/add?to=anomaly"),
         };
         if !root.is_empty() {
-            items.iter_mut().for_each(|item| item.href = pages::path(root, &item.name));
+            for item in &mut items {
+                item.href = pages::path(root, &item.name);
+            }
         }
         Many { name, about, none, left_out: count.saturating_sub(items.len()), items, add }
     });
