@@ -276,7 +276,7 @@ async fn serial(
 ) -> Result<Response, Failure> {
     let _slot = shared.jobs.slot()?;
     let running = Running::read(&shared).await?.config.source;
-    let heard = discover::listen_serial(&asked, &running, None).await.map_err(nothing)?;
+    let heard = discover::listen_serial(&asked, &running, None).await.map_err(|error| nothing(&error))?;
     Ok(pages::json(&visit, &SerialHeard { heard }))
 }
 
@@ -286,7 +286,7 @@ async fn mqtt(
     Json(asked): Json<TopicSearch>,
 ) -> Result<Response, Failure> {
     let _slot = shared.jobs.slot()?;
-    Ok(pages::json(&visit, &discover::mqtt_topics(&asked, None).await.map_err(nothing)?))
+    Ok(pages::json(&visit, &discover::mqtt_topics(&asked, None).await.map_err(|error| nothing(&error))?))
 }
 
 async fn modbus(
@@ -296,10 +296,10 @@ async fn modbus(
 ) -> Result<Response, Failure> {
     let _slot = shared.jobs.slot()?;
     let running = Running::read(&shared).await?.config.source;
-    Ok(pages::json(&visit, &discover::modbus_read_once(&asked, &running).await.map_err(nothing)?))
+    Ok(pages::json(&visit, &discover::modbus_read_once(&asked, &running).await.map_err(|error| nothing(&error))?))
 }
 
-fn nothing(error: DiscoverError) -> Failure {
+fn nothing(error: &DiscoverError) -> Failure {
     Failure::unfit(error.to_string(), Vec::new())
 }
 

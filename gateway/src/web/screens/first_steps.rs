@@ -220,13 +220,11 @@ async fn take_name(
         Ok(edits) => {
             let text = apply(&running.text, &edits).map_err(|error| Failure::unfit(error.to_string(), Vec::new()))?;
             let examined = change::look_at(text.clone()).await?;
-            match examined.problems.first() {
-                Some(problem) => Some(problem.message.clone()),
-                None => {
-                    change::hand_in(&shared, &visit, &ask.base, text, "gateway.id").await?;
-                    None
-                }
+            let wrong = examined.problems.first().map(|problem| problem.message.clone());
+            if wrong.is_none() {
+                change::hand_in(&shared, &visit, &ask.base, text, "gateway.id").await?;
             }
+            wrong
         }
     };
     match wrong {
@@ -318,7 +316,7 @@ async fn keep(State(shared): State<Arc<Shared>>, visit: Visit, Form(ask): Form<K
         return match reverted.filter(|_| ask.what != "go") {
             Some(reverted) => {
                 let part = Wait { l, to, why: told(&reverted.why), force: false, again: false };
-                waiting(&shared, &visit, to, part)
+                waiting(&shared, &visit, to, &part)
             }
             None => Ok(go(&visit, &format!("/first-steps/{to}"))),
         };
@@ -330,7 +328,7 @@ async fn keep(State(shared): State<Arc<Shared>>, visit: Visit, Form(ask): Form<K
     let force = ask.what == "force";
     if !trial.flows && !force && !shared.snapshot().sources.is_empty() {
         let why = l.t("No reading has come in since the change. It is kept as soon as one has.").to_owned();
-        return waiting(&shared, &visit, to, Wait { l, to, why, force: true, again: true });
+        return waiting(&shared, &visit, to, &Wait { l, to, why, force: true, again: true });
     }
     change::keep(&shared, &visit, force).await?;
     Ok(go(&visit, &format!("/first-steps/{to}")))
@@ -348,7 +346,7 @@ fn go(visit: &Visit, to: &str) -> Response {
     response
 }
 
-fn waiting(shared: &Shared, visit: &Visit, to: &'static str, part: Wait) -> Result<Response, Failure> {
+fn waiting(shared: &Shared, visit: &Visit, to: &'static str, part: &Wait) -> Result<Response, Failure> {
     let part = edit::rendered(part.render())?;
     if visit.htmx {
         return Ok(pages::html(StatusCode::OK, visit, Ok(part)));

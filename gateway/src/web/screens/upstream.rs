@@ -93,12 +93,12 @@ fn show(shared: &Shared, visit: &Visit, name: &str, found: String) -> Result<Res
 
 /// `GET /upstream`.
 async fn list(State(shared): State<Arc<Shared>>, visit: Visit) -> Result<Response, Failure> {
-    let list = edit::rendered(parts(&shared.snapshot(), visit.l).map(|mut parts| parts.remove(0).1))?;
+    let lines = edit::rendered(parts(&shared.snapshot(), visit.l).map(|mut parts| parts.remove(0).1))?;
     let frame = Frame::new(&shared, &visit, Nav::Upstream).live("upstream");
     Ok(pages::html(
         StatusCode::OK,
         &visit,
-        List { frame, list, title: "Upstream", add: "/upstream/new", name: "ways" }.render(),
+        List { frame, lines, title: "Upstream", add: "/upstream/new", name: "ways" }.render(),
     ))
 }
 

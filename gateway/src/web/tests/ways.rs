@@ -94,16 +94,16 @@ async fn a_source_that_was_typed_is_handed_in_as_text() {
 async fn what_is_wrong_stands_at_its_field_and_nothing_is_handed_in() {
     let mut served = Served::start().await;
     let mut fields = HALL.to_vec();
-    fields[2] = ("url", "tcp://a");
+    fields[2] = ("url", "http://a");
     fields[1] = ("name", "<script>");
     let answer = post(&served, "/sources/new", &fields, false).await;
     assert_eq!(answer.status(), StatusCode::UNPROCESSABLE_ENTITY);
     let page = answer.text().await.unwrap();
     assert!(!page.contains("<script>\""), "{page}");
     let at = page.find("id=\"f-url-e\">").unwrap();
-    assert!(page[at..at + 60].contains("tcp://a"), "{}", &page[at..at + 200]);
+    assert!(page[at..at + 60].contains("http://a"), "{}", &page[at..at + 200]);
     let checked = post(&served, "/sources/check", &fields, true).await.text().await.unwrap();
-    assert!(checked.contains("id=\"f-url-e\" hx-swap-oob=\"true\">&#34;tcp://a"), "{checked}");
+    assert!(checked.contains("id=\"f-url-e\" hx-swap-oob=\"true\">&#34;http://a"), "{checked}");
     assert!(served.asked.try_recv().is_err());
 }
 

@@ -410,7 +410,7 @@ mod tests {
     #[test]
     fn what_is_wrong_stands_at_its_field() {
         let mut draft = Draft::of(Side::Source, EXAMPLE, &config(), "plant-broker").unwrap();
-        draft.set("url", "tcp://10.0.0.9");
+        draft.set("url", "http://10.0.0.9");
         draft.set("subscribe[1].filter", "a/#/b");
         assert!(draft.examined(EXAMPLE).is_none());
         assert_eq!(draft.wrong.keys().collect::<Vec<_>>(), ["subscribe[1].filter", "url"]);

@@ -197,7 +197,7 @@ pub(in crate::web) async fn submit(
                 Some(searching::begin(what, rest, shared, &draft, &running).await?)
             };
             match begun {
-                Some(job) if visit.htmx => return found_part(side, visit, &job, true),
+                Some(job) if visit.htmx => return Ok(found_part(side, visit, &job, true)),
                 Some(job) => {
                     job.wait(WAIT).await;
                     found = rendered(Found::new(side, &job, true, visit.l).render())?;
@@ -205,7 +205,7 @@ pub(in crate::web) async fn submit(
                 None if visit.htmx => {
                     // The fields say what is wrong; the place of the findings says that nothing was tried.
                     let whole = draft.wrong("").to_owned();
-                    let part = rendered(Found::nothing_tried(whole, draft.wrong.len(), visit.l).render())?;
+                    let part = rendered(Found::nothing_tried(&whole, draft.wrong.len(), visit.l).render())?;
                     let checked = Checked { l: visit.l, sections: fields::sections(&draft, visit.l) };
                     let both = part + &rendered(checked.render())?;
                     return Ok(pages::html(StatusCode::OK, visit, Ok(both)));
@@ -250,7 +250,7 @@ pub(in crate::web) fn job(
 ) -> Result<Response, Failure> {
     let job = shared.jobs.job(id);
     let job = job.ok_or_else(|| Failure::missing("this try-out was over some minutes ago; begin it again"))?;
-    found_part(side, visit, &job, in_form)
+    Ok(found_part(side, visit, &job, in_form))
 }
 
 /// Begins to try one that is saved.
@@ -562,8 +562,8 @@ async fn show(
     Ok(pages::html(status, visit, page.render()))
 }
 
-fn found_part(side: Side, visit: &Visit, job: &Job, in_form: bool) -> Result<Response, Failure> {
-    Ok(pages::html(StatusCode::OK, visit, Found::new(side, job, in_form, visit.l).render()))
+fn found_part(side: Side, visit: &Visit, job: &Job, in_form: bool) -> Response {
+    pages::html(StatusCode::OK, visit, Found::new(side, job, in_form, visit.l).render())
 }
 
 /// A part as text.

@@ -446,7 +446,7 @@ fn sheet(draft: &Draft, list: &str, unit: &str) -> SheetView {
 pub(in crate::web) fn becomes(draft: &Draft, row: &str, l: Locale) -> String {
     let get = |name: &str| draft.get(&format!("{row}.{name}"));
     let (filter, seen) = (get("filter"), draft.get(&format!("_seen.{row}")));
-    let topic = if seen.is_empty() { filter.replace('+', "abc").replace('#', "abc") } else { seen.to_owned() };
+    let topic = if seen.is_empty() { filter.replace(['+', '#'], "abc") } else { seen.to_owned() };
     if filter.is_empty() || get("point").is_empty() {
         return String::new();
     }

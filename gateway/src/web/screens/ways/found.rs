@@ -8,6 +8,7 @@ use crate::tryout::{Step, StepOutcome, TriedValue, Verdict};
 use crate::web::locale::Locale;
 use crate::web::words::sentence;
 use askama::Template;
+use std::fmt::Write as _;
 
 /// Most topics that are shown; the search's filter narrows them.
 const TOPICS_SHOWN_MAX: usize = 100;
@@ -103,13 +104,13 @@ impl Found {
     }
 
     /// Nothing was tried: the form is wrong.
-    pub(in crate::web) fn nothing_tried(whole: String, count: usize, l: Locale) -> Self {
+    pub(in crate::web) fn nothing_tried(whole: &str, count: usize, l: Locale) -> Self {
         let headline = if count == 1 {
             l.t("Nothing was tried: one field needs something else.").to_owned()
         } else {
             l.f1("Nothing was tried: {} fields need something else.", count)
         };
-        let error = (!whole.is_empty()).then(|| (sentence(&l.say(&whole)), String::new()));
+        let error = (!whole.is_empty()).then(|| (sentence(&l.say(whole)), String::new()));
         Self {
             l,
             again: String::new(),
@@ -251,7 +252,8 @@ fn readings(findings: &Findings, in_form: bool, l: Locale) -> Vec<ReadingView> {
         let double = matches!(kind.as_str(), "f32" | "i32" | "u32");
         let mut how = if double { format!("{kind}, {order}") } else { kind };
         if (reading.scale - 1.0).abs() > 1e-9 {
-            how.push_str(&format!(" × {}", l.number(reading.scale)));
+            // Writing into a string does not fail.
+            _ = write!(how, " × {}", l.number(reading.scale));
         }
         let list = findings.list.clone();
         let take =

@@ -16,7 +16,7 @@ pub(in crate::web) struct List {
     /// The frame.
     pub(in crate::web) frame: Frame,
     /// The lines.
-    pub(in crate::web) list: String,
+    pub(in crate::web) lines: String,
     /// What it is a list of.
     pub(in crate::web) title: &'static str,
     /// Where one is added.
