@@ -239,3 +239,19 @@ async fn names_from_outside_are_text_on_the_page_of_a_point() {
     // A buffer that is closed has no history to show, and says so.
     assert_eq!(served.get("/api/v1/points/0/chart").await.status(), 503);
 }
+
+#[tokio::test]
+async fn pages_that_look_at_the_same_list_share_one_for_a_moment() {
+    let served = Served::start().await;
+    let look = async || {
+        let request = served.client.get(format!("{}/points", served.base)).header("hx-request", "true");
+        timeout(PATIENCE, request.send()).await.unwrap().unwrap().text().await.unwrap()
+    };
+    served.point("boiler-3", "supply_temp", good(52.1));
+    assert!(look().await.contains("52.1"));
+    served.point("boiler-3", "supply_temp", good(67.8));
+    assert!(look().await.contains("52.1"));
+    assert!(served.text("/points").await.contains("67.8"));
+    served.clock.set(62_000_000, NOW_US + 2_000_000);
+    assert!(look().await.contains("67.8"));
+}
