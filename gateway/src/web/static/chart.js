@@ -18,7 +18,7 @@
   const pinned = new URLSearchParams(location.search);
   let kind = root.dataset.kind;
 
-  // Words. Numbers as the gateway itself writes them (web/words.rs), times in the viewer's own zone and language.
+  // Words. Numbers as the gateway itself writes them, times in the viewer's own zone and language.
   const fill = (text, ...values) => text.replace(/\{(\d*)\}/g, (() => {
     let next = 0;
     return (_, place) => values[place ? place - 1 : next++];
