@@ -18,7 +18,7 @@
   const pinned = new URLSearchParams(location.search);
   let kind = root.dataset.kind;
 
-  // Words. Numbers as the gateway itself writes them (web/words.rs), times in the viewer's own zone and language.
+  // Words. Numbers as the gateway itself writes them, times in the viewer's own zone and language.
   const fill = (text, ...values) => text.replace(/\{(\d*)\}/g, (() => {
     let next = 0;
     return (_, place) => values[place ? place - 1 : next++];
@@ -536,6 +536,8 @@
     document.querySelectorAll("[data-fact]").forEach((place) => {
       const fact = facts[place.dataset.fact];
       place.replaceChildren(...(Array.isArray(fact) ? fact : [fact]));
+      // What is not known of texts, or of whole minutes, is no line.
+      place.parentElement.hidden = fact === "–";
     });
     const [from, to] = [said(told.from_us / 1e6), said(told.to_us / 1e6)];
     part("summary").textContent = statistics.min === null ? fill(words.summaryWords, facts.count, from, to)
