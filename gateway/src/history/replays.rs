@@ -1,11 +1,8 @@
 //! The replays that the ledger keeps: looked at and called off.
 
 use super::{History, HistoryError};
-use crate::buffer::{BufferError, Replay, ReplayState};
+use crate::buffer::{Replay, cancel_replay};
 use crate::reading::UnixMicros;
-
-/// How often calling off a replay that goes on meanwhile is tried: its delivery writes it a few times a second.
-const TRIES: usize = 100;
 
 impl History {
     /// The replays under way and the last ones that ended, by number.
@@ -19,19 +16,9 @@ impl History {
     /// # Errors
     /// If it has ended already, or the disk fails.
     pub async fn cancel_replay(&self, id: u32, now_us: UnixMicros) -> Result<Option<Replay>, HistoryError> {
-        for _ in 0..TRIES {
-            let found = self.replays().into_iter().find(|replay| replay.id == id);
-            let Some(mut replay) = found else { return Ok(None) };
-            if !replay.is_running() {
-                return Err(HistoryError::Request(format!("replay {id} has ended already")));
-            }
-            replay.state = ReplayState::Cancelled;
-            replay.ended_us = Some(now_us);
-            match self.buffer.keep_replay(replay).await {
-                Err(BufferError::Stale { .. }) => {}
-                kept => return Ok(Some(kept?)),
-            }
+        if !self.replays().iter().any(|replay| replay.id == id) {
+            return Ok(None);
         }
-        Err(HistoryError::Request(format!("replay {id} changes too fast to be called off; try again")))
+        cancel_replay(id, &self.buffer, now_us).await.map(Some).map_err(HistoryError::Request)
     }
 }

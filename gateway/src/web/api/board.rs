@@ -1,7 +1,6 @@
-//! What the board holds and how it is: the buffer, gaps, dead letters, alerts, replays, the log, the system.
+//! What the board holds and how it is: the buffer, gaps, dead letters, alerts, the log, the system.
 
-use super::{Api, get, post};
-use crate::buffer::{Replay, ReplayState};
+use super::{Api, get};
 use crate::history::{ExportFormat, ExportRequest, PAGE_RECORDS_MAX, Page, RecordFilter, RecordView};
 use crate::logs::{LogLevel, LogPage, LogQuery, PAGE_LINES_MAX};
 use crate::reading::{Sequence, Stream, UnixMicros};
@@ -10,7 +9,7 @@ use crate::web::failure::Failure;
 use crate::web::live::Shared;
 use crate::web::pages;
 use crate::web::screens::board::ask::FILTER_CHARS_MAX;
-use crate::web::screens::board::{attachment, call_off, progress};
+use crate::web::screens::board::attachment;
 use crate::web::snapshot::{BufferView, LaneView};
 use crate::web::visit::Visit;
 use axum::extract::{Path, Query, State};
@@ -84,74 +83,6 @@ pub(in crate::web) struct BufferAnswer {
     sinks: BTreeMap<String, BTreeMap<&'static str, LaneView>>,
 }
 
-/// The replays.
-#[derive(Debug, Serialize, JsonSchema)]
-pub(in crate::web) struct ReplaysAnswer {
-    /// By number, those under way and the last ones that ended.
-    replays: Vec<ReplayView>,
-}
-
-/// A replay, and how far it is.
-#[derive(Debug, Serialize, JsonSchema)]
-pub(in crate::web) struct ReplayView {
-    /// Its number.
-    id: u32,
-    /// The sink that gets it.
-    sink: String,
-    /// The stream.
-    stream: &'static str,
-    /// Records of this time or later, in microseconds since 1970.
-    from_us: UnixMicros,
-    /// Records of this time or earlier, in microseconds since 1970.
-    to_us: UnixMicros,
-    /// Patterns of points; all points, if there is none.
-    points: Vec<String>,
-    /// When it was asked for, in microseconds since 1970.
-    created_us: UnixMicros,
-    /// When it ended.
-    ended_us: Option<UnixMicros>,
-    /// `running`, `done`, `cancelled`, `failed`.
-    state: &'static str,
-    /// How much of it is behind, in percent.
-    percent: u64,
-    /// Records delivered.
-    delivered: u64,
-    /// Records that the sink refused.
-    refused: u64,
-    /// Records that were not on disk any more, or whose outcome nobody knows.
-    lost: u64,
-    /// What holds it up or made it fail.
-    trouble: Option<String>,
-}
-
-impl From<Replay> for ReplayView {
-    fn from(replay: Replay) -> Self {
-        let percent = progress(&replay);
-        let (state, failed) = match replay.state {
-            ReplayState::Running => ("running", None),
-            ReplayState::Done => ("done", None),
-            ReplayState::Cancelled => ("cancelled", None),
-            ReplayState::Failed(why) => ("failed", Some(why)),
-        };
-        Self {
-            id: replay.id,
-            sink: replay.sink,
-            stream: replay.stream.name(),
-            from_us: replay.from_us,
-            to_us: replay.to_us,
-            points: replay.points,
-            created_us: replay.created_us,
-            ended_us: replay.ended_us,
-            state,
-            percent,
-            delivered: replay.delivered,
-            refused: replay.refused,
-            lost: replay.lost,
-            trouble: failed.or(replay.trouble),
-        }
-    }
-}
-
 /// Adds the addresses of this file.
 pub(in crate::web) fn add_to(api: Api) -> Api {
     let letters = get("Dead letters, the newest first.").query::<RecordsAsk>().answers::<Page>();
@@ -162,15 +93,12 @@ pub(in crate::web) fn add_to(api: Api) -> Api {
     let alerts = get("Alerts that were raised and that are over, the newest first.").query::<RecordsAsk>();
     let gaps = get("What was lost and what never came in, the newest first.").query::<RecordsAsk>();
     let logs = get("The newest log lines, the newest first.").query::<LogsAsk>().answers::<LogPage>();
-    let cancel = post("Calls a replay off; what was sent stays sent.").answers::<ReplayView>().numbers(&["id"]);
     api.at("/api/v1/buffer", get("The buffer, and what waits in it.").answers::<BufferAnswer>(), buffer)
         .at("/api/v1/gaps", gaps.answers::<Page>(), gaps_list)
         .at("/api/v1/alerts", alerts.answers::<Page>(), alerts_list)
         .at("/api/v1/dead-letters", letters, letters_list)
         .at("/api/v1/dead-letters/export", export, letters_export)
         .at("/api/v1/dead-letters/{sequence}", letter, letter_one)
-        .at("/api/v1/replays", get("Replays, and how far they are.").answers::<ReplaysAnswer>(), replays)
-        .at("/api/v1/replays/{id}/cancel", cancel, cancel_replay)
         .at("/api/v1/logs", logs, logs_list)
         .at("/api/v1/system", get("The board: processor, memory, disk, heat, clock.").answers::<Board>(), system)
 }
@@ -228,21 +156,6 @@ async fn letters_export(State(shared): State<Arc<Shared>>, Query(ask): Query<Exp
     let request = ExportRequest { filter, format, ..ExportRequest::default() };
     let pieces = shared.state.history.export(Stream::DeadLetters, request).await?;
     Ok(attachment("dead-letters", format, pieces))
-}
-
-/// `GET /api/v1/replays`.
-async fn replays(State(shared): State<Arc<Shared>>, visit: Visit) -> Response {
-    let replays = shared.state.history.replays().into_iter().map(ReplayView::from).collect();
-    pages::json(&visit, &ReplaysAnswer { replays })
-}
-
-/// `POST /api/v1/replays/{id}/cancel`.
-async fn cancel_replay(
-    State(shared): State<Arc<Shared>>,
-    visit: Visit,
-    Path(id): Path<String>,
-) -> Result<Response, Failure> {
-    Ok(pages::json(&visit, &ReplayView::from(call_off(&shared, &visit, &id).await?)))
 }
 
 /// `GET /api/v1/logs`.

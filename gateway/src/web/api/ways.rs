@@ -13,6 +13,7 @@ use crate::tryout::{TRY_OUT_LIMIT, TryReport};
 use crate::web::failure::Failure;
 use crate::web::live::Shared;
 use crate::web::pages;
+use crate::web::screens::board::{call_off, progress};
 use crate::web::screens::ways::edit::{self, Running};
 use crate::web::screens::ways::replays;
 use crate::web::snapshot::{SinkView, SourceView};
@@ -134,6 +135,8 @@ pub(in crate::web) struct ReplayView {
     created_us: UnixMicros,
     /// When it ended.
     ended_us: Option<UnixMicros>,
+    /// How much of it is behind, in percent.
+    percent: u64,
     /// Records delivered.
     delivered: u64,
     /// Records that the sink refused.
@@ -320,7 +323,7 @@ async fn begin_replay(
     };
     let to_us = asked.to_us.unwrap_or_else(|| shared.state.clock.tick().wall_us);
     let NewReplay { sink, from_us, points, .. } = asked;
-    let begun = replays::begin(&shared, ReplayRequest { sink, stream, from_us, to_us, points }).await?;
+    let begun = replays::begin(&shared, &visit, ReplayRequest { sink, stream, from_us, to_us, points }).await?;
     let mut answer = pages::json(&visit, &ReplayView::from(begun));
     *answer.status_mut() = StatusCode::CREATED;
     Ok(answer.into_response())
@@ -331,11 +334,12 @@ async fn cancel_replay(
     visit: Visit,
     Path(id): Path<u32>,
 ) -> Result<Response, Failure> {
-    Ok(pages::json(&visit, &ReplayView::from(replays::cancel(&shared, &visit, id).await?)))
+    Ok(pages::json(&visit, &ReplayView::from(call_off(&shared, &visit, id).await?)))
 }
 
 impl From<Replay> for ReplayView {
     fn from(replay: Replay) -> Self {
+        let percent = progress(&replay);
         let (state, why) = match replay.state {
             ReplayState::Running => ("running", replay.trouble),
             ReplayState::Done => ("done", None),
@@ -350,6 +354,7 @@ impl From<Replay> for ReplayView {
             to_us: replay.to_us,
             points: replay.points,
             state,
+            percent,
             trouble: why,
             created_us: replay.created_us,
             ended_us: replay.ended_us,

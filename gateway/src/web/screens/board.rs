@@ -14,7 +14,7 @@ mod system;
 
 pub(in crate::web) use buffer::parts;
 pub(in crate::web) use letters::attachment;
-pub(in crate::web) use replays::{call_off, progress};
+pub(in crate::web) use replays::{call_off, note, progress};
 pub(in crate::web) use system::parts as system_parts;
 
 use crate::web::live::Shared;

@@ -1,5 +1,6 @@
 //! `/upstream`: where readings go, each with its state, its try-out, its form and its replays.
 
+use super::board::call_off;
 use super::ways::draft::Side;
 use super::ways::edit::{self, Running};
 use super::ways::found::Found;
@@ -59,10 +60,11 @@ struct ReplayAsk {
 /// `POST /upstream/{name}/replays`.
 async fn replay(
     State(shared): State<Arc<Shared>>,
+    visit: Visit,
     Path(name): Path<String>,
     Form(ask): Form<ReplayAsk>,
 ) -> Result<Response, Failure> {
-    replays::ask(&shared, &name, &ask.hours, &ask.points).await?;
+    replays::ask(&shared, &visit, &name, &ask.hours, &ask.points).await?;
     Ok(Redirect::to(&pages::path("/upstream/", &name)).into_response())
 }
 
@@ -72,7 +74,7 @@ async fn cancel(
     visit: Visit,
     Path((name, id)): Path<(String, u32)>,
 ) -> Result<Response, Failure> {
-    replays::cancel(&shared, &visit, id).await?;
+    call_off(&shared, &visit, id).await?;
     Ok(Redirect::to(&pages::path("/upstream/", &name)).into_response())
 }
 

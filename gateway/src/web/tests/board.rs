@@ -92,7 +92,7 @@ async fn gateway() -> (Served, Buffer, TempDir) {
     buffer.commit(Commit { drafts, ..Commit::default() }).await.unwrap();
     buffer.keep_replay(replay()).await.unwrap();
     let history = History::new(buffer.clone(), Arc::default(), "plant-7", opened.epoch.unwrap());
-    (Served::start_on(history).await, buffer, dir)
+    (Served::start_with(history, Arc::default()).await, buffer, dir)
 }
 
 fn replay() -> Replay {
@@ -208,18 +208,18 @@ async fn who_may_only_see_sees_replays_and_calls_none_off() {
     let seen = viewer.get(format!("{}/board", served.base)).send().await.unwrap();
     assert_eq!(seen.status(), StatusCode::OK);
     assert!(seen.text().await.unwrap().contains("Replay 1 to cloud"));
-    for path in ["/board/replays/1/cancel", "/api/v1/replays/1/cancel"] {
-        let refused = viewer.post(format!("{}{path}", served.base)).send().await.unwrap();
-        assert_eq!(refused.status(), StatusCode::FORBIDDEN, "{path}");
-    }
+    let (form, address) =
+        (format!("{}/board/replays/1/cancel", served.base), format!("{}/api/v1/replays/1", served.base));
+    assert_eq!(viewer.post(&form).send().await.unwrap().status(), StatusCode::FORBIDDEN);
+    assert_eq!(viewer.delete(&address).send().await.unwrap().status(), StatusCode::FORBIDDEN);
     assert!(buffer.replays().borrow()[0].is_running());
 
-    let done = served.client.post(format!("{}/board/replays/1/cancel", served.base)).send().await.unwrap();
+    let done = served.client.post(&form).send().await.unwrap();
     assert_eq!(done.status(), StatusCode::SEE_OTHER);
     assert_eq!(buffer.replays().borrow()[0].state, ReplayState::Cancelled);
     let audit = served.json("/api/v1/audit").await;
     assert_eq!(audit["entries"][0]["detail"], "called off replay 1");
-    let again = served.client.post(format!("{}/api/v1/replays/1/cancel", served.base)).send().await.unwrap();
+    let again = served.client.delete(&address).send().await.unwrap();
     assert_eq!(again.status(), StatusCode::UNPROCESSABLE_ENTITY);
 }
 

@@ -1,10 +1,11 @@
 //! Replays of a way upstream: what was sent once more, and the form that asks for it.
 
-use crate::buffer::{Replay, ReplayRequest, ReplayState, cancel_replay};
+use crate::buffer::{Replay, ReplayRequest, ReplayState};
 use crate::reading::Stream;
 use crate::web::failure::Failure;
 use crate::web::live::Shared;
 use crate::web::locale::Locale;
+use crate::web::screens::board::{note, progress};
 use crate::web::visit::Visit;
 use crate::web::words::Moment;
 use askama::Template;
@@ -48,7 +49,7 @@ pub(in crate::web) fn part(shared: &Shared, sink: &str, l: Locale) -> askama::Re
     replays.reverse();
     let line = |replay: &Replay| {
         let (word, tone) = match &replay.state {
-            ReplayState::Running => (format!("{:.0} %", 100.0 * share(replay)), "idle"),
+            ReplayState::Running => (format!("{} %", progress(replay)), "idle"),
             ReplayState::Done => (l.t("done").to_owned(), "good"),
             ReplayState::Cancelled => (l.t("called off").to_owned(), "idle"),
             ReplayState::Failed(_) => (l.t("ended early").to_owned(), "bad"),
@@ -82,7 +83,7 @@ pub(in crate::web) fn part(shared: &Shared, sink: &str, l: Locale) -> askama::Re
 
 /// Every replay that is kept.
 pub(in crate::web) fn all(shared: &Shared) -> Vec<Replay> {
-    shared.state.buffer.as_ref().map(|buffer| buffer.replays().borrow().clone()).unwrap_or_default()
+    shared.state.history.replays()
 }
 
 /// The spans that the form offers, in this language.
@@ -91,7 +92,13 @@ pub(in crate::web) fn spans(l: Locale) -> Vec<(i64, &'static str)> {
 }
 
 /// Asks for a replay of the last hours, as the form says.
-pub(in crate::web) async fn ask(shared: &Shared, sink: &str, hours: &str, points: &str) -> Result<Replay, Failure> {
+pub(in crate::web) async fn ask(
+    shared: &Shared,
+    visit: &Visit,
+    sink: &str,
+    hours: &str,
+    points: &str,
+) -> Result<Replay, Failure> {
     let hours = hours.trim().parse::<i64>().ok().filter(|hours| (1..=24 * 366).contains(hours));
     let hours = hours.ok_or_else(|| Failure::unfit("choose how far back, 1 to 8784 hours", Vec::new()))?;
     let now_us = shared.state.clock.tick().wall_us;
@@ -103,37 +110,20 @@ pub(in crate::web) async fn ask(shared: &Shared, sink: &str, hours: &str, points
         to_us: now_us,
         points: points.collect(),
     };
-    begin(shared, request).await
+    begin(shared, visit, request).await
 }
 
 /// Begins a replay.
-pub(in crate::web) async fn begin(shared: &Shared, request: ReplayRequest) -> Result<Replay, Failure> {
+pub(in crate::web) async fn begin(shared: &Shared, visit: &Visit, request: ReplayRequest) -> Result<Replay, Failure> {
     let Some(buffer) = &shared.state.buffer else { return Err(no_buffer()) };
     let sinks = shared.state.status.sinks();
     let sinks: Vec<&str> = sinks.iter().map(|sink| sink.name.as_str()).collect();
     let now_us = shared.state.clock.tick().wall_us;
-    request.begin(buffer, &sinks, now_us).await.map_err(|what| Failure::unfit(what, Vec::new()))
-}
-
-/// Calls a replay off.
-pub(in crate::web) async fn cancel(shared: &Shared, visit: &Visit, id: u32) -> Result<Replay, Failure> {
-    let Some(buffer) = &shared.state.buffer else { return Err(no_buffer()) };
-    if !all(shared).iter().any(|replay| replay.id == id) {
-        return Err(Failure::missing(format!(
-            "there is no replay {id}; those that are kept are on the screen of their way upstream"
-        )));
-    }
-    let done = cancel_replay(id, buffer, shared.state.clock.tick().wall_us).await;
-    tracing::info!(replay = id, by = visit.name(), "a replay was called off on the page");
-    done.map_err(Failure::conflict)
+    let begun = request.begin(buffer, &sinks, now_us).await.map_err(|what| Failure::unfit(what, Vec::new()))?;
+    note(shared, visit, &begun.sink, format!("began replay {}", begun.id)).await;
+    Ok(begun)
 }
 
 fn no_buffer() -> Failure {
     Failure::unavailable("there is no buffer to send from")
-}
-
-/// How much of it is behind, in 0..=1.
-fn share(replay: &Replay) -> f64 {
-    let Some(range) = replay.range else { return 0.0 };
-    (replay.next.saturating_sub(range.first) as f64 / range.count() as f64).clamp(0.0, 1.0)
 }
