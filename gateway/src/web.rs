@@ -52,7 +52,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 /// Most bytes of a request's body: a whole configuration as a form field, where every character may take three.
-const BODY_BYTES_MAX: usize = 3 * crate::config::FILE_BYTES_MAX as usize + 64 * 1024;
+const BODY_BYTES_MAX: usize = 3 * 1024 * 1024 + 64 * 1024;
 
 /// What the page reads.
 #[derive(Clone, Debug)]

@@ -148,7 +148,8 @@ impl Host {
                 }
                 ended
             }
-            Asked::Desk(request) => self.serve(request).await,
+            // Much is kept over its awaits: not in every other turn of the loop, too.
+            Asked::Desk(request) => Box::pin(self.serve(request)).await,
             Asked::Late => self.take_back_late().await,
             Asked::Flows => {
                 self.trials.flow();

@@ -77,9 +77,8 @@ pub(super) async fn admit(State(shared): State<Arc<Shared>>, mut request: Reques
     let access = &shared.state.access;
     let set_up = access.is_set_up();
     match (need, set_up) {
-        (Need::Nothing, _) => {}
+        (Need::Nothing, _) | (Need::NotSetUp, false) => {}
         (Need::NotSetUp, true) => return Redirect::to("/").into_response(),
-        (Need::NotSetUp, false) => {}
         (_, false) => return refuse_before_set_up(&request),
         (Need::SignedIn | Need::Right(_), true) => {
             let secure = request.extensions().get::<Peer>().is_some_and(|peer| peer.tls);

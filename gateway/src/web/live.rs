@@ -153,12 +153,12 @@ impl Shared {
     }
 
     /// The newest parts of a screen, and all that follow.
-    fn follow(&self, topic: Topic) -> watch::Receiver<Parts> {
+    fn follow(&self, topic: &Topic) -> watch::Receiver<Parts> {
         let snapshot = self.snapshot();
         let mut topics = lock(&self.topics);
         let parts = topics.entry(topic.clone()).or_default();
         // The first page after a while finds the parts of long ago.
-        self.render(&topic, &snapshot, parts);
+        self.render(topic, &snapshot, parts);
         parts.subscribe()
     }
 }
@@ -195,7 +195,7 @@ pub(in crate::web) async fn events(
         return Err(Failure::bad("the name of the screen is too long"));
     }
     let slot = shared.slot()?;
-    let parts = shared.follow(Topic { screen: of, l: visit.l });
+    let parts = shared.follow(&Topic { screen: of, l: visit.l });
     let events = changes(parts, slot).take_until(shared.stop().cancelled_owned());
     let calm = [(header::CACHE_CONTROL, "no-store")];
     Ok((calm, Sse::new(events).keep_alive(KeepAlive::new().interval(KEEP_ALIVE))).into_response())

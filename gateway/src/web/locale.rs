@@ -40,6 +40,7 @@ pub(in crate::web) struct Locale {
 
 impl Locale {
     /// English with a decimal point.
+    #[cfg(test)]
     pub(in crate::web) const ENGLISH: Self = Self { language: Language::English, decimal: '.' };
 
     /// What a browser asks for: what was chosen on the page, else the first language it names that there is.

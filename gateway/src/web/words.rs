@@ -48,7 +48,7 @@ impl Locale {
 
     /// A whole number in full: `-1 204`.
     pub(in crate::web) fn integer(self, value: i64) -> String {
-        integer(value)
+        self.written(integer(value))
     }
 
     /// A span of time: `a moment`, `40 s`, `6 min`, `3 h`, `5 days`. `page.js` says it the same way.

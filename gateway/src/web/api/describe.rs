@@ -80,17 +80,17 @@ impl Operation {
 
     /// What is asked in the address.
     pub(in crate::web) fn query<T: JsonSchema>(self) -> Self {
-        Self { query: Some(|generator| T::json_schema(generator)), ..self }
+        Self { query: Some(T::json_schema), ..self }
     }
 
     /// What is sent, as JSON.
     pub(in crate::web) fn takes<T: JsonSchema>(self) -> Self {
-        Self { body: Some(|generator| generator.subschema_for::<T>()), ..self }
+        Self { body: Some(SchemaGenerator::subschema_for::<T>), ..self }
     }
 
     /// What is answered, as JSON, with status 200.
     pub(in crate::web) fn answers<T: JsonSchema>(self) -> Self {
-        Self { answer: (StatusCode::OK, Answer::Json(|generator| generator.subschema_for::<T>())), ..self }
+        Self { answer: (StatusCode::OK, Answer::Json(SchemaGenerator::subschema_for::<T>)), ..self }
     }
 
     /// The same with another status.

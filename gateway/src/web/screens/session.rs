@@ -58,7 +58,7 @@ pub(in crate::web) async fn sign_in_page(
     if !shared.state.access.is_set_up() {
         return Redirect::to("/set-up").into_response();
     }
-    show(&shared, &visit, &headers, StatusCode::OK, String::new(), to, String::new())
+    show(&shared, &visit, &headers, StatusCode::OK, String::new(), &to, String::new())
 }
 
 fn show(
@@ -67,13 +67,13 @@ fn show(
     headers: &HeaderMap,
     status: StatusCode,
     name: String,
-    to: String,
+    to: &str,
     problem: String,
 ) -> Response {
     let local = visit.from.is_loopback();
     let page = Page {
         frame: Frame::bare(shared, visit, Nav::None),
-        to: local_path(&to).to_owned(),
+        to: local_path(to).to_owned(),
         name,
         problem,
         encrypted: visit.secure || local,
@@ -108,7 +108,7 @@ pub(in crate::web) async fn sign_in(
                 _ => StatusCode::SERVICE_UNAVAILABLE,
             };
             let words = visit.l.say(&error.to_string()).into_owned();
-            let mut response = show(&shared, &visit, &headers, status, name, to, crate::web::words::sentence(&words));
+            let mut response = show(&shared, &visit, &headers, status, name, &to, crate::web::words::sentence(&words));
             if let SignInError::TooMany { after } = error {
                 response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(after.as_secs().max(1)));
             }

@@ -45,7 +45,7 @@ async fn plant() -> (Served, TempDir) {
     encoder.encode(&readings, &[], &Frame { boot_id: 1, base, config_version: 1 }, &mut drafts).unwrap();
     let points = registry.unsaved();
     registry.mark_saved(PointId(1));
-    buffer.commit(Commit { drafts, points, ..Commit::default() }).await.unwrap();
+    buffer.commit(Commit { points, drafts, ..Commit::default() }).await.unwrap();
     let history = History::new(buffer, registry.clone(), "plant-7", opened.epoch.unwrap());
     let served = Served::start_with(history, registry).await;
     served.desk.send_modify(|desk| *desk = super::served::desk_state(CONFIG));

@@ -20,7 +20,7 @@ const HALL: [(&str, &str); 9] = [
 
 /// A form as a browser sends it.
 fn form(served: &Served, path: &str, fields: &[(&str, &str)]) -> RequestBuilder {
-    let escape = |text: &str| text.bytes().map(|byte| format!("%{byte:02X}")).collect::<String>();
+    let escape = |text: &str| text.bytes().fold(String::new(), |escaped, byte| format!("{escaped}%{byte:02X}"));
     let body: Vec<_> = fields.iter().map(|(name, value)| format!("{}={}", escape(name), escape(value))).collect();
     let request = served.client.post(format!("{}{path}", served.base));
     request.header("content-type", "application/x-www-form-urlencoded").body(body.join("&"))
