@@ -319,7 +319,7 @@ async fn history(directory: &Path, registry: &Arc<Registry>, clock: &Clock, seco
     let mut second = 0;
     while second < seconds {
         let until = (second + 500).min(seconds);
-        let times = (second..until).step_by(HISTORY_STEP_S.unsigned_abs() as usize);
+        let times = (second..until).step_by(usize::try_from(HISTORY_STEP_S)?);
         let readings: Vec<JudgedReading> =
             times.flat_map(|second| (0..8).filter_map(move |point| judged(point, second, seconds - second))).collect();
         second = until;
