@@ -34,7 +34,7 @@ pub(super) struct Host {
     pub(super) clock: Clock,
     /// Absent while it is started anew.
     running: Option<Running>,
-    handles: Handles,
+    pub(super) handles: Handles,
     /// What the watchdog looks at.
     watched: watch::Sender<Option<Arc<Status>>>,
 }

@@ -6,6 +6,7 @@ use super::AppError;
 use super::host::{Asked, FILE_TROUBLE, Host, Stays, warn};
 use super::plan::Plan;
 use super::reload::changes;
+use crate::access::{Action, Deed, Kind, Rights, Who};
 use crate::block::records::Severity;
 use crate::buffer::Ends;
 use crate::config::desk::{CONFIRM_WITHIN, Change, DeskError, DeskRequest, DeskState, Reverted, Revision, Trial};
@@ -332,10 +333,23 @@ impl Host {
     pub(super) async fn take_back_late(&mut self) -> Result<(), AppError> {
         let within_us = self.trials.underway.as_ref().map_or(0, |trial| trial.until_us.saturating_sub(trial.since_us));
         let within = HumanDuration(Duration::from_micros(within_us.try_into().unwrap_or(0)));
-        match self.take_back(format!("nobody confirmed it within {within}")).await {
+        let why = format!("nobody confirmed it within {within}");
+        let by = self.trials.underway.as_ref().map(|trial| trial.by.clone()).unwrap_or_default();
+        let taken_back = self.take_back(why.clone()).await;
+        self.note_taken_back(format!("the change of {by} went back by itself: {why}")).await;
+        match taken_back {
             Err(Stays::Ended(error)) => Err(error),
             _ => Ok(()),
         }
+    }
+
+    /// Writes into the audit log what nobody did by hand.
+    async fn note_taken_back(&self, detail: String) {
+        let Some(access) = &self.handles.access else { return };
+        let who = Who { name: "forebay".to_owned(), kind: Kind::Tool, rights: Rights::default(), role: None };
+        let (action, subject) = (Action::ConfigurationTakenBack, "configuration".to_owned());
+        // Logged where it failed; the configuration is back all the same.
+        access.record(Deed { who, from: None, action, subject, detail }).await.ok();
     }
 
     /// Goes back to the confirmed configuration. If it does not run beside what was tried, everything is started anew by it.

@@ -179,7 +179,9 @@ impl Desk {
     /// A desk where nobody takes anything in, with this text on it: for a gateway without a file.
     #[must_use]
     pub fn closed(text: &str) -> Self {
-        let (own, state) = watch::channel(DeskState::of(text));
+        let unwritable =
+            Some("this gateway was started without a file of its own, so its configuration stays as it is".to_owned());
+        let (own, state) = watch::channel(DeskState { unwritable, ..DeskState::of(text) });
         Self { _own: Some(Arc::new(own)), ..Self::new(state).0 }
     }
 
@@ -225,7 +227,10 @@ impl Desk {
         request: impl FnOnce(oneshot::Sender<Result<T, DeskError>>) -> DeskRequest,
     ) -> Result<T, DeskError> {
         let (done, answer) = oneshot::channel();
-        self.requests.send(request(done)).await.map_err(|_| DeskError::Closed)?;
+        if self.requests.send(request(done)).await.is_err() {
+            let why = self.state.borrow().unwritable.clone();
+            return Err(why.map_or(DeskError::Closed, DeskError::Refused));
+        }
         answer.await.map_err(|_| DeskError::Closed)?
     }
 }

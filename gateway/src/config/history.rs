@@ -4,8 +4,10 @@
 //! left and is not listed. Texts may hold secrets in addresses, so that only the gateway's user may read them.
 
 mod diff;
+mod merge;
 
 pub use diff::{DiffKind, DiffLine, diff};
+pub use merge::merge;
 
 use super::desk::Revision;
 use super::file::{self, Unwritable};

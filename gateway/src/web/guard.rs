@@ -42,7 +42,7 @@ pub(super) enum Need {
 
 /// What an address asks for.
 pub(super) fn need(method: &Method, path: &str) -> Need {
-    let reads = matches!(*method, Method::GET | Method::HEAD);
+    let reads = reads(method);
     let below = |root: &str| path == root || path.strip_prefix(root).is_some_and(|rest| rest.starts_with('/'));
     let either = |name: &str| below(&format!("/settings/{name}")) || below(&format!("/api/v1/{name}"));
     match path {
@@ -96,7 +96,18 @@ pub(super) async fn admit(State(shared): State<Arc<Shared>>, mut request: Reques
             request.extensions_mut().insert(who);
         }
     }
-    next.run(request).await
+    if reads(request.method()) {
+        return next.run(request).await;
+    }
+    // What changes something is done to its end, also when whoever asked hangs up meanwhile: a change without its entry in the audit
+    // log must not be.
+    shared.changes.spawn(next.run(request)).await.unwrap_or_else(|_| {
+        Failure::unavailable("the gateway is about to end; open its page again in a minute").into_response()
+    })
+}
+
+fn reads(method: &Method) -> bool {
+    matches!(*method, Method::GET | Method::HEAD)
 }
 
 /// Whose token or session comes with a request.
@@ -131,7 +142,7 @@ fn refuse_stranger(request: &Request) -> Response {
         response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         return response;
     }
-    let reads = matches!(*request.method(), Method::GET | Method::HEAD);
+    let reads = reads(request.method());
     // Where a part was asked for, it is the page around it that one wants to be back on.
     let page = request.headers().get("hx-current-url").and_then(|url| url.to_str().ok()?.parse::<Uri>().ok());
     let page = page.as_ref().or_else(|| reads.then(|| request.uri()));

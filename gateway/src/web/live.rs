@@ -22,6 +22,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 /// How often the counters are looked at and open pages are brought up to date.
 const BEAT: Duration = Duration::from_secs(1);
@@ -63,6 +64,8 @@ pub(in crate::web) struct Shared {
     /// What open pages show; at most as many as there may be pages.
     topics: Mutex<HashMap<Topic, watch::Sender<Parts>>>,
     slots: Arc<Semaphore>,
+    /// Changes under way, at most one a connection.
+    pub(in crate::web) changes: TaskTracker,
     stop: CancellationToken,
 }
 
@@ -85,6 +88,7 @@ impl Shared {
             turns: Mutex::new(turns),
             topics: Mutex::default(),
             slots: Arc::new(Semaphore::new(PAGES_MAX)),
+            changes: TaskTracker::new(),
             stop,
         }
     }

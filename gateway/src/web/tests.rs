@@ -12,6 +12,7 @@ mod ways;
 
 use super::*;
 use crate::block::records::Severity;
+use crate::config::desk::DeskRequest;
 use crate::reading::{Flags, Stream, Value};
 use crate::status::{HasHealth, LaneBooks, State as Health};
 use served::{NOW_US, PATIENCE, Served, event_with, good};
@@ -356,4 +357,26 @@ async fn the_page_says_whether_the_books_close() {
     assert!(served.text("/").await.contains("do not close"));
     let metrics = served.text("/metrics").await;
     assert!(metrics.contains("forebay_books_closed{of=\"sink\",name=\"cloud\",stream=\"readings\"} 0.0"), "{metrics}");
+}
+
+#[tokio::test]
+async fn a_change_is_in_the_audit_log_also_if_whoever_asked_has_hung_up() {
+    let mut served = Served::start().await;
+    let text = format!("{}# more\n", served::CONFIG);
+    let asked = serde_json::json!({ "text": text, "base": served::desk_state(served::CONFIG).revision });
+    let request = served.client.put(format!("{}/api/v1/config", served.base)).body(asked.to_string());
+    let request = request.header("content-type", "application/json");
+    let mut asking = tokio::task::JoinSet::new();
+    asking.spawn(request.send());
+    let Some(DeskRequest::Try(_, done)) = timeout(PATIENCE, served.asked.recv()).await.unwrap() else {
+        panic!("the change is handed in");
+    };
+    asking.shutdown().await;
+    done.send(Ok(vec!["nothing changed".to_owned()])).unwrap();
+    let told = async {
+        while !served.text("/api/v1/audit").await.contains("configuration_tried") {
+            tokio::task::yield_now().await;
+        }
+    };
+    timeout(PATIENCE, told).await.unwrap();
 }

@@ -73,7 +73,7 @@ test("two people change the same configuration: the second sees what the first d
   assert.deepEqual(await axeFindings(two.page), []);
   await two.page.getByRole("button", { name: "Try mine on top of the newest one" }).click();
   await banner(two).getByRole("button", { name: "Keep it", exact: true }).click();
-  await until("what was shown, in the file", () => file().includes("22.5"));
+  await until("both changes, in the file", () => file().includes("22.5") && file().includes("every_ms = 400"));
   await one.leave();
   await two.leave();
 });

@@ -87,12 +87,43 @@
   // A forgotten selection must not keep old values on the screen.
   setInterval(() => { if (waiting.size > 0 && Date.now() - heldSinceMs >= holdMsMax) release(); }, 5000);
 
-  // A page that is left hangs up: its stream would end as an error, and that would be told.
-  htmx.createEventSource = (url) => {
-    const source = new EventSource(url, { withCredentials: true });
-    addEventListener("pagehide", () => source.close(), { once: true });
-    return source;
-  };
+  // A stream that hangs up while nobody sees the page, and takes up again when someone does: a browser keeps six connections to
+  // a gateway, and six tabs left open would leave none for the seventh. A page that is left hangs up, too: its stream would
+  // end as an error, and that would be told.
+  const unseenMsMax = 10000;
+  class Stream {
+    constructor(url) {
+      this.url = url;
+      this.listeners = [];
+      this.open();
+      addEventListener("pagehide", () => this.close(), { once: true });
+      document.addEventListener("visibilitychange", () => {
+        clearTimeout(this.unseen);
+        if (document.hidden) this.unseen = setTimeout(() => this.source.close(), unseenMsMax);
+        else if (!this.closed && this.source.readyState === EventSource.CLOSED) this.open();
+      });
+    }
+    open() {
+      this.source = new EventSource(this.url, { withCredentials: true });
+      this.source.onopen = (event) => this.onopen && this.onopen(event);
+      this.source.onerror = (event) => this.onerror && this.onerror(event);
+      this.listeners.forEach(([type, listener]) => this.source.addEventListener(type, listener));
+    }
+    addEventListener(type, listener) {
+      this.listeners.push([type, listener]);
+      this.source.addEventListener(type, listener);
+    }
+    removeEventListener(type, listener) {
+      this.listeners = this.listeners.filter((known) => known[0] !== type || known[1] !== listener);
+      this.source.removeEventListener(type, listener);
+    }
+    close() {
+      this.closed = true;
+      this.source.close();
+    }
+    get readyState() { return this.source.readyState; }
+  }
+  htmx.createEventSource = (url) => new Stream(url);
   addEventListener("pageshow", (event) => { if (event.persisted) location.reload(); });
 
   // A page that shows old values must say so.

@@ -228,7 +228,8 @@ async fn two_people_at_once_the_second_sees_the_newest_and_loses_nothing() {
     assert_eq!(answer.status(), 409);
     let page = body(answer).await;
     assert!(page.contains("Someone else was faster") && page.contains("plant-8"), "{page}");
-    assert!(page.contains("name=\"id\" value=\"boiler-9\"") && page.contains(&served.revision()), "{page}");
+    assert!(page.contains("name=\"text\"") && page.contains("id = &#34;boiler-9&#34;"), "{page}");
+    assert!(page.contains(&served.revision()), "{page}");
     assert!(!page.contains("s3cret"));
     assert!(!served.text_now().contains("boiler-9"));
     // The same for texts.

@@ -3,7 +3,9 @@
 use super::draft::{self, Entry};
 use super::edit::running;
 use super::past::{DiffView, diff_view};
-use crate::config::history::History;
+use crate::config::desk::Revision;
+use crate::config::history::{History, merge};
+use crate::config::redacted_toml;
 use crate::web::change;
 use crate::web::failure::Failure;
 use crate::web::live::Shared;
@@ -30,24 +32,20 @@ struct Page {
     hidden: Vec<(String, String)>,
 }
 
-/// The answer to a form that was made from an old text. Its fields are put onto the newest one.
+/// The answer to a form that was made from an old text. What it changed there is put into the newest one.
 pub(super) async fn of_form(shared: &Shared, visit: &Visit, entry: &Entry) -> Result<Response, Failure> {
-    let (now, revision) = running(shared);
-    let (mine, wrong) = match draft::new_text(&now, entry, shared) {
-        Ok(mine) => (mine, String::new()),
-        Err(errors) => (now.clone(), errors.first().map(|error| error.message.clone()).unwrap_or_default()),
-    };
-    let own = [(":at", entry.at.to_string()), (":base", revision), (":within", entry.within.clone())];
-    let own = own.into_iter().map(|(name, value)| (name.to_owned(), value));
-    let tags = entry.tags.iter().map(|tag| (":tag".to_owned(), tag.clone()));
+    let (before, newest) = known(shared, &entry.base).await?;
     // A secret that was typed is typed again: it does not travel through a page.
-    let typed = entry.typed.iter().filter(|(name, _)| !name.starts_with(super::edit::SECRET)).cloned();
-    let hidden = own.chain(tags).chain(typed).collect();
-    let open = super::fields::edit_at(&entry.at);
-    show(shared, visit, &entry.base, &now, &mine, wrong, "/settings/edit", open, hidden).await
+    let typed = entry.typed.iter().filter(|(name, _)| !name.starts_with(super::edit::SECRET)).cloned().collect();
+    let entry = Entry { typed, ..entry.clone() };
+    let text = before.clone().unwrap_or_else(|| running(shared).0);
+    let mine = draft::new_text(&text, &entry, shared)
+        .map_err(|errors| errors.first().map(|error| error.message.clone()).unwrap_or_default());
+    let conflict = Conflict { before, newest, mine, within: &entry.within, open: super::fields::edit_at(&entry.at) };
+    Ok(show(shared, visit, conflict))
 }
 
-/// The answer to a text that was made from an old one. It can still be put in its place.
+/// The answer to a text that was made from an old one.
 pub(super) async fn of_text(
     shared: &Shared,
     visit: &Visit,
@@ -55,45 +53,71 @@ pub(super) async fn of_text(
     text: &str,
     within: &str,
 ) -> Result<Response, Failure> {
-    let (now, revision) = running(shared);
-    let hidden = [("base", revision.as_str()), ("confirm_within", within), ("text", text)];
-    let hidden = hidden.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
-    let open = "/settings/file".to_owned();
-    show(shared, visit, base, &now, text, String::new(), "/settings/file", open, hidden).await
+    let (before, newest) = known(shared, base).await?;
+    let mine = Ok(text.replace("\r\n", "\n"));
+    Ok(show(shared, visit, Conflict { before, newest, mine, within, open: "/settings/file".to_owned() }))
 }
 
-#[expect(clippy::too_many_arguments, reason = "what the two pages differ in, each once")]
-async fn show(
-    shared: &Shared,
-    visit: &Visit,
-    base: &str,
-    now: &str,
-    mine: &str,
-    wrong: String,
-    action: &'static str,
+/// What meets.
+struct Conflict<'a> {
+    /// The text that the change was made from, if it is still known.
+    before: Option<String>,
+    /// Who kept the newest one.
+    newest: Option<String>,
+    /// What was wanted, or why it does not even fit what it was made from.
+    mine: Result<String, String>,
+    within: &'a str,
     open: String,
-    hidden: Vec<(String, String)>,
-) -> Result<Response, Failure> {
+}
+
+/// The text of a revision, as far as it was kept or may come back; and who kept the newest one.
+async fn known(shared: &Shared, base: &str) -> Result<(Option<String>, Option<String>), Failure> {
     let desk = shared.state.desk.state().borrow().clone();
     let (data_dir, base) = (draft::data_dir(shared), base.to_owned());
-    let (before, newest) = change::apart(move || {
+    let before = desk.trial.as_ref().map(|trial| trial.before.to_string());
+    let before = before.filter(|text| Revision::of(text).0 == base);
+    change::apart(move || {
         let history = History::of(&data_dir);
         let list = history.list();
-        let known = list.iter().find(|version| version.revision.0 == base);
-        (known.and_then(|version| history.get(version.n).ok()), list.into_iter().next())
+        let kept =
+            || list.iter().find(|version| version.revision.0 == base).and_then(|version| history.get(version.n).ok());
+        let text = before.or_else(|| kept().map(|(_, text)| text));
+        (text, list.into_iter().next().map(|version| version.by))
     })
-    .await?;
-    let by = desk.trial.as_ref().map(|trial| trial.by.clone()).or_else(|| newest.map(|version| version.by));
-    let before = before.map(|(_, text)| text).or_else(|| desk.trial.as_ref().map(|trial| trial.before.to_string()));
+    .await
+}
+
+fn show(shared: &Shared, visit: &Visit, conflict: Conflict<'_>) -> Response {
+    let Conflict { before, newest, mine, within, open } = conflict;
+    let (now, revision) = running(shared);
+    let l = visit.l;
+    // Secrets stay hidden: they are put back where the text is handed in.
+    let (now, before) = (redacted_toml(&now), before.as_deref().map(redacted_toml));
+    let both = mine.and_then(|mine| {
+        let mine = redacted_toml(&mine);
+        match &before {
+            Some(before) => merge(before, &mine, &now).ok_or_else(|| {
+                l.t("Both of you changed the same lines; open the newest one and make your change there").to_owned()
+            }),
+            None => Ok(mine),
+        }
+    });
+    let (mine, wrong) = match both {
+        Ok(both) => (both, String::new()),
+        Err(wrong) => (now.clone(), crate::web::words::sentence(&l.say(&wrong))),
+    };
+    let hidden = [("base", revision.as_str()), ("confirm_within", within), ("text", &mine)];
+    let desk = shared.state.desk.state().borrow().clone();
+    let by = desk.trial.as_ref().map(|trial| trial.by.clone()).or(newest);
     let page = Page {
         frame: Frame::new(shared, visit, Nav::Settings).tab("/settings"),
         by: by.unwrap_or_default(),
-        theirs: before.map(|before| diff_view(&before, now)),
-        mine: diff_view(now, mine),
-        wrong: crate::web::words::sentence(&visit.l.say(&wrong)),
-        action,
+        theirs: before.map(|before| diff_view(&before, &now)),
+        mine: diff_view(&now, &mine),
+        wrong,
+        action: "/settings/file",
         open,
-        hidden,
+        hidden: hidden.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect(),
     };
-    Ok(pages::html(StatusCode::CONFLICT, visit, page.render()))
+    pages::html(StatusCode::CONFLICT, visit, page.render())
 }
