@@ -14,6 +14,7 @@ mod mend;
 mod problem;
 mod redact;
 mod reference;
+mod reserved;
 pub mod secrets;
 mod shape;
 pub mod sheet;
@@ -27,6 +28,7 @@ pub use load::{FILE_BYTES_MAX, Loaded, load, parse, parse_with_secrets};
 pub use problem::{ConfigErrors, Problem, Problems};
 pub use redact::{redacted_toml, restore};
 pub use reference::reference;
+pub use reserved::Reserved;
 
 use crate::anomaly::AnomalyOptions;
 use crate::buffer::{FamilyLimits, Limit, WhenFull};

@@ -15,6 +15,7 @@ use self::pace::PaceOptions;
 use self::route::RouteOptions;
 use crate::buffer::Cursor;
 use crate::reading::{Epoch, SequenceRange, Stream};
+use crate::secret::SecretFile;
 use crate::units::ByteSize;
 use bytes::Bytes;
 use schemars::JsonSchema;
@@ -175,6 +176,15 @@ impl SinkOptions {
         match self {
             Self::Kafka(options) => options.brokers.join(", "),
             Self::Http(options) => options.url.clone(),
+        }
+    }
+
+    /// The file of its secret, and the option that names it.
+    #[must_use]
+    pub fn secret_file(&self) -> Option<(&'static str, &SecretFile)> {
+        match self {
+            Self::Kafka(_) => None,
+            Self::Http(options) => options.auth.as_ref()?.bearer_file.as_ref().map(|file| ("auth.bearer_file", file)),
         }
     }
 

@@ -16,6 +16,7 @@ mod tryout;
 use crate::block::records::{Missed, RawBytes, Severity};
 use crate::clock::Clock;
 use crate::reading::Sample;
+use crate::secret::SecretFile;
 use crate::site::Registry;
 use crate::status::{HasHealth, SourceStatus, State, Status, Trouble};
 use modbus::{ModbusOptions, ModbusSource};
@@ -230,6 +231,15 @@ impl SourceOptions {
             Self::Mqtt(options) => &options.url,
             Self::Modbus(options) => &options.url,
             Self::Serial(options) => &options.port,
+        }
+    }
+
+    /// The file of its secret, and the option that names it.
+    #[must_use]
+    pub fn secret_file(&self) -> Option<(&'static str, &SecretFile)> {
+        match self {
+            Self::Mqtt(options) => options.password_file.as_ref().map(|file| ("password_file", file)),
+            Self::Modbus(_) | Self::Serial(_) => None,
         }
     }
 

@@ -68,7 +68,7 @@ pub enum Action {
     ConfigurationTakenBack,
     /// The certificate was changed.
     CertificateChanged,
-    /// Something was done to what runs: a replay, an acknowledgement.
+    /// Something was done beside the configuration: a replay, a try-out, a search.
     Operated,
     /// What another version of Forebay wrote.
     #[serde(other)]

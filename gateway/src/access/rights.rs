@@ -14,9 +14,9 @@ pub enum Right {
     See,
     /// Read the metrics.
     Metrics,
-    /// Act on what runs: acknowledge, replay, try a source or sink.
+    /// Act on what runs: begin a replay, call it off.
     Operate,
-    /// Change the configuration.
+    /// Change the configuration, try a source or sink, search for devices.
     Configure,
     /// Manage people, API tokens and certificates, and read the audit log.
     People,

@@ -1,10 +1,11 @@
 //! Looks whether the files with secrets can be read. One that cannot is no error of the configuration: a systemd credential
 //! exists only while the service runs, and a token may come later. A key file that can be read must hold a key, though.
 
-use super::WebOptions;
 use super::problem::{Lines, Problem};
+use super::reserved::Reserved;
 use super::shape::{self, Shape, Table};
 use super::tree::{Node, join, locate};
+use super::{Config, WebOptions};
 use crate::buffer::Cipher;
 use crate::certificate::{CertificateError, Pair};
 use crate::clock::Clock;
@@ -18,18 +19,19 @@ const KEY_FILE: &str = "buffer.encryption.key_file";
 /// What is known of the secrets of a sound file.
 #[derive(Default)]
 pub(super) struct Credentials {
-    /// A key file that holds no key: no gateway starts on it.
+    /// A key file that holds no key, and a file of the gateway itself that would be sent: no gateway starts on them.
     pub(super) errors: Vec<Problem>,
     /// Each secret that cannot be read now, and a certificate that browsers would refuse: the gateway then serves its own one.
     pub(super) warnings: Vec<Problem>,
 }
 
 /// Looks at every secret that a sound file names, and at the page's certificate.
-pub(super) fn look(text: &str, web: &WebOptions) -> Credentials {
+pub(super) fn look(text: &str, config: &Config) -> Credentials {
     let (tree, _) = DeTable::parse_recoverable(text);
-    let mut look = Look { lines: Lines::new(text), found: Credentials::default() };
+    let reserved = Reserved::of(config);
+    let mut look = Look { lines: Lines::new(text), reserved, found: Credentials::default() };
     look.keys("", tree.get_ref(), &shape::of_config());
-    if let Some((key, message)) = certificate_problem(web) {
+    if let Some((key, message)) = certificate_problem(&config.web) {
         let path = join("web", key);
         let problem = look.lines.problem(&locate(&tree, &path), &path, message);
         look.found.warnings.push(problem);
@@ -54,6 +56,7 @@ fn certificate_problem(web: &WebOptions) -> Option<(&'static str, String)> {
 
 struct Look<'a> {
     lines: Lines<'a>,
+    reserved: Reserved,
     found: Credentials,
 }
 
@@ -87,7 +90,12 @@ impl Look<'_> {
             }
             (Shape::SecretFile, DeValue::String(name)) => {
                 let problem = |what: String| self.lines.problem(&found.span(), path, what);
-                match SecretFile(name.clone().into_owned()).read() {
+                let file = SecretFile(name.clone().into_owned());
+                let is_sent = path.starts_with("source[") || path.starts_with("sink[");
+                if is_sent && let Some(refusal) = self.reserved.refusal(&file) {
+                    return self.found.errors.push(problem(refusal));
+                }
+                match if is_sent { file.read_line() } else { file.read() } {
                     Err(error @ SecretError::Size(_)) if path == KEY_FILE => {
                         self.found.errors.push(problem(error.to_string()));
                     }

@@ -28,7 +28,7 @@ pub fn examine(text: &str) -> Examined {
     }
     match parse(NAME, text.to_owned()) {
         Ok(loaded) => {
-            let secrets = credentials::look(text, &loaded.config.web);
+            let secrets = credentials::look(text, &loaded.config);
             if !secrets.errors.is_empty() {
                 return refused(secrets.errors);
             }

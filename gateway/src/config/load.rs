@@ -50,7 +50,7 @@ pub fn load(path: &Path) -> Result<Loaded, ConfigErrors> {
 /// With everything that is wrong in it.
 pub fn parse_with_secrets(file: &str, text: String) -> Result<Loaded, ConfigErrors> {
     let mut loaded = parse(file, text)?;
-    let secrets = credentials::look(&loaded.text, &loaded.config.web);
+    let secrets = credentials::look(&loaded.text, &loaded.config);
     if !secrets.errors.is_empty() {
         return Err(ConfigErrors::Invalid(Problems { file: file.to_owned(), errors: secrets.errors }));
     }

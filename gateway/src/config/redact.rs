@@ -29,8 +29,9 @@ pub fn redacted_toml(text: &str) -> String {
     shown
 }
 
-/// Puts back what was hidden in a text that was shown and changed since: wherever the same address stands, it is the old one
-/// with its secret. An address of which another part was changed needs its secret anew: it must not go to somewhere else.
+/// Puts back what was hidden in a text that was shown and changed since: only where the whole value is as it was shown, at the
+/// same option, or in a comment whose line is as it was. A secret must not go to another host, nor into an option that others
+/// may read.
 ///
 /// # Errors
 /// With each place where it is not clear what was hidden.
@@ -38,34 +39,79 @@ pub fn restore(shown: &str, original: &str) -> Result<String, Vec<Problem>> {
     if shown == redacted_toml(original) {
         return Ok(original.to_owned());
     }
-    let known: Vec<Address<'_>> = addresses(original).filter(Address::hides).collect();
-    let known_places = places(original);
-    let (found, found_places) = (addresses(shown).collect::<Vec<_>>(), places(shown));
+    let (known_places, found_places) = (places(original), places(shown));
+    let known: Vec<Known<'_>> = addresses(original)
+        .filter(Address::hides)
+        .map(|address| {
+            let place = place_of(&known_places, address.start);
+            let around = redacted_toml(around(original, place, address.start));
+            Known { address, place, around }
+        })
+        .collect();
     let lines = Lines::new(shown);
     let mut problems = Vec::new();
     let mut restored = String::with_capacity(original.len());
     let mut at = 0;
-    for address in found.iter().filter(|address| address.is_hidden()) {
+    for address in addresses(shown).filter(Address::is_hidden) {
         let place = place_of(&found_places, address.start);
-        let same = || known.iter().filter(|known| known.shown == address.raw && known.scheme == address.scheme);
-        let one = same().next().filter(|first| same().all(|other| other.raw == first.raw));
-        let name = |place: &PlacedText| place.name.clone();
-        let placed = || {
-            let mut placed = same()
-                .filter(|known| place.is_some() && place_of(&known_places, known.start).map(name) == place.map(name));
-            placed.next().filter(|_| placed.next().is_none())
+        let around = around(shown, place, address.start);
+        let only = |is_there: fn(Option<&PlacedText>, Option<&PlacedText>) -> bool| {
+            let fits =
+                |known: &&Known<'_>| known.is_of(&address) && known.around == around && is_there(known.place, place);
+            let mut fit = known.iter().filter(fits);
+            let first = fit.next()?;
+            fit.all(|other| other.address.raw == first.address.raw).then_some(first.address.raw)
         };
-        let Some(known) = one.or_else(placed) else {
+        let Some(raw) = only(is_same_place).or_else(|| only(is_same_option)) else {
             let path = place.map(|place| place.path.clone()).unwrap_or_default();
             problems.push(lines.problem(&(address.start..address.start), &path, RETYPE.to_owned()));
             continue;
         };
         restored.push_str(shown.get(at..address.start).unwrap_or_default());
-        restored.push_str(known.raw);
+        restored.push_str(raw);
         at = address.start + address.raw.len();
     }
     restored.push_str(shown.get(at..).unwrap_or_default());
     if problems.is_empty() { Ok(restored) } else { Err(problems) }
+}
+
+/// An address with something to hide, and where it stands.
+struct Known<'t> {
+    address: Address<'t>,
+    place: Option<&'t PlacedText>,
+    /// The value that it is in, or the line of the comment, as it is shown.
+    around: String,
+}
+
+impl Known<'_> {
+    fn is_of(&self, found: &Address<'_>) -> bool {
+        self.address.shown == found.raw && self.address.scheme == found.scheme
+    }
+}
+
+/// The value around an address, without its quotes; outside of values, the line.
+fn around<'t>(text: &'t str, place: Option<&PlacedText>, at: usize) -> &'t str {
+    if let Some(place) = place {
+        return text.get(place.range.clone()).unwrap_or_default().trim_matches(['"', '\'']);
+    }
+    let (before, after) = text.split_at_checked(at).unwrap_or((text, ""));
+    let start = before.rfind('\n').map_or(0, |end| end + 1);
+    let end = after.find('\n').map_or(text.len(), |end| at + end);
+    text.get(start..end).unwrap_or_default()
+}
+
+/// Whether both are the value of one option, or both in a comment.
+fn is_same_place(known: Option<&PlacedText>, found: Option<&PlacedText>) -> bool {
+    known.map(|place| &place.name) == found.map(|place| &place.name)
+}
+
+/// Whether both are the address of a source, or both of a sink: one that was renamed goes to the same host still.
+fn is_same_option(known: Option<&PlacedText>, found: Option<&PlacedText>) -> bool {
+    let (Some(known), Some(found)) = (known, found) else { return false };
+    let is_url = |list: &str, place: &PlacedText| {
+        place.path.strip_prefix(list).and_then(|rest| rest.split_once(']')).is_some_and(|(_, option)| option == ".url")
+    };
+    ["source[", "sink["].into_iter().any(|list| is_url(list, known) && is_url(list, found))
 }
 
 /// Whether something in the text was hidden.
@@ -119,15 +165,18 @@ struct PlacedText {
 }
 
 fn place_of(places: &[PlacedText], at: usize) -> Option<&PlacedText> {
-    places.iter().find(|place| place.range.contains(&at))
+    let after = places.partition_point(|place| place.range.start <= at);
+    places.get(after.checked_sub(1)?).filter(|place| place.range.contains(&at))
 }
 
+/// Every text value, in the order of the file.
 fn places(text: &str) -> Vec<PlacedText> {
     let (tree, _) = DeTable::parse_recoverable(text);
     let mut found = Vec::new();
     for (key, value) in tree.get_ref() {
         place_texts(&mut found, join("", key.get_ref()), join("", key.get_ref()), value);
     }
+    found.sort_by_key(|place| place.range.start);
     found
 }
 
@@ -205,6 +254,27 @@ mod tests {
         assert_eq!((problems.len(), problems[0].path.as_str(), problems[0].line), (1, "source[0].url", 4));
         assert!(problems[0].message.contains("put it into a file"));
         assert!(restore("x = \"https://host/?***\"", "").is_err());
+    }
+
+    #[test]
+    fn a_hidden_secret_is_put_back_at_its_own_option_only() {
+        let original = "# old: http://host/v1?key=old\n[[sink]]\nname = \"up\"\nurl = \"http://host/v1?key=s3cret\"\n";
+        let shown = redacted_toml(original);
+        for elsewhere in [
+            "[[device]]\nid = \"d\"\ntags = { site = \"http://host/v1?***\" }\n",
+            "[[device]]\nid = \"d\"\ntags = { \"http://host/v1?***\" = \"x\" }\n",
+            "[[source]]\nname = \"up\"\nusername = \"http://host/v1?***\"\n",
+            "[[source]]\nname = \"up\"\nurl = \"http://host/v1?***\"\n",
+            "[[sink]]\nname = \"more\"\nurl = \"tcp://elsewhere http://host/v1?***\"\n",
+            "# http://host/v1?***\n",
+            "x = '''\n# old: http://host/v1?***\n'''\n",
+        ] {
+            let problems = restore(&format!("{shown}{elsewhere}"), original).err().unwrap_or_default();
+            assert_eq!(problems.len(), 1, "{elsewhere}");
+        }
+        // Under another name it still goes to the same host.
+        let renamed = shown.replace("\"up\"", "\"cloud\"");
+        assert_eq!(restore(&renamed, original), Ok(original.replace("\"up\"", "\"cloud\"")));
     }
 
     proptest::proptest! {

@@ -79,6 +79,12 @@ impl Secrets {
         Ok(file::remove(&self.path(name)?)?)
     }
 
+    /// The folder.
+    #[must_use]
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
     /// Where a secret is, or would be.
     ///
     /// # Errors

@@ -168,7 +168,7 @@ impl HttpSink {
     /// Reads the token again; says whether it is another one now.
     fn read_token(&mut self) -> Result<bool, String> {
         let file = self.options.auth.as_ref().and_then(|auth| auth.bearer_file.as_ref());
-        let token = file.map(SecretFile::read).transpose().map_err(|error| error.to_string())?;
+        let token = file.map(SecretFile::read_line).transpose().map_err(|error| error.to_string())?;
         let changed = token != self.token;
         self.token = token;
         Ok(changed)

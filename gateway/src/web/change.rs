@@ -7,7 +7,8 @@ use super::visit::Visit;
 use crate::access::{Action, Deed};
 use crate::config::desk::{Change, DeskError, Revision};
 use crate::config::history::{DiffKind, diff};
-use crate::config::{Examined, Problem, examine, redacted_toml, restore};
+use crate::config::{Config, Examined, Problem, Reserved, examine, parse, redacted_toml, restore};
+use crate::secret::SecretFile;
 use std::time::Duration;
 
 /// How long a change waits to be confirmed if nobody chose: enough to look at a live value, and to walk to the device.
@@ -50,11 +51,60 @@ pub(in crate::web) async fn hand_in_within(
         return Err(wrong(&examined.problems));
     }
     let before = shared.state.desk.state().borrow().text.clone();
+    refuse_running(&before, examined).await?;
     let change =
         Change { text: text.clone(), base: Revision(base.to_owned()), by: visit.name().to_owned(), confirm_within };
     let changes = shared.state.desk.try_out(change).await.map_err(failed)?;
     record(shared, visit, Action::ConfigurationTried, what, difference(&before, &text)).await;
     Ok(changes)
+}
+
+/// Refuses a text that names as a secret what the gateway that runs keeps for itself, though the text has it elsewhere.
+async fn refuse_running(running: &str, examined: Examined) -> Result<(), Failure> {
+    let running = running.to_owned();
+    let refusals = apart(move || {
+        let running = parse("configuration", running).ok()?.config;
+        Some(Reserved::of(&running).refusals(&examined.config?))
+    });
+    match refusals.await?.unwrap_or_default().as_slice() {
+        [] => Ok(()),
+        [(path, message), ..] => Err(unfit_at(path, message.clone())),
+    }
+}
+
+/// Refuses to try, or to search with, a secret that the gateway keeps for itself. The option is named as in the request.
+pub(in crate::web) async fn refuse_reserved(
+    config: &Config,
+    secret: Option<(&str, &SecretFile)>,
+) -> Result<(), Failure> {
+    let Some((path, file)) = secret else { return Ok(()) };
+    let (reserved, file) = (Reserved::of(config), file.clone());
+    match apart(move || reserved.refusal(&file)).await? {
+        Some(message) => Err(unfit_at(path, message)),
+        None => Ok(()),
+    }
+}
+
+fn unfit_at(path: &str, message: String) -> Failure {
+    let field = FieldError { path: path.to_owned(), message: message.clone(), line: 0, column: 0 };
+    Failure::unfit(message, vec![field])
+}
+
+/// A try-out or a search, for the audit log.
+pub(in crate::web) struct Look<'a> {
+    /// What it is.
+    pub(in crate::web) what: String,
+    /// Where it goes to.
+    pub(in crate::web) address: String,
+    /// The file of the secret that goes there.
+    pub(in crate::web) secret: Option<&'a SecretFile>,
+}
+
+/// Writes a try-out or a search into the audit log, before it begins.
+pub(in crate::web) async fn record_look(shared: &Shared, visit: &Visit, look: Look<'_>) {
+    let secret = look.secret.map_or_else(String::new, |file| format!(", with the secret in {:?}", file.0));
+    let detail = look.what + &secret;
+    record(shared, visit, Action::Operated, &redacted_toml(&look.address), detail).await;
 }
 
 /// Keeps what is on trial; with `force` also though no reading has come in.

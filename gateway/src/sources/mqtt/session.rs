@@ -82,7 +82,7 @@ impl Session {
         mqtt.set_keep_alive(Duration::from_secs(u64::from(options.keep_alive_s)));
         mqtt.set_max_packet_size(PACKET_BYTES_HARD_MAX, OUTGOING_BYTES_MAX);
         if let Some(username) = &options.username {
-            let password = options.password_file.as_ref().map(SecretFile::read).transpose()?;
+            let password = options.password_file.as_ref().map(SecretFile::read_line).transpose()?;
             mqtt.set_credentials(username, password.as_ref().map_or("", Secret::expose));
         }
         let mut eventloop = EventLoop::new(mqtt, REQUESTS_MAX);

@@ -40,7 +40,7 @@ pub(super) fn document(operations: &[Operation]) -> Value {
         "info": {
             "title": "Forebay",
             "version": env!("CARGO_PKG_VERSION"),
-            "description": "Everything that the page of the gateway does. What is open at /live, /ready and /metrics is described in docs/metrics.md; server-sent events at /events in docs/interface.md.",
+            "description": "Everything that the page of the gateway does. /live and /ready are open to all, /metrics asks for the right metrics: docs/metrics.md describes them, and docs/interface.md the server-sent events at /events.",
             "license": { "name": "Apache-2.0", "identifier": "Apache-2.0" },
         },
         "servers": [{ "url": "/" }],

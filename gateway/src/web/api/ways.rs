@@ -10,11 +10,13 @@ use crate::sources::discover::{
     self, DiscoverError, Heard, ListenRequest, ModbusAnswer, ModbusQuestion, Port, TopicSearch, TopicsFound,
 };
 use crate::tryout::{TRY_OUT_LIMIT, TryReport};
+use crate::web::change;
 use crate::web::failure::Failure;
 use crate::web::live::Shared;
 use crate::web::pages;
 use crate::web::screens::board::{call_off, progress};
 use crate::web::screens::ways::edit::{self, Running};
+use crate::web::screens::ways::jobs;
 use crate::web::screens::ways::replays;
 use crate::web::snapshot::{SinkView, SourceView};
 use crate::web::visit::Visit;
@@ -233,16 +235,20 @@ async fn try_source(
     Json(asked): Json<TrySource>,
 ) -> Result<Response, Failure> {
     let _slot = shared.jobs.slot()?;
-    let running = Running::read(&shared).await?.config.source;
+    let config = Running::read(&shared).await?.config;
     let source = match (asked.name, asked.source) {
         (Some(name), None) => {
-            let found = running.iter().find(|source| source.name() == name).cloned();
+            let found = config.source.iter().find(|source| source.name() == name).cloned();
             found.ok_or_else(|| Failure::missing(format!("there is no source {name:?}")))?
         }
         (None, Some(source)) => source,
         _ => return Err(one_of("source")),
     };
-    Ok(pages::json(&visit, &source.try_out(&running, None, TRY_OUT_LIMIT).await))
+    let secret = source.secret_file();
+    let named = secret.map(|(option, file)| (format!("source.{option}"), file));
+    change::refuse_reserved(&config, named.as_ref().map(|(path, file)| (path.as_str(), *file))).await?;
+    change::record_look(&shared, &visit, jobs::source_look(&source)).await;
+    Ok(pages::json(&visit, &source.try_out(&config.source, None, TRY_OUT_LIMIT).await))
 }
 
 async fn try_sink(
@@ -260,6 +266,10 @@ async fn try_sink(
         (None, Some(sink)) => sink,
         _ => return Err(one_of("sink")),
     };
+    let secret = sink.secret_file();
+    let named = secret.map(|(option, file)| (format!("sink.{option}"), file));
+    change::refuse_reserved(&config, named.as_ref().map(|(path, file)| (path.as_str(), *file))).await?;
+    change::record_look(&shared, &visit, jobs::sink_look(&sink)).await;
     Ok(pages::json(&visit, &sink.try_out(&config.gateway.id, None, TRY_OUT_LIMIT).await))
 }
 
@@ -279,6 +289,7 @@ async fn serial(
 ) -> Result<Response, Failure> {
     let _slot = shared.jobs.slot()?;
     let running = Running::read(&shared).await?.config.source;
+    change::record_look(&shared, &visit, jobs::serial_look(&asked)).await;
     let heard = discover::listen_serial(&asked, &running, None).await.map_err(|error| nothing(&error))?;
     Ok(pages::json(&visit, &SerialHeard { heard }))
 }
@@ -289,6 +300,10 @@ async fn mqtt(
     Json(asked): Json<TopicSearch>,
 ) -> Result<Response, Failure> {
     let _slot = shared.jobs.slot()?;
+    let config = Running::read(&shared).await?.config;
+    let secret = asked.password_file.as_ref();
+    change::refuse_reserved(&config, secret.map(|file| ("password_file", file))).await?;
+    change::record_look(&shared, &visit, jobs::topics_look(&asked)).await;
     Ok(pages::json(&visit, &discover::mqtt_topics(&asked, None).await.map_err(|error| nothing(&error))?))
 }
 
@@ -299,6 +314,7 @@ async fn modbus(
 ) -> Result<Response, Failure> {
     let _slot = shared.jobs.slot()?;
     let running = Running::read(&shared).await?.config.source;
+    change::record_look(&shared, &visit, jobs::modbus_look(&asked)).await;
     Ok(pages::json(&visit, &discover::modbus_read_once(&asked, &running).await.map_err(|error| nothing(&error))?))
 }
 

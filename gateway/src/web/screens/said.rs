@@ -9,8 +9,8 @@ pub(in crate::web) fn right(right: Right) -> (&'static str, &'static str) {
     match right {
         Right::See => ("See", "every value, state and log line; never a secret"),
         Right::Metrics => ("Metrics", "read the metrics, as Prometheus does"),
-        Right::Operate => ("Operate", "acknowledge, replay, try sources and sinks"),
-        Right::Configure => ("Configure", "change the configuration"),
+        Right::Operate => ("Operate", "begin replays and call them off"),
+        Right::Configure => ("Configure", "change the configuration, try sources and sinks, search for devices"),
         Right::People => ("Manage people", "people, API tokens and certificates, and read the audit log"),
     }
 }
@@ -19,7 +19,7 @@ pub(in crate::web) fn right(right: Right) -> (&'static str, &'static str) {
 pub(in crate::web) fn role(role: Role) -> (&'static str, &'static str) {
     match role {
         Role::Viewer => ("Viewer", "sees everything, changes nothing"),
-        Role::Operator => ("Operator", "also acts on what runs: acknowledges, replays, tries"),
+        Role::Operator => ("Operator", "also begins replays and calls them off"),
         Role::Administrator => ("Administrator", "may do everything, also configure and manage people"),
     }
 }

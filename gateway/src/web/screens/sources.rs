@@ -173,7 +173,7 @@ async fn try_saved(
     visit: Visit,
     Path(name): Path<String>,
 ) -> Result<Response, Failure> {
-    let job = edit::try_saved(Side::Source, &shared, &name).await?;
+    let job = edit::try_saved(Side::Source, &shared, &visit, &name).await?;
     if visit.htmx {
         return edit::job(Side::Source, &shared, &visit, job.id, false);
     }

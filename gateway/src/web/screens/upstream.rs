@@ -157,7 +157,7 @@ async fn try_saved(
     visit: Visit,
     Path(name): Path<String>,
 ) -> Result<Response, Failure> {
-    let job = edit::try_saved(Side::Sink, &shared, &name).await?;
+    let job = edit::try_saved(Side::Sink, &shared, &visit, &name).await?;
     if visit.htmx {
         return edit::job(Side::Sink, &shared, &visit, job.id, false);
     }

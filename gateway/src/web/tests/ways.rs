@@ -222,3 +222,74 @@ async fn a_source_is_removed_by_name_and_only_on_trial() {
     assert_eq!(answer.unwrap().headers()["location"], "/sources");
     assert!(!text.contains("scale-1"), "{text}");
 }
+
+#[tokio::test]
+async fn a_secret_of_the_gateway_itself_is_sent_nowhere_and_every_try_is_in_the_audit_log() {
+    let served = Served::start().await;
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::create_dir(folder.path().join("access")).unwrap();
+    let (people, key) = (folder.path().join("access/people.json"), folder.path().with_extension("key"));
+    std::fs::write(&people, "{}").unwrap();
+    std::fs::write(&key, "k").unwrap();
+    let running = format!("[gateway]\nid = \"a\"\ndata_dir = {:?}\n", folder.path());
+    let text = format!("{running}[web]\ncertificate_file = {key:?}\nkey_file = {key:?}\n");
+    served.desk.send_replace(desk_state(&text));
+    let broker = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("mqtt://{}", broker.local_addr().unwrap());
+    let subscribe = serde_json::json!([{"filter": "a", "device": "d", "point": "p", "payload": {"format": "number"}}]);
+    for file in [&people, &key] {
+        let source = serde_json::json!({"type": "mqtt", "name": "b", "url": url, "client_id": "b", "username": "u",
+            "password_file": file, "subscribe": subscribe});
+        let sink = serde_json::json!({"type": "http", "name": "s", "url": url.replace("mqtt", "http"),
+            "auth": {"bearer_file": file}});
+        for (path, body, at) in [
+            ("discover/mqtt", serde_json::json!({"url": url, "username": "u", "password_file": file}), "password_file"),
+            ("try/source", serde_json::json!({ "source": source }), "source.password_file"),
+            ("try/sink", serde_json::json!({ "sink": sink }), "sink.auth.bearer_file"),
+        ] {
+            let request = served
+                .client
+                .post(format!("{}/api/v1/{path}", served.base))
+                .header("content-type", "application/json")
+                .body(body.to_string());
+            let answer = timeout(PATIENCE, request.send()).await.unwrap().unwrap();
+            assert_eq!(answer.status(), StatusCode::UNPROCESSABLE_ENTITY, "{path} {file:?}");
+            let said: serde_json::Value = serde_json::from_str(&answer.text().await.unwrap()).unwrap();
+            assert_eq!(said["errors"][0]["path"], at, "{said}");
+        }
+        let file = file.to_str().unwrap();
+        let mut fields = vec![("type", "mqtt"), ("name", "hall"), ("url", url.as_str()), ("username", "u")];
+        fields.extend([("password_file", file), ("_do", "listen")]);
+        let page = post(&served, "/sources/new", &fields, false).await;
+        assert_eq!(page.status(), StatusCode::UNPROCESSABLE_ENTITY);
+        // A text that has the key no longer still may not have it sent.
+        let revision = served.desk.borrow().revision.to_string();
+        let mut changed =
+            format!("{running}[[source]]\ntype = \"mqtt\"\nname = \"b\"\nurl = \"{url}\"\nclient_id = \"b\"\n");
+        changed.push_str(&format!("username = \"u\"\npassword_file = {file:?}\n"));
+        changed.push_str(
+            "subscribe = [{ filter = \"a\", device = \"d\", point = \"p\", payload = { format = \"number\" } }]\n",
+        );
+        let request = served.client.put(format!("{}/api/v1/config", served.base));
+        let body = serde_json::json!({"text": changed, "base": revision});
+        let answer =
+            timeout(PATIENCE, request.header("content-type", "application/json").body(body.to_string()).send());
+        let answer = answer.await.unwrap().unwrap();
+        assert_eq!(answer.status(), StatusCode::UNPROCESSABLE_ENTITY, "{file}");
+        assert!(answer.text().await.unwrap().contains("source[0].password_file"), "{file}");
+    }
+    // Nobody came.
+    assert!(futures_util::FutureExt::now_or_never(broker.accept()).is_none());
+    let free = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+    let sink = serde_json::json!({"type": "http", "name": "s", "url": format!("http://{free}/?key=s3cret")});
+    let request = served
+        .client
+        .post(format!("{}/api/v1/try/sink", served.base))
+        .header("content-type", "application/json")
+        .body(serde_json::json!({"sink": sink}).to_string());
+    assert_eq!(timeout(PATIENCE, request.send()).await.unwrap().unwrap().status(), StatusCode::OK);
+    let entries = served.json("/api/v1/audit?action=operated").await["entries"].clone();
+    assert_eq!(entries.as_array().unwrap().len(), 1, "{entries}");
+    assert_eq!(entries[0]["subject"], format!("http://{free}/?***"));
+    assert_eq!(entries[0]["detail"], "tried sink \"s\" (http)");
+}

@@ -15,13 +15,17 @@ use std::sync::Arc;
 const HOST_BYTES_MAX: usize = 128;
 
 /// What `/events` sends, and when: the names that stand in `of`, and the events that come then.
-const EVENTS: [(&str, &str, &str); 6] = [
+const EVENTS: [(&str, &str, &str); 10] = [
     ("overview", "needs, sources, board, upstream, watch, books, count, announce", "The overview"),
+    ("point:ID", "now", "Point"),
     ("sources", "ways", "Sources"),
+    ("source:NAME", "state, points", "Source"),
     ("upstream", "ways", "Upstream"),
+    ("upstream:NAME", "state, replays", "Way upstream"),
     ("board", "board-waits, board-fill, board-card, board-replays", "The buffer"),
     ("alerts", "alerts-now", "Alerts"),
     ("system", "system", "The system"),
+    ("first-steps", "value", "First steps"),
 ];
 
 #[derive(Template)]
@@ -32,7 +36,7 @@ struct Page {
     own_certificate: bool,
     may_make_tokens: bool,
     groups: Vec<Group>,
-    events: [(&'static str, &'static str, &'static str); 6],
+    events: [(&'static str, &'static str, &'static str); 10],
 }
 
 /// The addresses that begin alike.

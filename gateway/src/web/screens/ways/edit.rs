@@ -173,7 +173,7 @@ pub(in crate::web) async fn submit(
             let guided = draft.get("_to") == BACK;
             if guided && side == Side::Sink && draft.get("_untested").is_empty() {
                 // The guided way goes on by a test record that arrived, or by someone who knows that none did.
-                if let Some(job) = begin_try(shared, &mut draft, &running).await? {
+                if let Some(job) = begin_try(shared, visit, &mut draft, &running).await? {
                     job.wait(WAIT).await;
                     if job.findings().report.is_none_or(|report| report.verdict != Verdict::Works) {
                         found = rendered(Found::new(side, &job, false, visit.l).render())?;
@@ -192,9 +192,9 @@ pub(in crate::web) async fn submit(
         }
         "try" | "listen" | "hear" | "ask" => {
             let begun = if what == "try" {
-                begin_try(shared, &mut draft, &running).await?
+                begin_try(shared, visit, &mut draft, &running).await?
             } else {
-                Some(searching::begin(what, rest, shared, &draft, &running).await?)
+                Some(searching::begin(what, rest, shared, visit, &draft, &running).await?)
             };
             match begun {
                 Some(job) if visit.htmx => return Ok(found_part(side, visit, &job, true)),
@@ -254,10 +254,15 @@ pub(in crate::web) fn job(
 }
 
 /// Begins to try one that is saved.
-pub(in crate::web) async fn try_saved(side: Side, shared: &Shared, name: &str) -> Result<Arc<Job>, Failure> {
+pub(in crate::web) async fn try_saved(
+    side: Side,
+    shared: &Shared,
+    visit: &Visit,
+    name: &str,
+) -> Result<Arc<Job>, Failure> {
     let running = Running::read(shared).await?;
     let mut draft = running.draft(side, name)?;
-    begin_try(shared, &mut draft, &running)
+    begin_try(shared, visit, &mut draft, &running)
         .await?
         .ok_or_else(|| Failure::unavailable("it cannot be tried: look at its form"))
 }
@@ -338,6 +343,7 @@ pub(in crate::web) async fn keep_secret(
 /// Begins to try what a form says; `None` if something is wrong with it.
 pub(in crate::web) async fn begin_try(
     shared: &Shared,
+    visit: &Visit,
     draft: &mut Draft,
     running: &Running,
 ) -> Result<Option<Arc<Job>>, Failure> {
@@ -358,6 +364,7 @@ pub(in crate::web) async fn begin_try(
         }
     };
     let Some(task) = task else { return Ok(None) };
+    change::record_look(shared, visit, task.look()).await;
     Ok(Some(shared.jobs.begin(task, running.config.source.clone(), borrowed)?))
 }
 

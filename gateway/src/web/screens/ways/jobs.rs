@@ -7,6 +7,7 @@ use crate::sources::discover::{
     self, DiscoverError, Heard, ListenRequest, ModbusAnswer, ModbusQuestion, TopicSearch, TopicSeen,
 };
 use crate::tryout::{Step, TRY_OUT_LIMIT, TryReport};
+use crate::web::change::Look;
 use crate::web::failure::Failure;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -176,6 +177,17 @@ impl Task {
             Self::Modbus(..) => "modbus",
         }
     }
+
+    /// What it does, for the audit log.
+    pub(in crate::web) fn look(&self) -> Look<'_> {
+        match self {
+            Self::Source(source) => source_look(source),
+            Self::Sink(_, sink) => sink_look(sink),
+            Self::Topics(search) => topics_look(search),
+            Self::Serial(request) => serial_look(request),
+            Self::Modbus(question, _) => modbus_look(question),
+        }
+    }
 }
 
 impl Job {
@@ -267,6 +279,34 @@ impl Findings {
         self.steps.clone_from(&report.steps);
         self.report = Some(report);
     }
+}
+
+/// Trying a source, for the audit log.
+pub(in crate::web) fn source_look(source: &SourceOptions) -> Look<'_> {
+    let what = format!("tried source {:?} ({})", source.name(), source.kind());
+    Look { what, address: source.address().to_owned(), secret: source.secret_file().map(|(_, file)| file) }
+}
+
+/// Trying a way upstream.
+pub(in crate::web) fn sink_look(sink: &SinkOptions) -> Look<'_> {
+    let what = format!("tried sink {:?} ({})", sink.name(), sink.kind());
+    Look { what, address: sink.address(), secret: sink.secret_file().map(|(_, file)| file) }
+}
+
+/// Listening to a broker.
+pub(in crate::web) fn topics_look(search: &TopicSearch) -> Look<'_> {
+    let what = "listened to a broker".to_owned();
+    Look { what, address: search.url.clone(), secret: search.password_file.as_ref() }
+}
+
+/// Listening on a serial port.
+pub(in crate::web) fn serial_look(request: &ListenRequest) -> Look<'_> {
+    Look { what: "listened on a serial port".to_owned(), address: request.port.clone(), secret: None }
+}
+
+/// Asking a Modbus device.
+pub(in crate::web) fn modbus_look(question: &ModbusQuestion) -> Look<'_> {
+    Look { what: "asked a Modbus device".to_owned(), address: question.url.clone(), secret: None }
 }
 
 /// A step is told when it begins and when it is over.

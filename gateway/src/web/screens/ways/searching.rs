@@ -12,9 +12,11 @@ use crate::sources::line::Parity;
 use crate::sources::modbus::Table;
 use crate::sources::mqtt::Subscription;
 use crate::sources::serial::{Framing, LinePayload};
+use crate::web::change;
 use crate::web::failure::Failure;
 use crate::web::live::Shared;
 use crate::web::pages;
+use crate::web::visit::Visit;
 use axum::extract::Query;
 use axum::http::Uri;
 use serde::Serialize;
@@ -42,6 +44,7 @@ pub(in crate::web) async fn begin(
     what: &str,
     rest: &str,
     shared: &Shared,
+    visit: &Visit,
     draft: &Draft,
     running: &Running,
 ) -> Result<Arc<Job>, Failure> {
@@ -62,11 +65,14 @@ pub(in crate::web) async fn begin(
                 borrowed.push(super::jobs::Borrowed(path));
                 file
             };
+            let password_file = (!password_file.is_empty()).then_some(SecretFile(password_file));
+            let secret = password_file.as_ref().map(|file| ("password_file", file));
+            change::refuse_reserved(&running.config, secret).await?;
             let user = draft.get("username").trim();
             Task::Topics(TopicSearch {
                 url: unredacted(draft, running),
                 username: (!user.is_empty()).then(|| user.to_owned()),
-                password_file: (!password_file.is_empty()).then_some(SecretFile(password_file)),
+                password_file,
                 filter: "#".to_owned(),
                 seconds: LISTEN_S,
             })
@@ -107,6 +113,7 @@ pub(in crate::web) async fn begin(
             Task::Modbus(question, format!("{rest}.registers"))
         }
     };
+    change::record_look(shared, visit, task.look()).await;
     shared.jobs.begin(task, running.config.source.clone(), borrowed)
 }
 
