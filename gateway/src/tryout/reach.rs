@@ -68,6 +68,19 @@ pub async fn connect(steps: &mut Steps, shown: &str, addresses: &[SocketAddr]) -
     }
 }
 
+/// Sees whether anybody listens at a host, where there are no steps to tell; if not, what is wrong and what to do.
+pub async fn check(shown: &str, host: &str, port: u16) -> Result<(), (String, &'static str)> {
+    let bare = host.strip_prefix('[').and_then(|bare| bare.strip_suffix(']')).unwrap_or(host);
+    match timeout(CONNECT_LIMIT, TcpStream::connect((bare, port))).await {
+        Ok(Ok(_)) => Ok(()),
+        Ok(Err(error)) => Err((format!("no connection to {shown}: {error}"), advice(&error))),
+        Err(_) => {
+            let what = format!("no connection to {shown} within {} s", CONNECT_LIMIT.as_secs());
+            Err((what, "check the address, the cable, and a firewall between"))
+        }
+    }
+}
+
 /// What to do about an error of connecting.
 fn advice(error: &Error) -> &'static str {
     match error.kind() {

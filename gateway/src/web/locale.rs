@@ -88,14 +88,7 @@ impl Locale {
         if let Some(text) = catalogue.texts.get(english) {
             return Cow::Borrowed(text);
         }
-        let found = catalogue.patterns.iter().find_map(|(parts, text)| Some((captures(parts, english)?, text)));
-        match found {
-            Some((values, text)) => {
-                let values: Vec<&dyn Display> = values.iter().map(|value| value as &dyn Display).collect();
-                Cow::Owned(fill(text, &values))
-            }
-            None => Cow::Owned(english.to_owned()),
-        }
+        catalogue.said(english, NESTED_MAX).map_or_else(|| Cow::Owned(english.to_owned()), Cow::Owned)
     }
 
     fn catalogue(self) -> Option<&'static Catalogue> {
@@ -127,35 +120,73 @@ impl Language {
 /// The texts of a language.
 struct Catalogue {
     texts: HashMap<String, String>,
-    /// The literal parts between the `{}` of an English text, the longest text first, so that the most exact one is found.
+    /// The literal parts between the `{}` of what lower floors say, the longest text first, so that the most exact one is found.
     patterns: Vec<(Vec<String>, String)>,
 }
 
-/// The German catalogue, a file for each group of screens.
-const GERMAN_TEXTS: [&str; 5] = [
+/// The German catalogue, a file for each group of screens, and last what lower floors say.
+const GERMAN_TEXTS: [&str; 6] = [
     include_str!("language/de/frame.toml"),
     include_str!("language/de/people.toml"),
     include_str!("language/de/settings.toml"),
     include_str!("language/de/ways.toml"),
     include_str!("language/de/see.toml"),
+    GERMAN_SAID,
 ];
 
-static GERMAN: LazyLock<Catalogue> = LazyLock::new(|| Catalogue::read(&GERMAN_TEXTS));
+/// What lower floors say: only these are looked for as patterns.
+const GERMAN_SAID: &str = include_str!("language/de/said.toml");
+
+static GERMAN: LazyLock<Catalogue> = LazyLock::new(|| Catalogue::read(&GERMAN_TEXTS, GERMAN_SAID));
+
+/// How deep a sentence may stand in another one: a trouble names its cause, and the cause what the system said.
+const NESTED_MAX: u8 = 3;
+
+/// Longest value in a place of a pattern, in characters: a name or a number. What is longer is a sentence that must be known.
+const VALUE_CHARS_MAX: usize = 60;
 
 impl Catalogue {
     /// Reads a catalogue; a test holds that those in the binary are sound. What two groups of screens say alike, the first says.
-    fn read(files: &[&str]) -> Self {
+    fn read(files: &[&str], said: &str) -> Self {
+        let parse = |file: &str| toml::from_str::<HashMap<String, String>>(file).unwrap_or_default();
         let mut texts: HashMap<String, String> = HashMap::new();
         for file in files.iter().rev() {
-            texts.extend(toml::from_str::<HashMap<String, String>>(file).unwrap_or_default());
+            texts.extend(parse(file));
         }
-        let pattern = |(english, text): (&String, &String)| {
+        let pattern = |(english, text): (String, String)| {
             let parts: Vec<String> = english.split("{}").map(ToOwned::to_owned).collect();
-            (parts.len() > 1).then(|| (parts, text.clone()))
+            (parts.len() > 1).then_some((parts, text))
         };
-        let mut patterns: Vec<_> = texts.iter().filter_map(pattern).collect();
+        let mut patterns: Vec<_> = parse(said).into_iter().filter_map(pattern).collect();
         patterns.sort_by_key(|(parts, _)| std::cmp::Reverse(parts.iter().map(String::len).sum::<usize>()));
         Self { texts, patterns }
+    }
+
+    /// What a lower floor said, in this language; none unless all of it is known.
+    fn said(&self, english: &str, nested: u8) -> Option<String> {
+        if let Some(text) = self.texts.get(english).filter(|_| nested == NESTED_MAX || english.contains(' ')) {
+            return Some(text.clone());
+        }
+        let nested = nested.checked_sub(1)?;
+        let whole = self.patterns.iter().find_map(|(parts, text)| {
+            let values = captures(parts, english)?;
+            let values = values.iter().map(|value| self.value(value, nested)).collect::<Option<Vec<_>>>()?;
+            let values: Vec<&dyn Display> = values.iter().map(|value| value as &dyn Display).collect();
+            Some(fill(text, &values))
+        });
+        // What happened, then what to do: what happened may be another program's own words.
+        let in_parts = || {
+            let (what, advice) = english.rsplit_once("; ")?;
+            let advice = self.said(advice, nested)?;
+            Some(format!("{}; {advice}", self.said(what, nested).unwrap_or_else(|| what.to_owned())))
+        };
+        whole.or_else(in_parts)
+    }
+
+    /// What stands in a place of a pattern: said anew if it is known; a name or a number as it is; no unknown sentence.
+    fn value(&self, value: &str, nested: u8) -> Option<String> {
+        let is_short = || value.chars().count() <= VALUE_CHARS_MAX && !value.contains(". ");
+        self.said(value, nested).or_else(|| is_short().then(|| value.to_owned()))
     }
 }
 
@@ -241,6 +272,43 @@ mod tests {
     }
 
     #[test]
+    fn what_lower_floors_say_is_said_as_a_whole_or_left_as_it_is() {
+        let german = Locale { language: Language::German, decimal: ',' };
+        for (english, said) in [
+            ("Unit 2 does not answer", "Gerät 2 am Bus antwortet nicht"),
+            ("900 °C below the limit of -100 °C: not possible", "900 °C unter der Grenze von -100 °C: nicht möglich"),
+            (
+                "The broker at plant:1883 cannot be reached: the connection to the broker failed: Connection refused (os error 111)",
+                "Der Broker plant:1883 ist nicht erreichbar: die Verbindung zum Broker ist gescheitert: Verbindung abgelehnt (os error 111)",
+            ),
+            (
+                "Nothing arrives of the alerts: no answer within 500 ms",
+                "Von den Meldungen kommt nichts an: keine Antwort innerhalb von 500 ms",
+            ),
+            (
+                "Paused: 401 Unauthorized: no such token; check the path of url: there is nothing to POST to",
+                "Angehalten: 401 Unauthorized: no such token; prüfen Sie den Pfad in url: Dort nimmt niemand POST an",
+            ),
+            (
+                "Unit 2 does not answer. Check its wiring and unit id.",
+                "Unit 2 does not answer. Check its wiring and unit id.",
+            ),
+            ("one of two", "one of two"),
+        ] {
+            assert_eq!(german.say(english), said);
+        }
+    }
+
+    #[test]
+    fn a_pattern_has_words_enough_to_be_told_from_others() {
+        for (parts, _) in Catalogue::read(&GERMAN_TEXTS, GERMAN_SAID).patterns {
+            let words = parts.iter().flat_map(|part| part.split_whitespace()).count();
+            let begins = parts.first().is_some_and(|first| first.len() >= 7);
+            assert!(words >= 3 || begins, "{parts:?} could take any sentence");
+        }
+    }
+
+    #[test]
     fn the_catalogues_are_sound() {
         let texts = GERMAN_TEXTS.map(|file| toml::from_str::<HashMap<String, String>>(file).unwrap());
         for (english, german) in texts.iter().flatten() {
@@ -281,7 +349,7 @@ mod tests {
 
     #[test]
     fn every_text_of_the_page_is_in_every_catalogue() {
-        let texts = Catalogue::read(&GERMAN_TEXTS).texts;
+        let texts = Catalogue::read(&GERMAN_TEXTS, GERMAN_SAID).texts;
         let mut files = Vec::new();
         files_below(&std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src/web"), &mut files);
         let mut missing = std::collections::BTreeSet::new();

@@ -21,9 +21,14 @@ pub(in crate::web) struct Books {
     pub(in crate::web) next: u64,
     /// Samples accepted, by source.
     pub(in crate::web) accepted: HashMap<String, u64>,
+    /// Samples rejected, by source.
+    pub(in crate::web) rejected: HashMap<String, u64>,
     /// The books of the readings, by sink.
     pub(in crate::web) sinks: HashMap<String, LaneBooks>,
 }
+
+/// Messages a second that may be unreadable before somebody is told: ten a minute.
+const REJECTED_PER_SECOND_MAX: f64 = 10.0 / 60.0;
 
 impl Books {
     /// The counters as they stand.
@@ -32,6 +37,7 @@ impl Books {
         Self {
             next: state.ends.borrow()[Stream::Readings.index()].next,
             accepted: sources.iter().map(|source| (source.name.clone(), source.books().accepted)).collect(),
+            rejected: sources.iter().map(|source| (source.name.clone(), source.books().rejected)).collect(),
             sinks: sinks.iter().map(|sink| (sink.name.clone(), sink.lane(Stream::Readings))).collect(),
         }
     }
@@ -118,6 +124,9 @@ pub(in crate::web) struct SourceView {
     pub(in crate::web) health: HealthView,
     /// Readings accepted per second, over the last ten seconds.
     pub(in crate::web) accepted_per_second: Option<f64>,
+    /// Messages rejected per second, over the last ten seconds.
+    #[serde(skip)]
+    pub(in crate::web) rejected_per_second: Option<f64>,
     /// Samples received.
     pub(in crate::web) received: u64,
     /// Samples accepted.
@@ -308,6 +317,13 @@ impl From<Health> for HealthView {
     }
 }
 
+impl SourceView {
+    /// Whether messages that cannot be read come now, more than one in six seconds: no blip.
+    pub(in crate::web) fn is_rejecting(&self) -> bool {
+        self.rejected_per_second.is_some_and(|rate| rate > REJECTED_PER_SECOND_MAX)
+    }
+}
+
 fn source_view(source: &SourceStatus, meter: &Meter) -> SourceView {
     let SourceBooks { received, accepted, duplicate, rejected, missed } = source.books();
     SourceView {
@@ -316,6 +332,7 @@ fn source_view(source: &SourceStatus, meter: &Meter) -> SourceView {
         address: source.address.clone(),
         health: source.health().into(),
         accepted_per_second: meter.per_second(|books| books.accepted.get(&source.name).copied()),
+        rejected_per_second: meter.per_second(|books| books.rejected.get(&source.name).copied()),
         received,
         accepted,
         duplicate,

@@ -31,6 +31,9 @@ export async function axeFindings(page) {
 export function overflowFindings(page) {
   return page.evaluate(() => {
     const width = document.documentElement.clientWidth;
+    // What stands in a fixed bar does not widen the document; it is cut off instead.
+    const cut = [...document.querySelectorAll("nav.places a")].filter((place) => place.getBoundingClientRect().right > width + 1);
+    if (cut.length > 0) return cut.map((place) => `cut off at ${width} px: ${place.textContent.trim()}`);
     if (document.documentElement.scrollWidth <= width) return [];
     const scrolls = (element) => {
       for (let at = element.parentElement; at; at = at.parentElement) {

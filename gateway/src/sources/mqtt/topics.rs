@@ -6,7 +6,7 @@ use super::{MqttOptions, Subscription, address, keep_alive_s, packet_max, topic}
 use crate::decode::{self, Payload};
 use crate::secret::SecretFile;
 use crate::sources::discover::DiscoverError;
-use crate::tryout::excerpt;
+use crate::tryout::{excerpt, reach};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -95,6 +95,20 @@ pub struct NumberAt {
     pub number: f64,
 }
 
+impl TopicSeen {
+    /// Whether a subscription could read the last payload of this topic; none if it would not take the topic.
+    pub fn read_by(&self, subscription: &Subscription) -> Option<bool> {
+        let is_read = match (&subscription.payload, &self.format) {
+            (Payload::Number {}, format) => matches!(format, Some(Payload::Number {})),
+            (Payload::Json { value, time }, Some(Payload::Json { time: own, .. })) => {
+                time == own && self.numbers.iter().any(|found| found.pointer == *value)
+            }
+            (Payload::Json { .. }, _) => false,
+        };
+        topic::matches(&subscription.filter, &self.topic).then_some(is_read)
+    }
+}
+
 /// What a search came to.
 #[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
 pub struct TopicsFound {
@@ -123,6 +137,10 @@ pub(in crate::sources) async fn find(
         return Err(DiscoverError::new(problem, "use # for everything, or a filter such as plant/#"));
     }
     let host = address(&search.url).map_err(|problem| DiscoverError::new(problem, "write it as mqtt://host:port"))?;
+    // Whoever listens there is told apart from who speaks something else.
+    reach::check(&host.to_string(), &host.host, host.port)
+        .await
+        .map_err(|(what, advice)| DiscoverError::new(what, advice))?;
     let connecting = |error| DiscoverError::new(format!("{host}: {error}"), advice(&error));
     let mut session =
         Session::connect(&options(search), &host, &own_client_id(), Life::Clean).await.map_err(connecting)?;
@@ -362,6 +380,19 @@ mod tests {
         let plain = notes.note("level", b"3.5", true).unwrap().suggestion.clone().unwrap();
         assert_eq!((plain.filter.as_str(), plain.payload), ("level", Payload::Number {}));
         assert_eq!(notes.note("hello", b"world", false).unwrap().suggestion, None);
+    }
+
+    #[test]
+    fn a_subscription_to_a_kind_tells_what_of_it_cannot_be_read() {
+        let mut notes = notes();
+        let subscription =
+            notes.note("plant/boiler-3/temp", br#"{"value":71.5}"#, false).unwrap().suggestion.clone().unwrap();
+        let mut read_by =
+            |topic: &str, payload: &[u8]| notes.note(topic, payload, false).unwrap().read_by(&subscription);
+        assert_eq!(read_by("plant/boiler-4/temp", br#"{"value":68}"#), Some(true));
+        assert_eq!(read_by("plant/tank-1/level", b"3.5"), Some(false));
+        assert_eq!(read_by("plant/tank-1/state", b"open"), Some(false));
+        assert_eq!(read_by("office/temp", br#"{"value":21}"#), None);
     }
 
     #[test]

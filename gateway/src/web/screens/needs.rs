@@ -2,7 +2,7 @@
 
 use crate::web::live::Shared;
 use crate::web::locale::Locale;
-use crate::web::snapshot::{Snapshot, TroubleView};
+use crate::web::snapshot::{Snapshot, SourceView, TroubleView};
 use crate::web::words::{Moment, sentence};
 use askama::Template;
 
@@ -19,6 +19,8 @@ pub(in crate::web) struct Needs {
     list: Vec<Need>,
     calm: String,
     more: usize,
+    /// Sources of which more than a little cannot be read: in words, and where it is kept.
+    unread: Vec<(String, String)>,
     /// Where to begin, on a gateway that reads nothing yet.
     first_steps: bool,
 }
@@ -49,6 +51,7 @@ impl Needs {
         let headline = match count {
             0 if !snapshot.ready => l.t("Forebay is starting").to_owned(),
             0 if snapshot.sources.is_empty() => l.t("There is no source yet").to_owned(),
+            0 if snapshot.sources.iter().any(SourceView::is_rejecting) => l.t("Messages come that cannot be read").to_owned(),
             0 => l.t("Nothing needs you").to_owned(),
             1 => l.t("One thing needs you").to_owned(),
             many => sentence(&l.f1("{} things need you", l.number_word(many))).trim_end_matches('.').to_owned(),
@@ -60,12 +63,14 @@ impl Needs {
                 "error" => "bad",
                 "warning" => "warn",
                 _ if idle => "idle",
+                _ if snapshot.sources.iter().any(SourceView::is_rejecting) => "warn",
                 _ => "good",
             },
             headline,
             list: snapshot.troubles.iter().take(TROUBLES_SHOWN_MAX).map(need).collect(),
             calm: if count == 0 && snapshot.ready { calm(snapshot, l) } else { String::new() },
             more: snapshot.troubles.len().saturating_sub(TROUBLES_SHOWN_MAX),
+            unread: snapshot.sources.iter().filter_map(|source| unread(source, l)).collect(),
             first_steps: snapshot.ready
                 && snapshot.sources.is_empty()
                 && shared.state.desk.state().borrow().trial.is_none(),
@@ -98,6 +103,20 @@ impl Need {
             open,
         }
     }
+}
+
+/// What of a source cannot be read, if that is more than one message in a hundred: hardly a blip, rather a subscription that
+/// takes too much, or a payload that is read in the wrong way.
+fn unread(source: &SourceView, l: Locale) -> Option<(String, String)> {
+    let (rejected, received) = (source.rejected, source.received);
+    if rejected.saturating_mul(100) <= received {
+        return None;
+    }
+    let words = l.f(
+        "{} of {} messages of {} could not be read; they are kept as dead letters",
+        &[&l.count(rejected), &l.count(received), &source.name],
+    );
+    Some((words, super::ways::letters_of(&source.name)))
 }
 
 /// The one line of a quiet day.

@@ -12,7 +12,7 @@ pub(in crate::web) mod replays;
 pub(in crate::web) mod searching;
 
 use crate::web::locale::Locale;
-use crate::web::pages::path;
+use crate::web::pages::{path, query};
 use crate::web::snapshot::{HealthView, SinkView, Snapshot, SourceView};
 use crate::web::words::{Moment, sentence};
 use askama::Template;
@@ -44,6 +44,8 @@ pub(in crate::web) struct Line {
     pub(in crate::web) error: Option<(String, Moment)>,
     /// What else there is to say.
     pub(in crate::web) notes: Vec<String>,
+    /// How many messages could not be read, and where they are.
+    pub(in crate::web) letters: Option<(String, String)>,
 }
 
 /// A list of sources or sinks.
@@ -104,7 +106,6 @@ pub(in crate::web) fn kind_name(kind: &str) -> &str {
 /// A source in a list.
 pub(in crate::web) fn source_line(source: &SourceView, snapshot: &Snapshot, l: Locale) -> Line {
     let notes = [
-        (source.rejected, "{} rejected, kept as dead letters"),
         (source.missed, "{} never came in"),
         (source.duplicate, "{} came again, taken once"),
     ];
@@ -119,7 +120,15 @@ pub(in crate::web) fn source_line(source: &SourceView, snapshot: &Snapshot, l: L
         since,
         error,
         notes: notes.map(|(amount, what)| l.f1(what, l.count(amount))).collect(),
+        letters: (source.rejected > 0).then(|| {
+            (l.f1("{} rejected, kept as dead letters", l.count(source.rejected)), letters_of(&source.name))
+        }),
     }
+}
+
+/// Where the dead letters of a source are.
+pub(in crate::web) fn letters_of(source: &str) -> String {
+    format!("/board/letters?{}", query(&[("source", source)]))
 }
 
 /// How a source is.
@@ -159,6 +168,7 @@ pub(in crate::web) fn sink_line(sink: &SinkView, snapshot: &Snapshot, l: Locale)
         since,
         error,
         notes,
+        letters: None,
     }
 }
 

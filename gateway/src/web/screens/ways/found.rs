@@ -3,7 +3,8 @@
 use super::draft::Side;
 use super::jobs::{Findings, Job};
 use super::searching::{use_heard, use_reading, use_topic};
-use crate::sources::discover::{Guess, Heard, TopicSeen};
+use crate::sources::discover::{Guess, Heard, TopicSeen, WordReading};
+use crate::sources::modbus::{Kind, Table};
 use crate::tryout::{Step, StepOutcome, TriedValue, Verdict};
 use crate::web::locale::Locale;
 use crate::web::words::sentence;
@@ -16,8 +17,11 @@ const TOPICS_SHOWN_MAX: usize = 100;
 /// Most numbers of one payload that can be tapped.
 const NUMBERS_SHOWN_MAX: usize = 12;
 
-/// Most readings of an answer that are shown: the likeliest.
-const READINGS_SHOWN_MAX: usize = 40;
+/// Most registers or bits of an answer that are shown one by one; a person looks at few at a time.
+const ROWS_SHOWN_MAX: usize = 60;
+
+/// Numbers that a device measures lie within these far more often than bits that were read in a wrong way.
+const LIKELY: std::ops::RangeInclusive<f64> = 1e-3..=1e6;
 
 /// Most values of a try-out that are shown.
 const VALUES_SHOWN_MAX: usize = 50;
@@ -35,7 +39,9 @@ pub(in crate::web) struct Found {
     values: Vec<ValueView>,
     topics: Vec<TopicView>,
     heard: Vec<HeardView>,
-    readings: Vec<ReadingView>,
+    rows: Vec<RowView>,
+    /// What is not in the rows.
+    left_out: Vec<String>,
     /// What went wrong, and what to do.
     error: Option<(String, String)>,
 }
@@ -74,8 +80,14 @@ struct HeardView {
     take: String,
 }
 
-struct ReadingView {
+/// A register or bit: the likeliest ways to read it, and the others.
+struct RowView {
     address: u16,
+    likely: Vec<ReadingView>,
+    others: Vec<ReadingView>,
+}
+
+struct ReadingView {
     how: String,
     value: String,
     take: String,
@@ -89,6 +101,7 @@ impl Found {
         let again = if findings.over { String::new() } else { format!("{}/jobs/{}{form}", side.root(), job.id) };
         let (headline, tone) = headline(job, &findings, l);
         let error = findings.error.as_ref().map(|e| (sentence(&l.say(&e.what)), sentence(&l.say(&e.advice))));
+        let (rows, left_out) = rows(&findings, in_form, l);
         Self {
             l,
             again,
@@ -98,7 +111,8 @@ impl Found {
             values: findings.report.iter().flat_map(|r| &r.values).take(VALUES_SHOWN_MAX).map(value_view).collect(),
             topics: topics(&findings, in_form, l),
             heard: findings.heard.iter().map(|heard| heard_view(heard, in_form, l)).collect(),
-            readings: readings(&findings, in_form, l),
+            rows,
+            left_out,
             error,
         }
     }
@@ -120,7 +134,8 @@ impl Found {
             values: Vec::new(),
             topics: Vec::new(),
             heard: Vec::new(),
-            readings: Vec::new(),
+            rows: Vec::new(),
+            left_out: Vec::new(),
             error,
         }
     }
@@ -195,23 +210,37 @@ fn topics(findings: &Findings, in_form: bool, l: Locale) -> Vec<TopicView> {
         topic: seen.topic.clone(),
         payload: seen.payload.clone(),
         rate: if seen.is_retained { l.t("kept by the broker").to_owned() } else { l.rate(seen.per_second) },
-        uses: if in_form { uses(seen, l) } else { Vec::new() },
+        uses: if in_form { uses(seen, findings, l) } else { Vec::new() },
     };
     findings.topics.values().take(TOPICS_SHOWN_MAX).map(view).collect()
 }
 
-fn uses(seen: &TopicSeen, l: Locale) -> Vec<(String, String)> {
+/// What can be tapped: each number of exactly this topic, then the topics of its kind, if there are others.
+fn uses(seen: &TopicSeen, findings: &Findings, l: Locale) -> Vec<(String, String)> {
     let Some(suggestion) = &seen.suggestion else { return Vec::new() };
-    if seen.numbers.is_empty() {
-        return vec![(use_topic(seen, suggestion, None), l.t("Read this").to_owned())];
-    }
+
     let number = |at: &crate::sources::discover::NumberAt| {
         let name = at.pointer.trim_start_matches('/').to_owned();
         let said = if name.is_empty() { l.number(at.number) } else { format!("{name} = {}", l.number(at.number)) };
         let pointer = (!at.pointer.is_empty()).then_some(at.pointer.as_str());
-        (use_topic(seen, suggestion, pointer), said)
+        (use_topic(seen, suggestion, &seen.topic, pointer), said)
     };
-    seen.numbers.iter().take(NUMBERS_SHOWN_MAX).map(number).collect()
+    let mut uses: Vec<(String, String)> = seen.numbers.iter().take(NUMBERS_SHOWN_MAX).map(number).collect();
+    if uses.is_empty() {
+        uses.push((use_topic(seen, suggestion, &seen.topic, None), l.t("Read this").to_owned()));
+    }
+    let kind: Vec<bool> = findings.topics.values().filter_map(|other| other.read_by(suggestion)).collect();
+    let (all, read) = (kind.len(), kind.iter().filter(|is_read| **is_read).count());
+    if read > 1 {
+        let filter = suggestion.filter.as_str();
+        let said = if read == all {
+            l.f("All {} of its kind: {}", &[&all, &filter])
+        } else {
+            l.f("All {} of its kind: {}; {} of them cannot be read this way", &[&all, &filter, &(all - read)])
+        };
+        uses.push((use_topic(seen, suggestion, filter, None), said));
+    }
+    uses
 }
 
 fn heard_view(heard: &Heard, in_form: bool, l: Locale) -> HeardView {
@@ -236,29 +265,118 @@ fn heard_view(heard: &Heard, in_form: bool, l: Locale) -> HeardView {
     }
 }
 
-fn readings(findings: &Findings, in_form: bool, l: Locale) -> Vec<ReadingView> {
-    let (Some(answer), Some(question)) = (&findings.answer, &findings.question) else { return Vec::new() };
-    let plausible = answer.readings.iter().filter(|reading| reading.is_plausible);
-    let view = |reading: &crate::sources::discover::WordReading| {
-        let value = match reading.value.as_f64() {
-            Some(number) => l.number(number),
-            None => reading.value.to_string(),
+/// The answer of a device, a row for each register; those that are 0 are one line.
+fn rows(findings: &Findings, in_form: bool, l: Locale) -> (Vec<RowView>, Vec<String>) {
+    let (Some(answer), Some(question)) = (&findings.answer, &findings.question) else { return Default::default() };
+    let view = |reading: &WordReading| reading_view(reading, findings, question.table, in_form, l);
+    let (mut rows, mut zeros, mut all) = (Vec::new(), Vec::new(), 0);
+    for readings in answer.readings.chunk_by(|one, next| one.address == next.address) {
+        let Some(address) = readings.first().map(|reading| reading.address) else { continue };
+        let float = likeliest_float(readings);
+        let whole = |reading: &&WordReading| {
+            let is_negative = reading.value.as_f64().is_some_and(|number| number < 0.0);
+            match reading.kind {
+                Kind::U16 => (reading.scale - 1.0).abs() < 1e-9,
+                Kind::I16 => (reading.scale - 1.0).abs() < 1e-9 && is_negative,
+                Kind::Bool => true,
+                _ => false,
+            }
         };
-        let word = |value: serde_json::Result<serde_json::Value>| {
-            value.ok().and_then(|value| value.as_str().map(str::to_owned)).unwrap_or_default()
-        };
-        let kind = word(serde_json::to_value(reading.kind));
-        let order = word(serde_json::to_value(reading.order));
-        let double = matches!(kind.as_str(), "f32" | "i32" | "u32");
-        let mut how = if double { format!("{kind}, {order}") } else { kind };
-        if (reading.scale - 1.0).abs() > 1e-9 {
-            // Writing into a string does not fail.
-            _ = write!(how, " × {}", l.number(reading.scale));
+        let is_bits = matches!(question.table, Table::Coil | Table::Discrete);
+        let is_zero =
+            !is_bits && readings.iter().find(whole).is_some_and(|reading| reading.value.as_f64() == Some(0.0));
+        if is_zero && float.is_none() {
+            zeros.push(address);
+            continue;
         }
-        let list = findings.list.clone();
-        let take =
-            if in_form && !list.is_empty() { use_reading(&list, question.table, reading) } else { String::new() };
-        ReadingView { address: reading.address, how, value, take }
+        all += 1;
+        if rows.len() >= ROWS_SHOWN_MAX {
+            continue;
+        }
+        let likely: Vec<&WordReading> = float.into_iter().chain(readings.iter().filter(whole)).collect();
+        let is_other = |reading: &&WordReading| {
+            reading.is_plausible && !likely.iter().any(|likely| std::ptr::eq(*likely, *reading))
+        };
+        let others = readings.iter().filter(is_other).map(view).collect();
+        rows.push(RowView { address, likely: likely.iter().map(|reading| view(reading)).collect(), others });
+    }
+    let mut left_out = Vec::new();
+    if all > rows.len() {
+        left_out.push(l.f2("The first {} of {} are shown; ask from a later address for the others.", rows.len(), all));
+    }
+    if !zeros.is_empty() {
+        left_out.push(l.f1("0 stands at {}", stretches(&zeros)));
+    }
+    (rows, left_out)
+}
+
+/// The floating point number that a device most likely means: of likely size, and the one with the fewest digits.
+fn likeliest_float(readings: &[WordReading]) -> Option<&WordReading> {
+    let digits = |reading: &WordReading| reading.value.as_f64().map_or(0, |number| (number as f32).to_string().len());
+    let is_likely = |reading: &&WordReading| {
+        matches!(reading.kind, Kind::F32)
+            && reading.is_plausible
+            && reading.value.as_f64().is_some_and(|number| LIKELY.contains(&number.abs()))
     };
-    plausible.take(READINGS_SHOWN_MAX).map(view).collect()
+    readings.iter().filter(is_likely).min_by_key(|reading| digits(reading))
+}
+
+/// Addresses in words: `2–5, 7, 9–11`.
+fn stretches(addresses: &[u16]) -> String {
+    let stretch = |run: &[u16]| match (run.first(), run.last()) {
+        (Some(first), Some(last)) if first != last => format!("{first}–{last}"),
+        (Some(first), _) => first.to_string(),
+        (None, _) => String::new(),
+    };
+    let runs = addresses.chunk_by(|one, next| one.checked_add(1) == Some(*next));
+    runs.map(stretch).collect::<Vec<_>>().join(", ")
+}
+
+fn reading_view(reading: &WordReading, findings: &Findings, table: Table, in_form: bool, l: Locale) -> ReadingView {
+    let value = match reading.value.as_f64() {
+        Some(number) => l.number(number),
+        None => reading.value.to_string(),
+    };
+    let word = |value: serde_json::Result<serde_json::Value>| {
+        value.ok().and_then(|value| value.as_str().map(str::to_owned)).unwrap_or_default()
+    };
+    let kind = word(serde_json::to_value(reading.kind));
+    let order = word(serde_json::to_value(reading.order));
+    let double = matches!(kind.as_str(), "f32" | "i32" | "u32");
+    let mut how = if double { format!("{kind}, {order}") } else { kind };
+    if (reading.scale - 1.0).abs() > 1e-9 {
+        // Writing into a string does not fail.
+        _ = write!(how, " × {}", l.number(reading.scale));
+    }
+    let list = &findings.list;
+    let take = if in_form && !list.is_empty() { use_reading(list, table, reading) } else { String::new() };
+    ReadingView { how, value, take }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use super::*;
+    use crate::sources::modbus::WordOrder;
+
+    #[test]
+    fn addresses_that_follow_each_other_are_one_stretch() {
+        assert_eq!(stretches(&[2, 3, 4, 5, 7, 9, 10]), "2–5, 7, 9–10");
+        assert_eq!(stretches(&[65_535]), "65535");
+    }
+
+    #[test]
+    fn of_floats_in_four_orders_the_one_with_few_digits_is_likeliest() {
+        let float = |order, number: f32| WordReading {
+            address: 6,
+            kind: Kind::F32,
+            order,
+            scale: 1.0,
+            value: f64::from(number).into(),
+            is_plausible: true,
+        };
+        let readings =
+            [float(WordOrder::Badc, 0.003_112_7), float(WordOrder::Abcd, 4.2), float(WordOrder::Dcba, 2.7e8)];
+        assert_eq!(likeliest_float(&readings).unwrap().order, WordOrder::Abcd);
+    }
 }

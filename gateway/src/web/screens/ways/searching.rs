@@ -163,8 +163,13 @@ pub(in crate::web) fn take(draft: &mut Draft, found: &str) {
     }
 }
 
-/// What takes a topic over: a subscription, and the number in the payload that was tapped.
-pub(in crate::web) fn use_topic(seen: &TopicSeen, suggestion: &Subscription, pointer: Option<&str>) -> String {
+/// What takes a topic over: a subscription to it or to its kind, and the number in the payload that was tapped.
+pub(in crate::web) fn use_topic(
+    seen: &TopicSeen,
+    suggestion: &Subscription,
+    filter: &str,
+    pointer: Option<&str>,
+) -> String {
     let (format, value, time) = match &suggestion.payload {
         Payload::Json { value, time } => ("json", pointer.unwrap_or(value), time.clone().unwrap_or_default()),
         Payload::Number {} => ("number", "", String::new()),
@@ -177,7 +182,7 @@ pub(in crate::web) fn use_topic(seen: &TopicSeen, suggestion: &Subscription, poi
         _ => suggestion.point.clone(),
     };
     let fields = [
-        ("filter", suggestion.filter.as_str()),
+        ("filter", filter),
         ("device", &suggestion.device),
         ("point", &point),
         ("unit", &suggestion.unit),
