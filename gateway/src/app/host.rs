@@ -11,6 +11,7 @@ use crate::config::desk::{Desk, DeskRequest, DeskState};
 use crate::config::{self, Config, Loaded};
 use crate::control::ReloadRequest;
 use crate::logs::LogRing;
+use crate::site::Registry;
 use crate::status::{Status, Trouble};
 use std::path::PathBuf;
 use std::pin::pin;
@@ -263,9 +264,15 @@ impl Host {
         Ok(())
     }
 
-    /// How many readings there are, and where one hears of more.
+    /// Where one hears of more readings.
     pub(super) fn readings(&self) -> Option<watch::Receiver<crate::buffer::Ends>> {
         self.running.as_ref().map(|running| running.web_state.ends.clone())
+    }
+
+    /// The last values of the points, and their names.
+    pub(super) fn points(&self) -> Option<(Arc<Status>, Arc<Registry>)> {
+        let state = &self.running.as_ref()?.web_state;
+        Some((state.status.clone(), state.registry.clone()))
     }
 
     /// Raises a trouble, where there is a gateway to tell it.

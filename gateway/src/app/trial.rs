@@ -11,19 +11,24 @@ use crate::block::records::Severity;
 use crate::buffer::Ends;
 use crate::config::desk::{CONFIRM_WITHIN, Change, DeskError, DeskRequest, DeskState, Reverted, Revision, Trial};
 use crate::config::history::{History, Kept};
-use crate::config::{self, ConfigErrors, FILE_BYTES_MAX, Loaded};
-use crate::reading::{Sequence, Stream, UnixMicros};
-use crate::status::Trouble;
+use crate::config::{self, Config, ConfigErrors, FILE_BYTES_MAX, Loaded};
+use crate::reading::{PointId, UnixMicros};
+use crate::site::Registry;
+use crate::sources::SourceOptions;
+use crate::status::{Status, Trouble};
 use crate::units::HumanDuration;
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until};
 
 /// The key of the trouble that a change was taken back.
 const REVERTED: &str = "config/trial";
 /// The key of the trouble that a change could not be kept after all.
 const KEPT: &str = "config/kept";
+/// How often it is looked whether values have come in: each look goes through all points.
+const FLOW_EVERY: Duration = Duration::from_secs(1);
 /// How long a change that was taken back is told: someone who drove away has heard of it by then, and the page keeps it for longer.
 const REVERTED_TOLD: Duration = Duration::from_hours(1);
 
@@ -44,10 +49,42 @@ pub(super) struct Underway {
     since_us: UnixMicros,
     until_us: UnixMicros,
     deadline: Instant,
-    /// Where the readings end, and where they ended when it began.
+    /// Where the readings end: moves with each commit.
     ends: watch::Receiver<Ends>,
-    readings_before: Sequence,
     flows: bool,
+    /// Who must have brought a value before it can be kept.
+    speakers: Speakers,
+}
+
+/// The sources that a change concerns, and where one sees that they bring values.
+struct Speakers {
+    status: Arc<Status>,
+    registry: Arc<Registry>,
+    /// Those that the change adds or starts anew; any source will do if it concerns none.
+    sources: Vec<String>,
+    since_us: UnixMicros,
+}
+
+impl Speakers {
+    /// Whether each of them has brought a value since. That a device gave no answer is a reading, too, but proves nothing.
+    fn have_spoken(&self) -> bool {
+        let mut silent: Vec<&str> = self.sources.iter().map(String::as_str).collect();
+        let mut any = false;
+        self.status.read_points(|points| {
+            for (index, live) in points.iter().enumerate() {
+                let Some(live) = live.as_ref().filter(|live| live.received_at_us >= self.since_us) else { continue };
+                if live.outcome.is_err() {
+                    continue;
+                }
+                any = true;
+                let Some(key) = u32::try_from(index).ok().and_then(|id| self.registry.key(PointId(id))) else {
+                    continue;
+                };
+                silent.retain(|name| **name != *key.source);
+            }
+        });
+        any && silent.is_empty()
+    }
 }
 
 impl Trials {
@@ -101,19 +138,16 @@ impl Trials {
     }
 }
 
-/// Returns when readings have come in since a trial began.
+/// Returns when values have come in since a trial began, from every source that it concerns.
 async fn flow(trial: Option<&mut Underway>) {
     let Some(trial) = trial.filter(|trial| !trial.flows) else { return std::future::pending().await };
-    let before = trial.readings_before;
-    let is_more = |ends: &Ends| next_reading(ends) > before;
-    if trial.ends.wait_for(is_more).await.is_err() {
-        // The buffer is closed, which the gateway notices by itself.
-        std::future::pending::<()>().await;
+    while !trial.speakers.have_spoken() {
+        sleep(FLOW_EVERY).await;
+        if trial.ends.changed().await.is_err() {
+            // The buffer is closed, which the gateway notices by itself.
+            std::future::pending::<()>().await;
+        }
     }
-}
-
-fn next_reading(ends: &Ends) -> Sequence {
-    ends.get(Stream::Readings.index()).map_or(0, |ends| ends.next)
 }
 
 /// A change that was looked over.
@@ -226,7 +260,7 @@ impl Host {
         let since_us = self.clock.tick().wall_us;
         let until_us = since_us.saturating_add(i64::try_from(within.as_micros()).unwrap_or(i64::MAX));
         tracing::info!(by, within = %HumanDuration(within), changes = lines.join("; "), "a change is on trial");
-        let readings_before = next_reading(&ends.borrow());
+        let Some(speakers) = self.speakers(&loaded.config, since_us) else { return };
         self.trials.underway = Some(Underway {
             by,
             flows: loaded.config.source.is_empty(),
@@ -236,10 +270,23 @@ impl Host {
             until_us,
             deadline: Instant::now() + within,
             ends,
-            readings_before,
+            speakers,
         });
         self.forget_reverted();
         self.publish();
+    }
+
+    /// Who must bring a value before a configuration can be kept.
+    fn speakers(&self, config: &Config, since_us: UnixMicros) -> Option<Speakers> {
+        let (status, registry) = self.points()?;
+        let is_known = |source: &&SourceOptions| self.confirmed.config.source.contains(source);
+        let concerned = config.source.iter().filter(|source| !is_known(source));
+        Some(Speakers {
+            status,
+            registry,
+            sources: concerned.map(|source| source.name().to_owned()).collect(),
+            since_us,
+        })
     }
 
     async fn confirm(&mut self, by: &str, force: bool, mut done: Reply<()>) -> Result<(), AppError> {

@@ -69,6 +69,9 @@ pub async fn connect(steps: &mut Steps, shown: &str, addresses: &[SocketAddr]) -
 }
 
 /// Sees whether anybody listens at a host, where there are no steps to tell; if not, what is wrong and what to do.
+///
+/// # Errors
+/// With what is wrong, and what to do.
 pub async fn check(shown: &str, host: &str, port: u16) -> Result<(), (String, &'static str)> {
     let bare = host.strip_prefix('[').and_then(|bare| bare.strip_suffix(']')).unwrap_or(host);
     match timeout(CONNECT_LIMIT, TcpStream::connect((bare, port))).await {

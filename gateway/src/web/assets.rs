@@ -28,6 +28,8 @@ pub(in crate::web) struct Assets {
     pub(in crate::web) htmx: Asset,
     /// Its extension for server-sent events.
     pub(in crate::web) sse: Asset,
+    /// Idiomorph: live parts change what differs and leave the rest, so that focus and a tap under way stay.
+    pub(in crate::web) morph: Asset,
     /// uPlot, which draws the charts.
     pub(in crate::web) uplot: Asset,
     /// What the gateway's charts are made of, on top of it.
@@ -57,6 +59,7 @@ pub(in crate::web) static ASSETS: LazyLock<Assets> = LazyLock::new(|| {
         script: Asset::new("page", "js", SCRIPT, include_bytes!("static/page.js")),
         htmx: Asset::new("htmx", "js", SCRIPT, include_bytes!("static/htmx.min.js")),
         sse: Asset::new("htmx-ext-sse", "js", SCRIPT, include_bytes!("static/htmx-ext-sse.min.js")),
+        morph: Asset::new("idiomorph-ext", "js", SCRIPT, include_bytes!("static/idiomorph-ext.min.js")),
         uplot: Asset::new("uplot", "js", SCRIPT, include_bytes!("static/uplot.min.js")),
         chart: Asset::new("chart", "js", SCRIPT, include_bytes!("static/chart.js")),
         form: Asset::new("form", "js", SCRIPT, include_bytes!("static/form.js")),
@@ -75,8 +78,19 @@ impl Asset {
 
 impl Assets {
     /// All of them.
-    pub(in crate::web) fn all(&self) -> [&Asset; 9] {
-        [&self.css, &self.script, &self.htmx, &self.sse, &self.uplot, &self.chart, &self.form, &self.log, &self.icon]
+    pub(in crate::web) fn all(&self) -> [&Asset; 10] {
+        [
+            &self.css,
+            &self.script,
+            &self.htmx,
+            &self.sse,
+            &self.morph,
+            &self.uplot,
+            &self.chart,
+            &self.form,
+            &self.log,
+            &self.icon,
+        ]
     }
 }
 

@@ -330,7 +330,7 @@ async fn the_first_view_is_light_and_its_files_are_kept_for_good() {
     }
     let page = served.text("/").await;
     let files: Vec<&str> = page.split('"').filter(|part| part.starts_with("/static/")).collect();
-    assert_eq!(files.len(), 5, "{files:?}");
+    assert_eq!(files.len(), 6, "{files:?}");
     let mut total = 0;
     for path in files.into_iter().chain(["/"]) {
         let request = served.client.get(format!("{}{path}", served.base)).header("accept-encoding", "gzip, br");

@@ -128,7 +128,7 @@ async function walk(t, { size, scheme, Hands }) {
   const visitor = await browser.visitor(plant.gateway, { size, scheme });
   visitor.allow(/status of 4(01|03|22)/);
   // A new name is a new identity for everything: the gateway starts anew inside, and its page is away for a moment.
-  visitor.allow(/(\[object Event\]|ERR_CONNECTION_REFUSED).*first-steps\/(name|source)/);
+  visitor.allow(/(\[object Event\]|ERR_CONNECTION_(REFUSED|RESET)).*first-steps\/(name|source)/);
   const way = new Way(visitor, plant, size, new Hands(visitor));
   const started = performance.now();
   const times = [];

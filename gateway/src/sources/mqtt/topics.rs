@@ -97,6 +97,7 @@ pub struct NumberAt {
 
 impl TopicSeen {
     /// Whether a subscription could read the last payload of this topic; none if it would not take the topic.
+    #[must_use]
     pub fn read_by(&self, subscription: &Subscription) -> Option<bool> {
         let is_read = match (&subscription.payload, &self.format) {
             (Payload::Number {}, format) => matches!(format, Some(Payload::Number {})),

@@ -51,7 +51,9 @@ impl Needs {
         let headline = match count {
             0 if !snapshot.ready => l.t("Forebay is starting").to_owned(),
             0 if snapshot.sources.is_empty() => l.t("There is no source yet").to_owned(),
-            0 if snapshot.sources.iter().any(SourceView::is_rejecting) => l.t("Messages come that cannot be read").to_owned(),
+            0 if snapshot.sources.iter().any(SourceView::is_rejecting) => {
+                l.t("Messages come that cannot be read").to_owned()
+            }
             0 => l.t("Nothing needs you").to_owned(),
             1 => l.t("One thing needs you").to_owned(),
             many => sentence(&l.f1("{} things need you", l.number_word(many))).trim_end_matches('.').to_owned(),

@@ -105,10 +105,7 @@ pub(in crate::web) fn kind_name(kind: &str) -> &str {
 
 /// A source in a list.
 pub(in crate::web) fn source_line(source: &SourceView, snapshot: &Snapshot, l: Locale) -> Line {
-    let notes = [
-        (source.missed, "{} never came in"),
-        (source.duplicate, "{} came again, taken once"),
-    ];
+    let notes = [(source.missed, "{} never came in"), (source.duplicate, "{} came again, taken once")];
     let (since, error) = trouble_of(&source.health, snapshot, l);
     let notes = notes.into_iter().filter(|(amount, _)| *amount > 0);
     Line {
@@ -120,9 +117,8 @@ pub(in crate::web) fn source_line(source: &SourceView, snapshot: &Snapshot, l: L
         since,
         error,
         notes: notes.map(|(amount, what)| l.f1(what, l.count(amount))).collect(),
-        letters: (source.rejected > 0).then(|| {
-            (l.f1("{} rejected, kept as dead letters", l.count(source.rejected)), letters_of(&source.name))
-        }),
+        letters: (source.rejected > 0)
+            .then(|| (l.f1("{} rejected, kept as dead letters", l.count(source.rejected)), letters_of(&source.name))),
     }
 }
 

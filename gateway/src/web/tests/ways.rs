@@ -266,7 +266,7 @@ async fn a_secret_of_the_gateway_itself_is_sent_nowhere_and_every_try_is_in_the_
         let revision = served.desk.borrow().revision.to_string();
         let mut changed =
             format!("{running}[[source]]\ntype = \"mqtt\"\nname = \"b\"\nurl = \"{url}\"\nclient_id = \"b\"\n");
-        changed.push_str(&format!("username = \"u\"\npassword_file = {file:?}\n"));
+        changed = format!("{changed}username = \"u\"\npassword_file = {file:?}\n");
         changed.push_str(
             "subscribe = [{ filter = \"a\", device = \"d\", point = \"p\", payload = { format = \"number\" } }]\n",
         );
