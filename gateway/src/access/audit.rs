@@ -14,8 +14,9 @@ use std::io::{Read, Seek, SeekFrom, Write};
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
-/// Longest detail, in bytes: the difference of two large configurations; what is longer is cut.
-pub const DETAIL_BYTES_MAX: usize = 64 * 1024;
+/// Longest detail, in bytes: some hundred lines of a difference; what is longer is cut, so that nobody washes the log away with
+/// long ones. A configuration that was kept is in the history as a whole.
+pub const DETAIL_BYTES_MAX: usize = 8 * 1024;
 
 /// Longest subject, in bytes: a name.
 const SUBJECT_BYTES_MAX: usize = 512;

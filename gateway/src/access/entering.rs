@@ -59,7 +59,16 @@ impl Access {
     /// Who the session of this cookie belongs to, with the role they have now; counts as a use.
     #[must_use]
     pub fn session(&self, cookie_value: &str) -> Option<Who> {
-        let (name, key) = self.0.sessions.find(cookie_value, self.0.clock.mono_us())?;
+        self.person_of(self.0.sessions.find(cookie_value, self.0.clock.mono_us())?)
+    }
+
+    /// The same for what goes on while nobody does anything: it counts as no use.
+    #[must_use]
+    pub fn session_goes_on(&self, cookie_value: &str) -> Option<Who> {
+        self.person_of(self.0.sessions.peek(cookie_value, self.0.clock.mono_us())?)
+    }
+
+    fn person_of(&self, (name, key): (String, String)) -> Option<Who> {
         let book = self.0.book.current().ok()?;
         // Removed, or another password since: over, wherever that was done.
         let person = book.person(&name).filter(|person| person.key == key)?;

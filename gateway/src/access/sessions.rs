@@ -60,6 +60,15 @@ impl Sessions {
 
     /// Whose session it is and the key it began with, if it is not over; counts as a use.
     pub(super) fn find(&self, id: &str, now_us: MonoMicros) -> Option<(String, String)> {
+        self.look(id, now_us, true)
+    }
+
+    /// The same, but it counts as no use.
+    pub(super) fn peek(&self, id: &str, now_us: MonoMicros) -> Option<(String, String)> {
+        self.look(id, now_us, false)
+    }
+
+    fn look(&self, id: &str, now_us: MonoMicros, is_use: bool) -> Option<(String, String)> {
         if id.len() != WORD_CHARS {
             return None;
         }
@@ -70,7 +79,9 @@ impl Sessions {
             sessions.remove(&hash);
             return None;
         }
-        session.used_us = now_us;
+        if is_use {
+            session.used_us = now_us;
+        }
         Some((session.name.clone(), session.key.clone()))
     }
 
@@ -118,7 +129,8 @@ mod tests {
         let nearly = after(SESSION_IDLE_MAX) - 1;
         assert!(sessions.find(&id, nearly).is_some());
         assert!(sessions.find(&id, 2 * nearly).is_some(), "each use lets it live on");
-        assert!(sessions.find(&id, 2 * nearly + after(SESSION_IDLE_MAX)).is_none());
+        assert!(sessions.peek(&id, 3 * nearly).is_some());
+        assert!(sessions.find(&id, 2 * nearly + after(SESSION_IDLE_MAX)).is_none(), "a look was no use");
         assert!(sessions.find(&id, 0).is_none(), "what is over stays over");
     }
 

@@ -156,9 +156,11 @@ impl Throttle {
     }
 }
 
-/// One subscriber's network: a whole /64 belongs to whoever has one address of it.
+/// One subscriber's network: a whole /64 belongs to whoever has one address of it. Not so on the plant's own network, which
+/// all machines share: each address counts for itself there, so that a guesser does not make the one beside him wait.
 fn network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
+        IpAddr::V6(v6) if v6.is_unicast_link_local() || v6.is_unique_local() => IpAddr::V6(v6),
         IpAddr::V6(v6) => IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() >> 64 << 64)),
         v4 @ IpAddr::V4(_) => v4,
     }
@@ -255,6 +257,8 @@ mod tests {
         assert!(throttle.begin(None, ip("2001:db8::ffff:1"), 0).is_err());
         assert!(throttle.begin(None, ip("2001:db8:0:1::1"), 0).is_ok());
         assert_eq!(network(ip("::ffff:10.0.0.1")), ip("10.0.0.1"));
+        assert_ne!(network(ip("fe80::a")), network(ip("fe80::b")), "neighbours on one network");
+        assert_ne!(network(ip("fd00::a")), network(ip("fd00::b")), "neighbours on one network");
     }
 
     #[test]

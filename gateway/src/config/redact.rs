@@ -3,11 +3,16 @@
 
 use super::problem::{Lines, Problem};
 use super::tree::{Node, join};
+use std::collections::HashMap;
 use std::ops::Range;
+use std::rc::Rc;
 use toml::de::{DeTable, DeValue};
 
 /// What is said where it is not clear what was hidden.
 pub(super) const RETYPE: &str = "*** stands for a secret that is not known for this address; type the secret, or better put it into a file (password_file, bearer_file)";
+
+/// Most hidden addresses that are put back in a text: every source and sink has one, and comments some more.
+const HIDDEN_MAX: usize = 1_000;
 
 /// What stands in place of something hidden.
 const HIDDEN: &str = "***";
@@ -40,25 +45,40 @@ pub fn restore(shown: &str, original: &str) -> Result<String, Vec<Problem>> {
         return Ok(original.to_owned());
     }
     let (known_places, found_places) = (places(original), places(shown));
-    let known: Vec<Known<'_>> = addresses(original)
-        .filter(Address::hides)
-        .map(|address| {
-            let place = place_of(&known_places, address.start);
-            let around = redacted_toml(around(original, place, address.start));
-            Known { address, place, around }
-        })
-        .collect();
+    let mut known: HashMap<String, Vec<Known<'_>>> = HashMap::new();
+    // Many may stand in one value or line.
+    let mut last: Option<(&str, Rc<str>)> = None;
+    for address in addresses(original).filter(Address::hides) {
+        let place = place_of(&known_places, address.start);
+        let raw = around(original, place, address.start);
+        let around = match &last {
+            Some((same, shown)) if std::ptr::eq(*same, raw) => shown.clone(),
+            _ => Rc::from(redacted_toml(raw)),
+        };
+        last = Some((raw, around.clone()));
+        let alike = known.entry(address.shown.clone()).or_default();
+        let is_again = |last: &Known<'_>| Rc::ptr_eq(&last.around, &around) && last.address.raw == address.raw;
+        if !alike.last().is_some_and(is_again) {
+            alike.push(Known { address, place, around });
+        }
+    }
     let lines = Lines::new(shown);
     let mut problems = Vec::new();
     let mut restored = String::with_capacity(original.len());
     let mut at = 0;
-    for address in addresses(shown).filter(Address::is_hidden) {
+    for (count, address) in addresses(shown).filter(Address::is_hidden).enumerate() {
+        if count >= HIDDEN_MAX {
+            let message =
+                format!("there are more than {HIDDEN_MAX} hidden secrets (***); type them, or leave them out");
+            return Err(vec![lines.problem(&(address.start..address.start), "", message)]);
+        }
         let place = place_of(&found_places, address.start);
         let around = around(shown, place, address.start);
         let only = |is_there: fn(Option<&PlacedText>, Option<&PlacedText>) -> bool| {
-            let fits =
-                |known: &&Known<'_>| known.is_of(&address) && known.around == around && is_there(known.place, place);
-            let mut fit = known.iter().filter(fits);
+            let fits = |known: &&Known<'_>| {
+                known.address.scheme == address.scheme && is_there(known.place, place) && *known.around == *around
+            };
+            let mut fit = known.get(address.raw)?.iter().filter(fits);
             let first = fit.next()?;
             fit.all(|other| other.address.raw == first.address.raw).then_some(first.address.raw)
         };
@@ -80,13 +100,7 @@ struct Known<'t> {
     address: Address<'t>,
     place: Option<&'t PlacedText>,
     /// The value that it is in, or the line of the comment, as it is shown.
-    around: String,
-}
-
-impl Known<'_> {
-    fn is_of(&self, found: &Address<'_>) -> bool {
-        self.address.shown == found.raw && self.address.scheme == found.scheme
-    }
+    around: Rc<str>,
 }
 
 /// The value around an address, without its quotes; outside of values, the line.
@@ -275,6 +289,18 @@ mod tests {
         // Under another name it still goes to the same host.
         let renamed = shown.replace("\"up\"", "\"cloud\"");
         assert_eq!(restore(&renamed, original), Ok(original.replace("\"up\"", "\"cloud\"")));
+    }
+
+    #[test]
+    fn a_text_full_of_hidden_secrets_is_turned_away_soon() {
+        let line = |n: usize| format!("k{n} = \"http://h{n}/v1?***\"\n");
+        let many: String = (0..30_000).map(line).collect();
+        let problems = restore(&many, "url = \"http://h/v1?key=s3cret\"\n").err().unwrap_or_default();
+        assert_eq!(problems.len(), 1, "one sentence is enough");
+        // One line with many.
+        let original = format!("# {}\n", "http://h/v1?key=s3cret ".repeat(900));
+        let shown = format!("{}x = 1\n", redacted_toml(&original));
+        assert_eq!(restore(&shown, &original), Ok(format!("{original}x = 1\n")));
     }
 
     proptest::proptest! {

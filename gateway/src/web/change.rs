@@ -7,12 +7,30 @@ use super::visit::Visit;
 use crate::access::{Action, Deed};
 use crate::config::desk::{Change, DeskError, Revision};
 use crate::config::history::{DiffKind, diff};
-use crate::config::{Config, Examined, Problem, Reserved, examine, parse, redacted_toml, restore};
+use crate::config::{Config, Examined, FILE_BYTES_MAX, Problem, Reserved, examine, parse, redacted_toml, restore};
+use crate::reading::MonoMicros;
 use crate::secret::SecretFile;
+use std::collections::VecDeque;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
+use tokio::sync::Semaphore;
+use tokio::time::timeout;
 
 /// How long a change waits to be confirmed if nobody chose: enough to look at a live value, and to walk to the device.
 pub(in crate::web) const CONFIRM_WITHIN: Duration = Duration::from_secs(5 * 60);
+
+/// Most trials within [`TRIALS_WINDOW`]: more than hands can do; a program that turns in circles is stopped.
+const TRIALS_MAX: usize = 30;
+const TRIALS_WINDOW: Duration = Duration::from_secs(60);
+
+/// Texts that are looked at once: each takes a processor for up to some seconds if it is as long as one may be.
+const LOOKS_MAX: usize = 2;
+
+/// How long a look waits for its turn: the page asks as someone types.
+const LOOK_WAIT: Duration = Duration::from_secs(10);
+
+/// When a refused look may be tried again, in seconds.
+const RETRY_AFTER_S: u64 = 5;
 
 /// The times that a form offers, in minutes.
 pub(in crate::web) const CONFIRM_MINUTES: [u64; 4] = [1, 5, 15, 60];
@@ -21,6 +39,28 @@ pub(in crate::web) const CONFIRM_MINUTES: [u64; 4] = [1, 5, 15, 60];
 pub(in crate::web) fn confirm_within(minutes: &str) -> Duration {
     let offered = minutes.trim().parse().ok().filter(|minutes| CONFIRM_MINUTES.contains(minutes));
     offered.map_or(CONFIRM_WITHIN, |minutes| Duration::from_secs(minutes * 60))
+}
+
+/// When the last trials began.
+#[derive(Debug, Default)]
+pub(in crate::web) struct Trials(Mutex<VecDeque<MonoMicros>>);
+
+impl Trials {
+    /// One more, unless there were too many just now: each stops and starts parts of the gateway, and is in the audit log.
+    fn begin(&self, now_us: MonoMicros) -> Result<(), Failure> {
+        let mut begun = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let window_us = u64::try_from(TRIALS_WINDOW.as_micros()).unwrap_or(u64::MAX);
+        while begun.front().is_some_and(|at_us| now_us.saturating_sub(*at_us) >= window_us) {
+            begun.pop_front();
+        }
+        if begun.len() >= TRIALS_MAX {
+            let sentence = "the configuration was changed many times within a minute; wait a minute, then try again";
+            let retry_after_s = Some(TRIALS_WINDOW.as_secs());
+            return Err(Failure { retry_after_s, ..Failure::unavailable(sentence) });
+        }
+        begun.push_back(now_us);
+        Ok(())
+    }
 }
 
 /// Hands in a new text of the configuration, made from the revision `base`; it runs on trial once this returns, and what
@@ -45,17 +85,19 @@ pub(in crate::web) async fn hand_in_within(
     what: &str,
     confirm_within: Duration,
 ) -> Result<Vec<String>, Failure> {
-    let text = restored(shared, &text)?;
+    let text = restored(shared, &text).await?;
     let examined = look_at(text.clone()).await?;
     if !examined.problems.is_empty() {
         return Err(wrong(&examined.problems));
     }
+    shared.trials.begin(shared.state.clock.mono_us())?;
     let before = shared.state.desk.state().borrow().text.clone();
     refuse_running(&before, examined).await?;
     let change =
         Change { text: text.clone(), base: Revision(base.to_owned()), by: visit.name().to_owned(), confirm_within };
     let changes = shared.state.desk.try_out(change).await.map_err(failed)?;
-    record(shared, visit, Action::ConfigurationTried, what, difference(&before, &text)).await;
+    let difference = apart(move || difference(&before, &text)).await?;
+    record(shared, visit, Action::ConfigurationTried, what, difference).await;
     Ok(changes)
 }
 
@@ -108,23 +150,43 @@ pub(in crate::web) async fn record_look(shared: &Shared, visit: &Visit, look: Lo
 }
 
 /// Keeps what is on trial; with `force` also though no reading has come in.
-pub(in crate::web) async fn keep(shared: &Shared, visit: &Visit, force: bool) -> Result<(), Failure> {
-    let difference = on_trial(shared);
+pub(in crate::web) async fn keep(
+    shared: &Shared,
+    visit: &Visit,
+    force: bool,
+    seen: Option<&Revision>,
+) -> Result<(), Failure> {
+    is_still(shared, seen)?;
+    let difference = on_trial(shared).await?;
     shared.state.desk.confirm(visit.name(), force).await.map_err(failed)?;
     record(shared, visit, Action::ConfigurationKept, "configuration", difference).await;
     Ok(())
 }
 
-/// Takes back what is on trial.
-pub(in crate::web) async fn take_back(shared: &Shared, visit: &Visit) -> Result<(), Failure> {
-    let difference = on_trial(shared);
+/// Takes back what is on trial; what was seen, if that is said.
+pub(in crate::web) async fn take_back(shared: &Shared, visit: &Visit, seen: Option<&Revision>) -> Result<(), Failure> {
+    is_still(shared, seen)?;
+    let difference = on_trial(shared).await?;
     shared.state.desk.revert(visit.name()).await.map_err(failed)?;
     record(shared, visit, Action::ConfigurationTakenBack, "configuration", difference).await;
     Ok(())
 }
 
+/// Nobody decides about what they have not seen: whoever says what that was is told if another text runs by now.
+fn is_still(shared: &Shared, seen: Option<&Revision>) -> Result<(), Failure> {
+    let now = shared.state.desk.state().borrow().revision.clone();
+    match seen {
+        Some(seen) if *seen != now => Err(failed(DeskError::Conflict { now })),
+        _ => Ok(()),
+    }
+}
+
 /// A text that was shown, with its hidden secrets put back from what runs, or from what was tried last.
-pub(in crate::web) fn restored(shared: &Shared, shown: &str) -> Result<String, Failure> {
+pub(in crate::web) async fn restored(shared: &Shared, shown: &str) -> Result<String, Failure> {
+    if shown.len() as u64 > FILE_BYTES_MAX {
+        let sentence = format!("the text is larger than {} KiB", FILE_BYTES_MAX / 1024);
+        return Err(Failure::unfit(sentence, Vec::new()));
+    }
     // Browsers end the lines of a text area as in mail.
     let shown = shown.replace("\r\n", "\n");
     let desk = shared.state.desk.state();
@@ -132,14 +194,31 @@ pub(in crate::web) fn restored(shared: &Shared, shown: &str) -> Result<String, F
         let desk = desk.borrow();
         (desk.text.clone(), desk.reverted.as_ref().map(|reverted| reverted.text.clone()))
     };
-    restore(&shown, &running)
-        .or_else(|problems| tried.and_then(|tried| restore(&shown, &tried).ok()).ok_or(problems))
-        .map_err(|problems| wrong(&problems))
+    let restored = counted(move || {
+        restore(&shown, &running)
+            .or_else(|problems| tried.and_then(|tried| restore(&shown, &tried).ok()).ok_or(problems))
+    });
+    restored.await?.map_err(|problems| wrong(&problems))
 }
 
 /// Looks at a text as `forebay check` does, on a thread that may wait: it may be long, and files are read.
 pub(in crate::web) async fn look_at(text: String) -> Result<Examined, Failure> {
-    apart(move || examine(&text)).await
+    counted(move || examine(&text)).await
+}
+
+/// Does what takes a whole text apart, a few at a time: readings need the processor as well.
+async fn counted<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Failure> {
+    static LOOKS: Semaphore = Semaphore::const_new(LOOKS_MAX);
+    let Ok(Ok(turn)) = timeout(LOOK_WAIT, LOOKS.acquire()).await else {
+        let sentence = "several texts of the configuration are looked at already; try again in some seconds";
+        return Err(Failure { retry_after_s: Some(RETRY_AFTER_S), ..Failure::unavailable(sentence) });
+    };
+    // The work goes on though nobody waits any more; so does its turn.
+    apart(move || {
+        let _turn = turn;
+        work()
+    })
+    .await
 }
 
 /// Does what waits for the disk, or counts for long, on a thread that may.
@@ -174,10 +253,11 @@ pub(in crate::web) fn difference(old: &str, new: &str) -> String {
 }
 
 /// What the trial under way has changed.
-fn on_trial(shared: &Shared) -> String {
+async fn on_trial(shared: &Shared) -> Result<String, Failure> {
     let desk = shared.state.desk.state();
     let desk = desk.borrow().clone();
-    desk.trial.map_or_else(String::new, |trial| difference(&trial.before, &desk.text))
+    let Some(trial) = desk.trial else { return Ok(String::new()) };
+    apart(move || difference(&trial.before, &desk.text)).await
 }
 
 async fn record(shared: &Shared, visit: &Visit, action: Action, subject: &str, detail: String) {
@@ -195,5 +275,20 @@ fn failed(error: DeskError) -> Failure {
             Failure::conflict(error.to_string())
         }
         DeskError::Unwritable(_) | DeskError::Closed => Failure::unavailable(error.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_program_that_turns_in_circles_does_not_wash_the_audit_log_away() {
+        let trials = Trials::default();
+        for _ in 0..TRIALS_MAX {
+            assert!(trials.begin(5).is_ok());
+        }
+        assert_eq!(trials.begin(6).err().and_then(|failure| failure.retry_after_s), Some(60));
+        assert!(trials.begin(5 + 60_000_000).is_ok());
     }
 }

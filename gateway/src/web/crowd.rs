@@ -52,9 +52,11 @@ impl Drop for Place {
     }
 }
 
-/// What counts as one: a machine may take any address of its IPv6 network, which is 64 bits.
+/// What counts as one: a machine may take any address of its IPv6 network, which is 64 bits. Those of
+/// the plant's own network are shared by its machines, and count one by one.
 fn neighbourhood(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
+        IpAddr::V6(six) if six.is_unicast_link_local() || six.is_unique_local() => six.into(),
         IpAddr::V6(six) if !six.is_loopback() => Ipv6Addr::from_bits(six.to_bits() >> 64 << 64).into(),
         other => other,
     }
@@ -82,10 +84,15 @@ mod tests {
     fn addresses_of_one_ipv6_network_share() {
         let crowd = Arc::new(Crowd::default());
         let held: Vec<Place> = (0..ADDRESS_MAX)
-            .map(|host| crowd.enter(format!("fd00:0:0:1::{host:x}").parse().unwrap()).unwrap())
+            .map(|host| crowd.enter(format!("2001:db8:0:1::{host:x}").parse().unwrap()).unwrap())
             .collect();
-        assert!(crowd.enter("fd00:0:0:1::ffff".parse().unwrap()).is_none());
-        assert!(crowd.enter("fd00:0:0:2::1".parse().unwrap()).is_some());
+        assert!(crowd.enter("2001:db8:0:1::ffff".parse().unwrap()).is_none());
+        assert!(crowd.enter("2001:db8:0:2::1".parse().unwrap()).is_some());
+        // Machines of the plant's own network do not stand in for each other.
+        let near: Vec<Place> = (0..ADDRESS_MAX).map(|_| crowd.enter("fe80::a".parse().unwrap()).unwrap()).collect();
+        assert!(crowd.enter("fe80::a".parse().unwrap()).is_none());
+        assert!(crowd.enter("fe80::b".parse().unwrap()).is_some());
+        drop(near);
         assert_eq!(held.len(), ADDRESS_MAX);
     }
 }

@@ -8,7 +8,7 @@ use super::failure::Failure;
 use super::live::Shared;
 use super::pages::{self, Frame, Nav};
 use super::server::Peer;
-use super::visit::{Visit, cookie};
+use super::visit::{Pass, Visit, cookie};
 use crate::access::Right;
 use askama::Template;
 use axum::body::Body;
@@ -82,7 +82,9 @@ pub(super) async fn admit(State(shared): State<Arc<Shared>>, mut request: Reques
         (_, false) => return refuse_before_set_up(&request),
         (Need::SignedIn | Need::Right(_), true) => {
             let secure = request.extensions().get::<Peer>().is_some_and(|peer| peer.tls);
-            let Some(who) = who(&shared, request.headers(), secure) else { return refuse_stranger(&request) };
+            let pass = pass(request.headers(), secure);
+            let who = pass.as_ref().and_then(|pass| pass.who(access));
+            let (Some(pass), Some(who)) = (pass, who) else { return refuse_stranger(&request) };
             if let Need::Right(right) = need
                 && !who.may(right)
             {
@@ -94,6 +96,7 @@ pub(super) async fn admit(State(shared): State<Arc<Shared>>, mut request: Reques
                 return Failure::new(StatusCode::FORBIDDEN, "This is not yours to do", detail).into_response();
             }
             request.extensions_mut().insert(who);
+            request.extensions_mut().insert(pass);
         }
     }
     if reads(request.method()) {
@@ -110,16 +113,16 @@ fn reads(method: &Method) -> bool {
     matches!(*method, Method::GET | Method::HEAD)
 }
 
-/// Whose token or session comes with a request.
+/// The token or session that comes with a request.
 ///
 /// Over TLS the plain cookie does not count: anyone on the way could have set it over plain HTTP.
-fn who(shared: &Shared, headers: &HeaderMap, secure: bool) -> Option<crate::access::Who> {
-    let access = &shared.state.access;
+fn pass(headers: &HeaderMap, secure: bool) -> Option<Pass> {
     if let Some(given) = headers.get(header::AUTHORIZATION) {
         let (scheme, token) = given.to_str().ok()?.split_once(' ')?;
-        return scheme.eq_ignore_ascii_case("bearer").then(|| access.token(token.trim()))?;
+        return scheme.eq_ignore_ascii_case("bearer").then(|| Pass::Token(token.trim().to_owned()));
     }
-    access.session(cookie(headers, if secure { SECURE_SESSION_COOKIE } else { SESSION_COOKIE })?)
+    let name = if secure { SECURE_SESSION_COOKIE } else { SESSION_COOKIE };
+    Some(Pass::Session(cookie(headers, name)?.to_owned()))
 }
 
 fn is_interface(path: &str) -> bool {

@@ -2,6 +2,7 @@
 //!
 //! A page listens at `/events?of=NAME`. Pages that show the same screen in the same language share one rendering.
 
+use super::change::Trials;
 use super::locale::Locale;
 use super::rates::Meter;
 use super::screens;
@@ -9,6 +10,7 @@ use super::screens::points::{Lists, Order};
 use super::snapshot::{Books, Snapshot};
 use super::visit::Visit;
 use super::{WebState, failure::Failure};
+use crate::access::Right;
 use crate::reading::MonoMicros;
 use axum::extract::{Query, State};
 use axum::http::header;
@@ -31,11 +33,17 @@ const BEAT: Duration = Duration::from_secs(1);
 /// some leave tabs open.
 pub(in crate::web) const PAGES_MAX: usize = 100;
 
+/// Most of them of one person or token: enough for every tab of a day, too few to keep the others out.
+pub(in crate::web) const OWN_PAGES_MAX: usize = 25;
+
 /// Longest name of a screen, in bytes: `source:` and a name.
 const SCREEN_BYTES_MAX: usize = 160;
 
 /// A line of silence this often tells a page that the gateway is there, and the gateway that the page is.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
+
+/// How often an open page is asked whether whoever opened it may still see it.
+const STILL_MAY: Duration = Duration::from_secs(2);
 
 /// A part of a screen that is sent again when it changed: the name of its event, and its HTML.
 pub(in crate::web) type Part = (&'static str, String);
@@ -53,6 +61,8 @@ struct Topic {
 pub(in crate::web) struct Shared {
     /// What the page reads.
     pub(in crate::web) state: WebState,
+    /// When the last trials of a configuration began.
+    pub(in crate::web) trials: Trials,
     /// Try-outs and searches that someone waits for.
     pub(in crate::web) jobs: screens::ways::jobs::Jobs,
     /// The points in their order.
@@ -66,7 +76,31 @@ pub(in crate::web) struct Shared {
     slots: Arc<Semaphore>,
     /// Changes under way, at most one a connection.
     pub(in crate::web) changes: TaskTracker,
+    /// How many each has open, by name.
+    held: Held,
     stop: CancellationToken,
+}
+
+/// How many pages each has open; as many names at most as there may be pages.
+type Held = Arc<Mutex<HashMap<String, usize>>>;
+
+/// A place among the pages that are kept up to date, given back when it is dropped.
+pub(in crate::web) struct Slot {
+    held: Held,
+    name: String,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        let mut held = lock(&self.held);
+        if let Some(own) = held.get_mut(&self.name) {
+            *own = own.saturating_sub(1);
+            if *own == 0 {
+                held.remove(&self.name);
+            }
+        }
+    }
 }
 
 /// When the ingest loop was last seen to have turned.
@@ -81,6 +115,7 @@ impl Shared {
         let turns = Turns { seen: state.status.ingest_turns.get(), at_us: state.clock.mono_us() };
         Self {
             state,
+            trials: Trials::default(),
             jobs: screens::ways::jobs::Jobs::default(),
             order: Order::default(),
             lists: Lists::default(),
@@ -89,6 +124,7 @@ impl Shared {
             topics: Mutex::default(),
             slots: Arc::new(Semaphore::new(PAGES_MAX)),
             changes: TaskTracker::new(),
+            held: Held::default(),
             stop,
         }
     }
@@ -101,19 +137,38 @@ impl Shared {
     /// A place among the pages that are kept up to date, held until it is dropped.
     ///
     /// # Errors
-    /// If there are [`PAGES_MAX`] already.
-    pub(in crate::web) fn slot(&self) -> Result<OwnedSemaphorePermit, Failure> {
-        self.slots.clone().try_acquire_owned().map_err(|_| {
+    /// If there are [`PAGES_MAX`] already, or [`OWN_PAGES_MAX`] of whoever asks.
+    pub(in crate::web) fn slot(&self, visit: &Visit) -> Result<Slot, Failure> {
+        let name = format!("{:?} {}", visit.who.as_ref().map(|who| who.kind), visit.name());
+        let mut held = lock(&self.held);
+        let own = held.entry(name.clone()).or_default();
+        if *own >= OWN_PAGES_MAX {
+            let sentence = format!(
+                "you have {OWN_PAGES_MAX} pages open that are kept up to date already; close one, or reload this page now and then"
+            );
+            return Err(Failure { retry_after_s: Some(10), ..Failure::unavailable(sentence) });
+        }
+        let permit = self.slots.clone().try_acquire_owned().map_err(|_| {
             let sentence = format!(
                 "{PAGES_MAX} pages are open and kept up to date already; close one, or reload this page now and then"
             );
             Failure { retry_after_s: Some(10), ..Failure::unavailable(sentence) }
-        })
+        });
+        if permit.is_ok() {
+            *own += 1;
+        }
+        Ok(Slot { held: self.held.clone(), name, _permit: permit? })
     }
 
-    /// Cancelled once the gateway stops.
-    pub(in crate::web) fn stop(&self) -> CancellationToken {
-        self.stop.clone()
+    /// Comes once an open page has to end: the gateway stops, or whoever opened it may not see it any more.
+    pub(in crate::web) async fn over(self: Arc<Self>, visit: Visit) {
+        let may = |visit: &Visit| visit.pass.as_ref().is_some_and(|pass| pass.goes_on(&self.state.access, Right::See));
+        while may(&visit) {
+            tokio::select! {
+                () = self.stop.cancelled() => return,
+                () = tokio::time::sleep(STILL_MAY) => {}
+            }
+        }
     }
 
     /// How long the ingest loop has made no turn, as far as anyone looked.
@@ -198,9 +253,9 @@ pub(in crate::web) async fn events(
     if of.len() > SCREEN_BYTES_MAX {
         return Err(Failure::bad("the name of the screen is too long"));
     }
-    let slot = shared.slot()?;
+    let slot = shared.slot(&visit)?;
     let parts = shared.follow(&Topic { screen: of, l: visit.l });
-    let events = changes(parts, slot).take_until(shared.stop().cancelled_owned());
+    let events = changes(parts, slot).take_until(shared.clone().over(visit));
     let calm = [(header::CACHE_CONTROL, "no-store")];
     Ok((calm, Sse::new(events).keep_alive(KeepAlive::new().interval(KEEP_ALIVE))).into_response())
 }
@@ -209,13 +264,10 @@ pub(in crate::web) async fn events(
 struct Viewer {
     parts: watch::Receiver<Parts>,
     sent: HashMap<&'static str, String>,
-    _slot: OwnedSemaphorePermit,
+    _slot: Slot,
 }
 
-fn changes(
-    mut parts: watch::Receiver<Parts>,
-    slot: OwnedSemaphorePermit,
-) -> impl Stream<Item = Result<Event, Infallible>> {
+fn changes(mut parts: watch::Receiver<Parts>, slot: Slot) -> impl Stream<Item = Result<Event, Infallible>> {
     parts.mark_changed();
     let viewer = Viewer { parts, sent: HashMap::new(), _slot: slot };
     let batches = stream::unfold(viewer, |mut viewer| async move {

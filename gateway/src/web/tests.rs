@@ -11,11 +11,13 @@ mod settings;
 mod ways;
 
 use super::*;
+use crate::access::{By, Right};
 use crate::block::records::Severity;
 use crate::config::desk::DeskRequest;
 use crate::reading::{Flags, Stream, Value};
 use crate::status::{HasHealth, LaneBooks, State as Health};
-use served::{NOW_US, PATIENCE, Served, event_with, good};
+use reqwest::header::HeaderMap;
+use served::{NOW_US, PATIENCE, Served, client, event_with, good};
 use std::collections::BTreeSet;
 use std::path::Path;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -183,8 +185,23 @@ async fn an_open_page_is_told_when_a_point_changes() {
 async fn more_pages_than_can_be_kept_up_to_date_are_turned_away_with_a_sentence() {
     let served = Served::start().await;
     let mut open = Vec::new();
-    for _ in 0..live::PAGES_MAX {
-        let answer = served.get("/events?of=overview").await;
+    let by = By::tool();
+    let ask = async |token: &str| {
+        let request = client(HeaderMap::new()).get(format!("{}/events?of=overview", served.base));
+        timeout(PATIENCE, request.bearer_auth(token).send()).await.unwrap().unwrap()
+    };
+    let mut token = String::new();
+    for opened in 0..live::PAGES_MAX {
+        if opened % live::OWN_PAGES_MAX == 0 {
+            if opened > 0 {
+                let turned_away = ask(&token).await;
+                assert_eq!(turned_away.status(), 503);
+                assert!(turned_away.text().await.unwrap().contains("you have 25 pages open"));
+            }
+            let name = format!("wall {opened}");
+            token = served.access.make_token(&by, &name, [Right::See].into_iter().collect(), None).await.unwrap().token;
+        }
+        let answer = ask(&token).await;
         assert_eq!(answer.status(), 200);
         open.push(answer);
     }

@@ -3,11 +3,12 @@
 use super::failure::Failure;
 use super::locale::Locale;
 use super::server::Peer;
-use crate::access::{By, Right, Who};
+use crate::access::{Access, By, Right, Who};
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode, header};
 use std::convert::Infallible;
+use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};
 
 /// A request as the handlers see it.
@@ -25,6 +26,44 @@ pub(in crate::web) struct Visit {
     pub(in crate::web) from: IpAddr,
     /// Whether the connection is encrypted.
     pub(in crate::web) secure: bool,
+    /// Whether a browser says that a page of this gateway led here, and no other site, typed address or code.
+    pub(in crate::web) is_from_here: bool,
+    /// What let them in, for what goes on after the answer began.
+    pub(in crate::web) pass: Option<Pass>,
+}
+
+/// What lets someone in: a session or a token. Its text is a secret.
+#[derive(Clone)]
+pub(in crate::web) enum Pass {
+    /// The value of a session's cookie.
+    Session(String),
+    /// An API token.
+    Token(String),
+}
+
+impl Pass {
+    /// Who it lets in.
+    pub(in crate::web) fn who(&self, access: &Access) -> Option<Who> {
+        match self {
+            Self::Session(cookie) => access.session(cookie),
+            Self::Token(bearer) => access.token(bearer),
+        }
+    }
+
+    /// Whether it still lets someone in who has a right; that it is asked counts as no use of it.
+    pub(in crate::web) fn goes_on(&self, access: &Access, right: Right) -> bool {
+        let who = match self {
+            Self::Session(cookie) => access.session_goes_on(cookie),
+            Self::Token(bearer) => access.token_goes_on(bearer),
+        };
+        who.is_some_and(|who| who.may(right))
+    }
+}
+
+impl fmt::Debug for Pass {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("***")
+    }
 }
 
 impl Visit {
@@ -38,6 +77,8 @@ impl Visit {
             gzip: takes_gzip(&parts.headers),
             from: peer.map_or(IpAddr::V4(Ipv4Addr::LOCALHOST), |peer| peer.address.ip().to_canonical()),
             secure: peer.is_some_and(|peer| peer.tls),
+            is_from_here: parts.headers.get("sec-fetch-site").is_some_and(|site| site == "same-origin"),
+            pass: parts.extensions.get::<Pass>().cloned(),
         }
     }
 

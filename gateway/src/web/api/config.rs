@@ -95,6 +95,9 @@ pub(in crate::web) struct Keep {
     /// Also though no reading has come in since it began.
     #[serde(default)]
     force: bool,
+    /// The revision that is meant; if another one is on trial by now, nothing is kept. Whatever is on trial, without it.
+    #[serde(default)]
+    revision: Option<Revision>,
 }
 
 /// The texts that were kept.
@@ -185,7 +188,8 @@ async fn hand_in(
 
 /// `POST /api/v1/config/check`.
 async fn check(State(shared): State<Arc<Shared>>, visit: Visit, Json(given): Json<Text>) -> Result<Response, Failure> {
-    let looked = match change::restored(&shared, &given.text) {
+    let looked = match change::restored(&shared, &given.text).await {
+        Err(failure) if failure.fields.is_empty() => return Err(failure),
         Err(failure) => Looked { sound: false, problems: failure.fields, warnings: Vec::new() },
         Ok(text) => {
             let examined = change::look_at(text).await?;
@@ -205,13 +209,13 @@ async fn confirm(
     visit: Visit,
     Json(given): Json<Keep>,
 ) -> Result<StatusCode, Failure> {
-    change::keep(&shared, &visit, given.force).await?;
+    change::keep(&shared, &visit, given.force, given.revision.as_ref()).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
 /// `POST /api/v1/config/revert`.
 async fn revert(State(shared): State<Arc<Shared>>, visit: Visit) -> Result<StatusCode, Failure> {
-    change::take_back(&shared, &visit).await?;
+    change::take_back(&shared, &visit, None).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 

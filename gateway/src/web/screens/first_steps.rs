@@ -322,7 +322,7 @@ async fn keep(State(shared): State<Arc<Shared>>, visit: Visit, Form(ask): Form<K
         };
     };
     if ask.what == "revert" {
-        change::take_back(&shared, &visit).await?;
+        change::take_back(&shared, &visit, None).await?;
         return Ok(go(&visit, &format!("/first-steps/{to}")));
     }
     let force = ask.what == "force";
@@ -330,7 +330,7 @@ async fn keep(State(shared): State<Arc<Shared>>, visit: Visit, Form(ask): Form<K
         let why = l.t("No reading has come in since the change. It is kept as soon as one has.").to_owned();
         return waiting(&shared, &visit, to, &Wait { l, to, why, force: true, again: true });
     }
-    change::keep(&shared, &visit, force).await?;
+    change::keep(&shared, &visit, force, None).await?;
     Ok(go(&visit, &format!("/first-steps/{to}")))
 }
 

@@ -19,6 +19,7 @@ struct Banner {
 
 struct Running {
     by: String,
+    revision: String,
     flows: bool,
     changes: Vec<String>,
     until: Moment,
@@ -37,6 +38,7 @@ pub(in crate::web) fn banner(shared: &Shared, l: Locale) -> askama::Result<Strin
     let desk = desk.borrow();
     let running = |trial: &Trial| Running {
         by: trial.by.clone(),
+        revision: desk.revision.to_string(),
         flows: trial.flows,
         changes: trial.changes.iter().map(|change| l.say(change).into_owned()).collect(),
         until: Moment::new(trial.until_us, now_us, l),

@@ -10,6 +10,7 @@ pub(in crate::web) mod jobs;
 pub(in crate::web) mod pages;
 pub(in crate::web) mod replays;
 pub(in crate::web) mod searching;
+pub(in crate::web) mod typed;
 
 use crate::web::locale::Locale;
 use crate::web::pages::{path, query};

@@ -232,3 +232,30 @@ async fn a_hostile_name_is_shown_as_text_on_every_screen_about_people() {
         assert!(page.contains("alert(1)") && !page.contains("<script>alert"), "{path}");
     }
 }
+
+#[tokio::test]
+async fn an_open_page_ends_with_what_let_it_in() {
+    let served = Served::start().await;
+    served.add("vera", Role::Viewer, OTHER).await;
+    let (vera, again) = (served.signed_in("vera", OTHER).await, served.signed_in("vera", OTHER).await);
+    let token = served.token("wall", &[Right::See]).await;
+    let with_token = |path: &str| {
+        let client = client(HeaderMap::new());
+        send(client.get(format!("{}{path}", served.base)).header("authorization", format!("Bearer {token}")))
+    };
+    let mut open = vec![
+        served.seen("/events?of=system", &vera).await,
+        served.seen("/board/logs/stream", &again).await,
+        with_token("/events?of=overview").await,
+    ];
+    for stream in &mut open {
+        assert_eq!(stream.status(), 200);
+    }
+    assert_eq!(send(served.form("/sign-out", &vera, &[])).await.status(), 303);
+    served.access.remove_person(&By::tool(), "vera").await.unwrap();
+    served.access.revoke_token(&By::tool(), "wall").await.unwrap();
+    for stream in &mut open {
+        let rest = async { while stream.chunk().await.unwrap().is_some() {} };
+        tokio::time::timeout(super::served::PATIENCE, rest).await.unwrap();
+    }
+}

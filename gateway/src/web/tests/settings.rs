@@ -164,7 +164,13 @@ async fn comments_survive_a_change_in_a_form_and_the_change_is_in_the_audit_log(
     // On trial until someone keeps it.
     let page = served.text("/settings").await;
     assert!(page.contains("A new configuration runs on trial."), "{page}");
-    let answer = served.post("/settings/trial", &[("do", "revert")]).await;
+    // Whoever saw another text decides nothing.
+    for what in ["confirm", "force", "revert"] {
+        let answer = served.post("/settings/trial", &[("do", what), ("revision", "0123456789abcdef")]).await;
+        assert_eq!((answer.status().as_u16(), served.text_now() == text), (409, true), "{what}");
+    }
+    let seen = page.split("name=\"revision\" value=\"").nth(1).unwrap().split('"').next().unwrap();
+    let answer = served.post("/settings/trial", &[("do", "revert"), ("revision", seen)]).await;
     assert_eq!((answer.status().as_u16(), served.text_now().as_str()), (303, PLANT));
     assert_eq!(served.post("/settings/trial", &[("do", "revert")]).await.status(), 409);
     assert_eq!(served.post("/settings/trial", &[("do", "explode")]).await.status(), 400);

@@ -293,3 +293,36 @@ async fn a_secret_of_the_gateway_itself_is_sent_nowhere_and_every_try_is_in_the_
     assert_eq!(entries[0]["subject"], format!("http://{free}/?***"));
     assert_eq!(entries[0]["detail"], "tried sink \"s\" (http)");
 }
+
+#[tokio::test]
+async fn a_link_from_elsewhere_fills_in_no_secret_and_begins_nothing() {
+    let served = Served::start().await;
+    let link = "/sources/new?type=mqtt&_look=1&name=evil&url=mqtt://10.9.9.9&username=evil&password_file=/etc/evil";
+    let page = served.text(link).await;
+    assert!(page.contains("mqtt://10.9.9.9") && !page.contains("evil"), "{page}");
+    assert!(!page.contains("click, load"), "{page}");
+    let own = served.client.get(format!("{}{link}", served.base)).header("sec-fetch-site", "same-origin");
+    let own = timeout(PATIENCE, own.send()).await.unwrap().unwrap().text().await.unwrap();
+    assert!(own.contains("click, load") && !own.contains("evil"), "{own}");
+}
+
+#[tokio::test]
+async fn a_typed_secret_leaves_no_file_behind_if_nothing_comes_of_it() {
+    let served = Served::start().await;
+    let folder = tempfile::tempdir().unwrap();
+    let text = format!("[gateway]\nid = \"a\"\ndata_dir = {:?}\n", folder.path());
+    served.desk.send_replace(desk_state(&text));
+    let secrets = || std::fs::read_dir(folder.path().join("secrets")).map_or(0, Iterator::count);
+    let mut fields = HALL.to_vec();
+    fields.extend([("username", "u"), ("_password", "s3cret"), ("_base", "0123456789abcdef")]);
+    // Nobody works the requests off here: a desk that is closed refuses.
+    drop(served.asked);
+    let request = {
+        let escape = |text: &str| text.bytes().fold(String::new(), |escaped, byte| format!("{escaped}%{byte:02X}"));
+        let body: Vec<_> = fields.iter().map(|(name, value)| format!("{}={}", escape(name), escape(value))).collect();
+        let request = served.client.post(format!("{}/sources/new", served.base));
+        request.header("content-type", "application/x-www-form-urlencoded").body(body.join("&"))
+    };
+    let answer = timeout(PATIENCE, request.send()).await.unwrap().unwrap();
+    assert_eq!((answer.status(), secrets()), (StatusCode::SERVICE_UNAVAILABLE, 0));
+}

@@ -4,7 +4,7 @@
 use super::logs::{Ask, Line};
 use crate::logs::{Followed, LogFollower, LogLevel, LogQuery, LogRing, PAGE_LINES_MAX};
 use crate::web::failure::Failure;
-use crate::web::live::Shared;
+use crate::web::live::{Shared, Slot};
 use crate::web::locale::Locale;
 use crate::web::visit::Visit;
 use axum::extract::{Query, State};
@@ -16,7 +16,6 @@ use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::OwnedSemaphorePermit;
 
 /// A line of silence this often tells a page that the gateway is there.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
@@ -29,14 +28,14 @@ pub(in crate::web) async fn follow(
     headers: HeaderMap,
     Query(ask): Query<Ask>,
 ) -> Result<Response, Failure> {
-    let slot = shared.slot()?;
+    let slot = shared.slot(&visit)?;
     let last = headers.get("last-event-id").and_then(|id| id.to_str().ok()?.parse().ok());
     let after = match last {
         Some(last) => Some(last),
         None => ask.after()?,
     };
     let events = lines(&shared.state.logs, ask.level()?, ask.text(), after, visit.l, slot);
-    let events = events.take_until(shared.stop().cancelled_owned());
+    let events = events.take_until(shared.clone().over(visit));
     let calm = [(header::CACHE_CONTROL, "no-store")];
     Ok((calm, Sse::new(events).keep_alive(KeepAlive::new().interval(KEEP_ALIVE))).into_response())
 }
@@ -46,7 +45,7 @@ struct Follow {
     caught_up: VecDeque<Event>,
     wants: LogQuery,
     l: Locale,
-    _slot: OwnedSemaphorePermit,
+    _slot: Slot,
 }
 
 fn lines(
@@ -55,7 +54,7 @@ fn lines(
     text: Option<String>,
     after: Option<u64>,
     l: Locale,
-    slot: OwnedSemaphorePermit,
+    slot: Slot,
 ) -> impl Stream<Item = Result<Event, Infallible>> + use<> {
     // First the ear, then the page: between the two nothing is lost, and what comes twice is known by its number.
     let follower = logs.subscribe();

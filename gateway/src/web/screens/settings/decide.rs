@@ -1,5 +1,6 @@
 //! Keeping a configuration that runs on trial, or taking it back.
 
+use crate::config::desk::Revision;
 use crate::web::change;
 use crate::web::failure::Failure;
 use crate::web::live::Shared;
@@ -17,6 +18,8 @@ pub(super) struct Given {
     /// `confirm`, `force` or `revert`.
     #[serde(rename = "do")]
     what: String,
+    /// The revision that was seen; the banner says it.
+    revision: Option<Revision>,
 }
 
 /// `POST /settings/trial`: decides and goes back to where it was decided.
@@ -24,12 +27,13 @@ pub(super) async fn decide(
     State(shared): State<Arc<Shared>>,
     visit: Visit,
     headers: HeaderMap,
-    Form(Given { what }): Form<Given>,
+    Form(Given { what, revision }): Form<Given>,
 ) -> Result<Response, Failure> {
+    let seen = revision.as_ref();
     match what.as_str() {
-        "confirm" => change::keep(&shared, &visit, false).await?,
-        "force" => change::keep(&shared, &visit, true).await?,
-        "revert" => change::take_back(&shared, &visit).await?,
+        "confirm" => change::keep(&shared, &visit, false, seen).await?,
+        "force" => change::keep(&shared, &visit, true, seen).await?,
+        "revert" => change::take_back(&shared, &visit, seen).await?,
         _ => return Err(Failure::bad("a trial is confirmed, confirmed by force, or reverted")),
     }
     Ok(Redirect::to(&came_from(&headers)).into_response())

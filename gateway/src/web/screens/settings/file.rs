@@ -130,7 +130,8 @@ pub(super) async fn download(State(shared): State<Arc<Shared>>, visit: Visit) ->
 
 /// What is wrong with a text that was shown, and what is doubtful.
 async fn findings(shared: &Shared, shown: &str, l: Locale) -> Result<Findings, Failure> {
-    match change::restored(shared, shown) {
+    match change::restored(shared, shown).await {
+        Err(failure) if failure.fields.is_empty() => Err(failure),
         Err(failure) => Ok(Findings::of(failure.fields, Vec::new(), l)),
         Ok(text) => {
             let examined = change::look_at(text).await?;

@@ -3,10 +3,10 @@
 use super::draft::{Draft, FIELDS_MAX, Side};
 use super::fields::{self, Section};
 use super::found::Found;
-use super::jobs::{Borrowed, Job, Task};
+use super::jobs::{Job, Task};
 use super::searching;
+use super::typed::{Borrowed, keep_secret, secret_of};
 use crate::config::Config;
-use crate::config::secrets::Secrets;
 use crate::config::sheet::{self, Row};
 use crate::sources::SourceOptions;
 use crate::sources::discover::{self, Port};
@@ -28,6 +28,9 @@ use std::time::Duration;
 
 /// How long a page without script waits for a search: a bit longer than a try-out may take.
 const WAIT: Duration = Duration::from_secs(17);
+
+/// What an address may fill in: what the page's own links do. Never a secret's file, which would be sent to wherever it says.
+const ASKABLE: [&str; 7] = ["type", "url", "port", "_look", "_line", "_reach", "_to"];
 
 /// What runs, read once for a request.
 pub(in crate::web) struct Running {
@@ -128,7 +131,12 @@ pub(in crate::web) async fn new(
     fields: Vec<(String, String)>,
 ) -> Result<Response, Failure> {
     let running = Running::read(shared).await?;
-    let mut draft = Draft::new(side, &running.config).filled(capped(fields)?);
+    let asked = fields.into_iter().filter(|(name, _)| ASKABLE.contains(&name.as_str())).collect();
+    let mut draft = Draft::new(side, &running.config).filled(capped(asked)?);
+    if !visit.is_from_here {
+        // A link of someone else fills in an address at most; nothing goes there before someone asks for it.
+        draft.set("_look", String::new());
+    }
     if !kinds(side).contains(&draft.kind()) {
         return choose(side, shared, visit, &running).await;
     }
@@ -305,39 +313,26 @@ pub(in crate::web) async fn save(
 ) -> Result<Option<String>, Failure> {
     let name = draft.get("name").trim().to_owned();
     draft.set("name", name.clone());
-    let typed = secret_of(draft);
-    if let Some((field, secret)) = typed {
+    let mut typed = None;
+    if let Some((field, secret)) = secret_of(draft) {
         // A name of its own each time: what goes back by itself must find the secret that it had.
         let path = keep_secret(running, &name, &secret).await?;
+        typed = Some((field, draft.get(field).to_owned(), Borrowed(path.clone())));
         draft.set(field, path.display().to_string());
     }
     let (after, text) = examined(draft.clone(), running).await?;
     *draft = after;
-    let Some((text, _)) = text else { return Ok(None) };
+    let Some((text, _)) = text else {
+        if let Some((field, before, _)) = typed {
+            draft.set(field, before);
+        }
+        return Ok(None);
+    };
     change::hand_in(shared, visit, base, text, &format!("{} {name}", side.key())).await?;
+    if let Some((_, _, file)) = typed {
+        file.stays();
+    }
     Ok(Some(name))
-}
-
-/// The field that names a secret's file, and the secret that was typed for it.
-fn secret_of(draft: &Draft) -> Option<(&'static str, String)> {
-    let fields = [("_password", "password_file"), ("_token", "auth.bearer_file")];
-    let typed = fields.into_iter().map(|(own, file)| (file, draft.get(own).to_owned()));
-    typed.into_iter().find(|(_, secret)| !secret.is_empty())
-}
-
-/// Keeps a secret in a file of its own and answers with the file.
-pub(in crate::web) async fn keep_secret(
-    running: &Running,
-    name: &str,
-    secret: &str,
-) -> Result<std::path::PathBuf, Failure> {
-    let plain: String =
-        name.to_ascii_lowercase().chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).take(40).collect();
-    let file = format!("{}-{:08x}", if plain.is_empty() { "secret" } else { &plain }, fastrand::u32(..));
-    let secrets = Secrets::of(&running.config.gateway.data_dir);
-    let secret = secret.to_owned();
-    let kept = change::apart(move || secrets.write(&file, &secret)).await?;
-    kept.map_err(|error| Failure::unfit(error.to_string(), Vec::new()))
 }
 
 /// Begins to try what a form says; `None` if something is wrong with it.

@@ -1,6 +1,7 @@
 //! Try-outs and searches that someone waits for: a few at a time, what they found kept for a while so that a page can ask how far
 //! they are.
 
+use super::typed::Borrowed;
 use crate::sinks::SinkOptions;
 use crate::sources::SourceOptions;
 use crate::sources::discover::{
@@ -10,7 +11,6 @@ use crate::tryout::{Step, TRY_OUT_LIMIT, TryReport};
 use crate::web::change::Look;
 use crate::web::failure::Failure;
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
@@ -94,18 +94,6 @@ struct Inner {
     tasks: JoinSet<()>,
     kept: BTreeMap<u64, Arc<Job>>,
     last: u64,
-}
-
-/// A secret that was typed for a try-out: its file goes with it.
-#[derive(Debug)]
-pub(in crate::web) struct Borrowed(pub(in crate::web) PathBuf);
-
-impl Drop for Borrowed {
-    fn drop(&mut self) {
-        if let Err(error) = std::fs::remove_file(&self.0) {
-            tracing::warn!(path = %self.0.display(), %error, "the file of a secret that was typed for a try-out cannot be removed");
-        }
-    }
 }
 
 impl Default for Jobs {

@@ -60,9 +60,9 @@ pub(in crate::web) async fn begin(
             let password_file = if typed.is_empty() {
                 draft.get("password_file").to_owned()
             } else {
-                let path = super::edit::keep_secret(running, "try-out", typed).await?;
+                let path = super::typed::keep_secret(running, "try-out", typed).await?;
                 let file = path.display().to_string();
-                borrowed.push(super::jobs::Borrowed(path));
+                borrowed.push(super::typed::Borrowed(path));
                 file
             };
             let password_file = (!password_file.is_empty()).then_some(SecretFile(password_file));
