@@ -71,13 +71,14 @@ url = "cloud.example.com"
 }
 
 #[tokio::test]
-async fn a_missing_file_and_broken_toml_are_refused_with_their_place() {
+async fn a_folder_in_the_place_of_the_file_and_broken_toml_are_refused_with_their_place() {
     let mut gateway = Gateway::prepare("");
     gateway.configure_verbatim("[gateway]\nid = \"a\nb\"\n");
     gateway.spawn();
     assert_eq!(gateway.wait_exit().await.code(), Some(EXIT_CONFIG));
     assert!(gateway.logs().contains(":2:"), "{}", gateway.logs());
     fs::remove_file(gateway.config_path()).unwrap();
+    fs::create_dir(gateway.config_path()).unwrap();
     gateway.spawn();
     assert_eq!(gateway.wait_exit().await.code(), Some(EXIT_CONFIG));
     assert!(gateway.logs().contains("forebay.toml"), "{}", gateway.logs());

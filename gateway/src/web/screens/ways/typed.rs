@@ -37,11 +37,7 @@ pub(super) fn secret_of(draft: &Draft) -> Option<(&'static str, String)> {
 }
 
 /// Keeps a secret in a file of its own and answers with the file.
-pub(in crate::web) async fn keep_secret(
-    running: &Running,
-    name: &str,
-    secret: &str,
-) -> Result<PathBuf, Failure> {
+pub(in crate::web) async fn keep_secret(running: &Running, name: &str, secret: &str) -> Result<PathBuf, Failure> {
     let plain: String =
         name.to_ascii_lowercase().chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).take(40).collect();
     let file = format!("{}-{:08x}", if plain.is_empty() { "secret" } else { &plain }, fastrand::u32(..));
