@@ -84,11 +84,12 @@ impl Locale {
 
     /// A text that lower floors made, as far as the catalogue knows its pattern.
     pub(in crate::web) fn say(self, english: &str) -> Cow<'_, str> {
-        let Some(catalogue) = self.catalogue() else { return Cow::Owned(english.to_owned()) };
-        if let Some(text) = catalogue.texts.get(english) {
+        let english = without_numbers(english);
+        let Some(catalogue) = self.catalogue() else { return Cow::Owned(english) };
+        if let Some(text) = catalogue.texts.get(&english) {
             return Cow::Borrowed(text);
         }
-        catalogue.said(english, NESTED_MAX).map_or_else(|| Cow::Owned(english.to_owned()), Cow::Owned)
+        Cow::Owned(catalogue.said(&english, NESTED_MAX).unwrap_or(english))
     }
 
     fn catalogue(self) -> Option<&'static Catalogue> {
@@ -139,6 +140,9 @@ const GERMAN_SAID: &str = include_str!("language/de/said.toml");
 
 static GERMAN: LazyLock<Catalogue> = LazyLock::new(|| Catalogue::read(&GERMAN_TEXTS, GERMAN_SAID));
 
+/// How the number of an error of the system begins.
+const OS_ERROR: &str = " (os error ";
+
 /// How deep a sentence may stand in another one: a trouble names its cause, and the cause what the system said.
 const NESTED_MAX: u8 = 3;
 
@@ -188,6 +192,19 @@ impl Catalogue {
         let is_short = || value.chars().count() <= VALUE_CHARS_MAX && !value.contains(". ");
         self.said(value, nested).or_else(|| is_short().then(|| value.to_owned()))
     }
+}
+
+/// What the system said, without the number of its error: ` (os error 111)` helps nobody on a page.
+fn without_numbers(english: &str) -> String {
+    let mut plain = english.to_owned();
+    while let Some(at) = plain.find(OS_ERROR) {
+        let rest = plain.split_off(at);
+        match rest.split_once(')') {
+            Some((_, behind)) => plain.push_str(behind),
+            None => return plain + &rest,
+        }
+    }
+    plain
 }
 
 /// Puts values in the places of `{}`, in order; `{1}`, `{2}` … name one, for languages with another order.
@@ -279,7 +296,7 @@ mod tests {
             ("900 °C below the limit of -100 °C: not possible", "900 °C unter der Grenze von -100 °C: nicht möglich"),
             (
                 "The broker at plant:1883 cannot be reached: the connection to the broker failed: Connection refused (os error 111)",
-                "Der Broker plant:1883 ist nicht erreichbar: die Verbindung zum Broker ist gescheitert: Verbindung abgelehnt (os error 111)",
+                "Der Broker plant:1883 ist nicht erreichbar: die Verbindung zum Broker ist gescheitert: Verbindung abgelehnt",
             ),
             (
                 "Nothing arrives of the alerts: no answer within 500 ms",

@@ -314,7 +314,7 @@ async fn the_status_has_the_books_of_every_source_and_sink() {
 #[tokio::test]
 async fn the_page_says_how_long_the_card_lasts() {
     let page = Served::start().await.text("/").await;
-    assert!(page.contains("about 14 years") && page.contains("Written a day"), "{page}");
+    assert!(page.contains("about 14 years") && page.contains("The gateway writes a day"), "{page}");
 }
 
 #[tokio::test]
@@ -367,11 +367,14 @@ async fn the_first_view_is_light_and_its_files_are_kept_for_good() {
 async fn the_page_says_whether_the_books_close() {
     let served = Served::start().await;
     let page = served.text("/").await;
-    assert!(page.contains(">close<") && page.contains("came again") && !page.contains("do not close"), "{page}");
+    assert!(
+        page.contains(">all accounted for<") && page.contains("came again") && !page.contains("not all accounted for"),
+        "{page}"
+    );
     assert!(served.text("/metrics").await.contains("forebay_books_closed{of=\"ingest\",name=\"\",stream=\"\"} 1.0"));
     let books = LaneBooks { accepted: 10, delivered: 9, ..LaneBooks::default() };
     served.status.sinks()[0].set_lane(Stream::Readings, books);
-    assert!(served.text("/").await.contains("do not close"));
+    assert!(served.text("/").await.contains("not all accounted for"));
     let metrics = served.text("/metrics").await;
     assert!(metrics.contains("forebay_books_closed{of=\"sink\",name=\"cloud\",stream=\"readings\"} 0.0"), "{metrics}");
 }

@@ -20,7 +20,7 @@ async function change({ page }, from, to) {
   await page.locator("#text").fill(text.replace(from, to));
 }
 
-const tryIt = ({ page }) => page.locator("main").getByRole("button", { name: "Try it" }).click();
+const tryIt = ({ page }) => page.locator("main").getByRole("button", { name: "Run on trial" }).click();
 const banner = ({ page }) => page.locator("#trial section");
 
 test("a change is checked as it is typed, runs on trial, counts down, and is kept with its comments", async () => {

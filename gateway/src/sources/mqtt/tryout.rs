@@ -217,11 +217,12 @@ fn payload_advice(format: Option<&Payload>, payload: &[u8]) -> String {
         Some(Payload::Number {}) if !found.is_empty() => {
             format!("the payload is JSON: use format = \"json\" with value = {}", found.join(" or "))
         }
-        Some(Payload::Json { .. }) if !found.is_empty() => {
-            format!("the payload has numbers at {}: set value to one of them", found.join(", "))
-        }
+        // A bare number is a JSON document, too.
         Some(Payload::Json { .. }) if crate::decode::number(payload).is_ok() => {
             "the payload is one plain number: use format = \"number\"".to_owned()
+        }
+        Some(Payload::Json { .. }) if !found.is_empty() => {
+            format!("the payload has numbers at {}: set value to one of them", found.join(", "))
         }
         _ => "look at the payload, and choose the format that it has".to_owned(),
     }

@@ -66,8 +66,8 @@ fn facts(snapshot: &Snapshot, l: Locale) -> Vec<(&'static str, String, bool)> {
         ("Never came in", l.count(total(|source| source.missed)), false),
         ("Lost once accepted", l.count(lost), true),
     ];
-    if let Some(bytes) = buffer.device_written_bytes_per_day.or(buffer.written_bytes_per_day) {
-        facts.push(("Written a day", l.bytes(bytes), false));
+    if let Some(bytes) = buffer.written_bytes_per_day {
+        facts.push(("The gateway writes a day", l.bytes(bytes), false));
     }
     if let Some(days) = buffer.card_days {
         facts.push(("The card lasts at this rate", lifetime(days, l), false));

@@ -45,8 +45,10 @@ struct Announcement<'a> {
 impl Needs {
     /// The card at one moment.
     pub(in crate::web) fn new(snapshot: &Snapshot, shared: &Shared, l: Locale) -> Self {
-        let count = snapshot.troubles.iter().filter(|trouble| trouble.severity != "info").count();
-        let worst = snapshot.troubles.first().map_or("", |trouble| trouble.severity);
+        let troubles: Vec<&TroubleView> =
+            snapshot.troubles.iter().filter(|trouble| !is_said_before(trouble, snapshot)).collect();
+        let count = troubles.iter().filter(|trouble| trouble.severity != "info").count();
+        let worst = troubles.first().map_or("", |trouble| trouble.severity);
         let idle = !snapshot.ready || snapshot.sources.is_empty();
         let headline = match count {
             0 if !snapshot.ready => l.t("Forebay is starting").to_owned(),
@@ -58,7 +60,7 @@ impl Needs {
             1 => l.t("One thing needs you").to_owned(),
             many => sentence(&l.f1("{} things need you", l.number_word(many))).trim_end_matches('.').to_owned(),
         };
-        let need = |trouble: &TroubleView| Need::new(trouble, snapshot, l);
+        let need = |trouble: &&TroubleView| Need::new(trouble, snapshot, l);
         Self {
             l,
             tone: match worst {
@@ -69,9 +71,9 @@ impl Needs {
                 _ => "good",
             },
             headline,
-            list: snapshot.troubles.iter().take(TROUBLES_SHOWN_MAX).map(need).collect(),
+            list: troubles.iter().take(TROUBLES_SHOWN_MAX).map(need).collect(),
             calm: if count == 0 && snapshot.ready { calm(snapshot, l) } else { String::new() },
-            more: snapshot.troubles.len().saturating_sub(TROUBLES_SHOWN_MAX),
+            more: troubles.len().saturating_sub(TROUBLES_SHOWN_MAX),
             unread: snapshot.sources.iter().filter_map(|source| unread(source, l)).collect(),
             first_steps: snapshot.ready
                 && snapshot.sources.is_empty()
@@ -105,6 +107,14 @@ impl Need {
             open,
         }
     }
+}
+
+/// Whether one thing is wrong for several streams of a sink, and is said for its readings: a person mends it once.
+fn is_said_before(trouble: &TroubleView, snapshot: &Snapshot) -> bool {
+    let Some((what, reason)) = trouble.what.split_once(": ") else { return false };
+    let Some((verb, _)) = what.split_once(" of the ") else { return false };
+    let whole = format!("{verb}: {reason}");
+    snapshot.troubles.iter().any(|other| other.subject == trouble.subject && other.what == whole)
 }
 
 /// What of a source cannot be read, if that is more than one message in a hundred: hardly a blip, rather a subscription that

@@ -126,14 +126,23 @@
   htmx.createEventSource = (url) => new Stream(url);
   addEventListener("pageshow", (event) => { if (event.persisted) location.reload(); });
 
+  // What was asked for is brought into sight, wherever on a long form its answer stands.
+  const roomPx = 120;
+  document.addEventListener("htmx:afterSwap", (event) => {
+    if (!["found", "tried"].includes(event.target.id)) return;
+    const top = event.target.getBoundingClientRect().top;
+    if (top < 0 || top > innerHeight - roomPx) event.target.scrollIntoView({ block: "start" });
+  });
+
   // A page that shows old values must say so.
   const lost = document.getElementById("lost");
   const lose = () => {
     if (!lost.hidden) return;
     lost.textContent = words.lost(clock.format(new Date()));
     lost.hidden = false;
+    root.classList.add("stale");
   };
-  const find = () => { lost.hidden = true; };
+  const find = () => { lost.hidden = true; root.classList.remove("stale"); };
   // A gateway that has started again knows nobody: the way back leads through signing in, to where one was.
   setInterval(async () => {
     if (lost.hidden) return;

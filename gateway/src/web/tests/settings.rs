@@ -497,7 +497,7 @@ async fn no_screen_of_the_settings_needs_what_the_policy_forbids_and_all_speak_g
         assert_eq!(page.matches("<h1>").count(), 1, "{path}");
         let german = served.client.get(format!("{}{path}", served.base)).header("accept-language", "de");
         let german = body(timeout(PATIENCE, german.send()).await.unwrap().unwrap()).await;
-        for english in ["Try it", "Leave it as it is", "More options", "Change<", ">Add one<", "What was kept"] {
+        for english in ["Run on trial", "Cancel", "More options", "Change<", ">Add one<", "What was kept"] {
             assert!(!german.contains(english), "{path}: {english}");
         }
     }

@@ -50,7 +50,7 @@ async fn every_screen_of_the_ways_answers() {
     let served = Served::start().await;
     for (path, wanted) in [
         ("/sources", "boiler-bus"),
-        ("/sources/boiler-bus", "they close"),
+        ("/sources/boiler-bus", "all accounted for"),
         ("/sources/new", "Serial ports of this board"),
         ("/sources/discover", "MQTT broker"),
         ("/sources/new?type=mqtt&url=mqtt%3A%2F%2Fa%3A1883", "mqtt://a:1883"),

@@ -8,7 +8,7 @@ use crate::web::locale::Locale;
 use crate::web::screens::board_card::outlook;
 use crate::web::screens::point::PointView;
 use crate::web::snapshot::{LaneView, SinkView, Snapshot, SourceView};
-use crate::web::words::Moment;
+use crate::web::words::{Moment, sentence};
 use askama::Template;
 
 /// Points of a source that its screen shows; all of them are one tap away.
@@ -140,8 +140,8 @@ fn gone(side: Side, l: Locale) -> String {
 fn troubles(snapshot: &Snapshot, name: &str, l: Locale) -> Vec<TroubleLine> {
     let of = snapshot.troubles.iter().filter(|trouble| trouble.subject == name);
     let line = |trouble: &crate::web::snapshot::TroubleView| TroubleLine {
-        what: l.say(&trouble.what).into_owned(),
-        advice: l.say(&trouble.advice).into_owned(),
+        what: sentence(&l.say(&trouble.what)),
+        advice: sentence(&l.say(&trouble.advice)),
         since: Moment::new(trouble.since_us, snapshot.now_us, l),
         tone: if trouble.severity == "error" { "bad" } else { "warn" },
     };
@@ -151,7 +151,7 @@ fn troubles(snapshot: &Snapshot, name: &str, l: Locale) -> Vec<TroubleLine> {
 fn last_error(health: &crate::web::snapshot::HealthView, snapshot: &Snapshot, l: Locale) -> Option<(String, Moment)> {
     let error = health.last_error.as_deref()?;
     let at = Moment::new(health.last_error_us.unwrap_or_default(), snapshot.now_us, l);
-    Some((crate::web::words::sentence(&l.say(error)), at))
+    Some((sentence(&l.say(error)), at))
 }
 
 fn source_facts(source: &SourceView, l: Locale) -> Vec<(&'static str, String)> {
@@ -195,7 +195,7 @@ fn sink_facts(sink: &SinkView, snapshot: &Snapshot, l: Locale) -> Vec<(&'static 
     };
     facts.push(("Last attempt took", latency));
     facts.push(("Attempts", l.count(sink.attempts)));
-    facts.push(("of them once more", l.count(sink.retries)));
+    facts.push(("of these, repeats", l.count(sink.retries)));
     facts.push(("Sent since the start", l.bytes(sink.sent_bytes)));
     if let Some(left) = sink.budget_left_bytes {
         facts.push(("Left of today's budget", l.bytes(left)));

@@ -389,6 +389,11 @@ pub(in crate::web) fn posted(side: Side, running: &Running, fields: Vec<(String,
     };
     let kind = draft.kind().to_owned();
     let mut draft = draft.filled(fields);
+    let url = draft.get("url").trim().to_owned();
+    if kind == "mqtt" && !url.is_empty() && !url.contains("://") {
+        // A host and a port is what people type, and nothing else can be meant.
+        draft.set("url", format!("mqtt://{url}"));
+    }
     if !kind.is_empty() {
         draft.set("type", kind);
     }
@@ -476,6 +481,10 @@ fn paste(draft: &mut Draft, list: &str) {
     let first = rows.len();
     rows.extend(pasted.rows);
     draft.put_sheet(list, &rows);
+    if !pasted.unknown.is_empty() {
+        let columns = pasted.unknown.join(", ");
+        draft.wrong.insert(String::new(), format!("these columns are not known and were left out: {columns}"));
+    }
     for cell in pasted.problems {
         let name = format!("{list}[{}].{}", first + cell.row, cell.column);
         draft.wrong.entry(name.trim_end_matches('.').to_owned()).or_insert(cell.message);

@@ -108,7 +108,13 @@ impl Found {
             headline,
             tone,
             steps: findings.steps.iter().map(|step| step_view(step, l)).collect(),
-            values: findings.report.iter().flat_map(|r| &r.values).take(VALUES_SHOWN_MAX).map(value_view).collect(),
+            values: findings
+                .report
+                .iter()
+                .flat_map(|r| &r.values)
+                .take(VALUES_SHOWN_MAX)
+                .map(|value| value_view(value, l))
+                .collect(),
             topics: topics(&findings, in_form, l),
             heard: findings.heard.iter().map(|heard| heard_view(heard, in_form, l)).collect(),
             rows,
@@ -189,11 +195,15 @@ fn step_view(step: &Step, l: Locale) -> StepView {
     StepView { what, took, word, tone, detail, advice }
 }
 
-fn value_view(value: &TriedValue) -> ValueView {
+fn value_view(value: &TriedValue, l: Locale) -> ValueView {
     let shown = match &value.value {
+        // A float of four bytes has digits behind the seventh that nobody measured.
+        Some(serde_json::Value::Number(number)) if number.is_f64() => {
+            number.as_f64().map_or_else(|| number.to_string(), |number| l.number(number))
+        }
         Some(serde_json::Value::String(text)) => text.clone(),
         Some(other) => other.to_string(),
-        None => value.no_data.clone().unwrap_or_default(),
+        None => value.no_data.as_deref().unwrap_or_default().replace('_', " "),
     };
     let unit = if value.unit.is_empty() || value.value.is_none() { String::new() } else { format!(" {}", value.unit) };
     ValueView {
