@@ -1,6 +1,6 @@
 // Takes the pictures of every screen anew: docs/screens/<screen>-<phone|desk>-<light|dark>.png.
 //
-// SCREENS=overview,points takes those alone; OUT=/tmp/screens puts them elsewhere.
+// SCREENS=overview,points takes those alone; OUT=FOLDER puts them elsewhere.
 import { mkdirSync, writeFileSync, readdirSync, statSync, rmSync } from "node:fs";
 import path from "node:path";
 import { Browser, SCHEMES } from "./lib/browser.mjs";

@@ -321,7 +321,6 @@ fn rows(findings: &Findings, in_form: bool, l: Locale) -> (Vec<RowView>, Vec<Str
 }
 
 /// The floating point number that a device most likely means: of likely size, and the one with the fewest digits.
-#[expect(clippy::cast_possible_truncation, reason = "the number came from a float of four bytes")]
 fn likeliest_float(readings: &[WordReading]) -> Option<&WordReading> {
     #[expect(clippy::cast_possible_truncation, reason = "it was one of 32 bits, which says what its digits are")]
     let digits = |reading: &WordReading| reading.value.as_f64().map_or(0, |number| (number as f32).to_string().len());
