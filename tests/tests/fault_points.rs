@@ -213,7 +213,8 @@ async fn a_death_while_a_change_is_kept_leaves_the_old_file_or_the_new_one() {
         std::fs::write(&wanted, &new).unwrap();
         gateway.end_at(Some((point, 1)));
         gateway.start_again().await;
-        gateway.tool(&["config", "try", wanted.to_str().unwrap()]).await.success();
+        let tried = gateway.tool(&["config", "try", wanted.to_str().unwrap()]).await.success();
+        assert!(tried.contains("buffer"), "{tried} says what changed");
         // Whoever asks hears nothing of a gateway that ends meanwhile.
         gateway.tool(&["config", "confirm"]).await;
         assert_eq!(gateway.wait_exit().await.signal(), Some(KILLED), "the gateway ends itself at {point}");
