@@ -29,15 +29,16 @@ pub(super) mod ways;
 use super::live::{Part, Shared};
 use super::locale::Locale;
 use super::snapshot::Snapshot;
+use ways::draft::Side;
 
 /// The live parts of a screen by its name; every screen has the banner of a trial.
 pub(super) fn parts(screen: &str, snapshot: &Snapshot, shared: &Shared, l: Locale) -> askama::Result<Vec<Part>> {
     let mut parts = match screen.split_once(':').unwrap_or((screen, "")) {
         ("overview", _) => overview::parts(snapshot, shared, l)?,
         ("point", id) => point_page::parts(id, snapshot.now_us, shared, l)?,
-        ("sources", _) => sources::parts(snapshot, l)?,
+        ("sources", "") => ways::routes::parts(Side::Source, snapshot, l)?,
         ("source", name) => ways::detail::source_parts(snapshot, shared, name, l)?,
-        ("upstream", "") => upstream::parts(snapshot, l)?,
+        ("upstream", "") => ways::routes::parts(Side::Sink, snapshot, l)?,
         ("upstream", name) => ways::detail::sink_parts(snapshot, shared, name, l)?,
         // The guided way keeps what is on trial by its next button: no banner asks for it there.
         ("first-steps", _) => return first_steps::parts(snapshot, shared, l),

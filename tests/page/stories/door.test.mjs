@@ -63,3 +63,19 @@ test("another site cannot act with the session of someone who is signed in", asy
   assert.match(visitor.page.url(), /points$/);
   await visitor.leave();
 });
+
+test("over HTTPS, on the same port, one signs in and the page lives; its cookie never goes over plain HTTP", async () => {
+  const secure = at.plant.gateway.origin.replace("http:", "https:");
+  const visitor = await at.visitor({ size: "phone", baseURL: secure, ignoreHTTPSErrors: true });
+  visitor.allow(new RegExp(`a request left the gateway: ${secure}/`));
+  await visitor.signIn();
+  const { page } = visitor;
+  await page.goto("/points");
+  const table = page.locator("#table");
+  await table.getByText("boiler-3").first().waitFor();
+  const before = await table.innerText();
+  await page.waitForFunction((before) => document.querySelector("#table").innerText !== before, before);
+  const [cookie] = (await visitor.context.cookies()).filter(({ name }) => name.includes("session"));
+  assert.deepEqual([cookie.secure, cookie.httpOnly, cookie.sameSite], [true, true, "Strict"]);
+  await visitor.leave();
+});

@@ -6,6 +6,7 @@ use super::needs::Needs;
 use super::point::PointView;
 use super::points;
 use super::ways::Ways;
+use super::ways::draft::Side;
 use crate::web::live::{Part, Shared};
 use crate::web::locale::Locale;
 use crate::web::pages::{self, Frame, Nav};
@@ -67,9 +68,9 @@ pub(in crate::web) fn parts(snapshot: &Snapshot, shared: &Shared, l: Locale) -> 
     Ok(vec![
         ("announce", needs.announcement()?),
         ("needs", needs.render()?),
-        ("sources", Ways::sources(snapshot, l).render()?),
+        ("sources", Ways::of(Side::Source, snapshot, l).render()?),
         ("board", BoardCard::new(snapshot, l).render()?),
-        ("upstream", Ways::upstream(snapshot, l).render()?),
+        ("upstream", Ways::of(Side::Sink, snapshot, l).render()?),
         ("watch", watch.render()?),
         ("books", Books::new(snapshot, l).render()?),
         ("count", l.count(registry.len() as u64)),

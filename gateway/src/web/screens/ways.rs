@@ -9,6 +9,7 @@ pub(in crate::web) mod found;
 pub(in crate::web) mod jobs;
 pub(in crate::web) mod pages;
 pub(in crate::web) mod replays;
+pub(in crate::web) mod routes;
 pub(in crate::web) mod searching;
 pub(in crate::web) mod typed;
 
@@ -17,6 +18,7 @@ use crate::web::pages::{path, query};
 use crate::web::snapshot::{HealthView, SinkView, Snapshot, SourceView};
 use crate::web::words::{Moment, sentence};
 use askama::Template;
+use draft::Side;
 
 /// A state in word, shape and colour.
 #[derive(Clone, Copy)]
@@ -54,42 +56,36 @@ pub(in crate::web) struct Line {
 #[template(path = "ways.html")]
 pub(in crate::web) struct Ways {
     l: Locale,
-    title: &'static str,
-    all: &'static str,
+    side: Side,
     total: String,
     lines: Vec<Line>,
     none: &'static str,
-    add: &'static str,
 }
 
 impl Ways {
-    /// The sources.
-    pub(in crate::web) fn sources(snapshot: &Snapshot, l: Locale) -> Self {
-        let rates: Option<f64> = snapshot.sources.iter().map(|source| source.accepted_per_second).sum();
-        let total = rates.filter(|_| !snapshot.sources.is_empty());
-        Self {
-            l,
-            title: "Sources",
-            all: "/sources",
-            total: total.map_or_else(String::new, |rate| l.f1("{} readings/s", l.rate_of(rate))),
-            lines: snapshot.sources.iter().map(|source| source_line(source, snapshot, l)).collect(),
-            none: "No source is configured yet.",
-            add: "/sources/new",
-        }
+    /// The sources, or the ways upstream.
+    pub(in crate::web) fn of(side: Side, snapshot: &Snapshot, l: Locale) -> Self {
+        let (total, lines, none) = match side {
+            Side::Source => (
+                total_rate(snapshot, l),
+                snapshot.sources.iter().map(|source| source_line(source, snapshot, l)).collect(),
+                "No source is configured yet.",
+            ),
+            Side::Sink => (
+                String::new(),
+                snapshot.sinks.iter().map(|sink| sink_line(sink, snapshot, l)).collect(),
+                "No way upstream is configured yet: readings stay on the board.",
+            ),
+        };
+        Self { l, side, total, lines, none }
     }
+}
 
-    /// The sinks.
-    pub(in crate::web) fn upstream(snapshot: &Snapshot, l: Locale) -> Self {
-        Self {
-            l,
-            title: "Upstream",
-            all: "/upstream",
-            total: String::new(),
-            lines: snapshot.sinks.iter().map(|sink| sink_line(sink, snapshot, l)).collect(),
-            none: "No way upstream is configured yet: readings stay on the board.",
-            add: "/upstream/new",
-        }
-    }
+/// What all sources read together; empty until each has been measured.
+fn total_rate(snapshot: &Snapshot, l: Locale) -> String {
+    let rates: Option<f64> = snapshot.sources.iter().map(|source| source.accepted_per_second).sum();
+    let total = rates.filter(|_| !snapshot.sources.is_empty());
+    total.map_or_else(String::new, |rate| l.f1("{} readings/s", l.rate_of(rate)))
 }
 
 /// What a kind of source or sink is called.

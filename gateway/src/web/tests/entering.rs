@@ -72,9 +72,13 @@ fn addresses() -> Vec<String> {
     ];
     let routes = sources.iter().flat_map(|source| source.split(".route(").skip(1));
     let literals = routes.filter_map(|rest| rest.trim_start().strip_prefix('"')?.split('"').next());
+    let both =
+        include_str!("../screens/ways/routes.rs").split("at(\"").skip(1).filter_map(|rest| rest.split('"').next());
+    let both = both.flat_map(|below| ["/sources", "/upstream"].map(|root| format!("{root}{below}")));
     let interface = crate::web::api::all();
     let interface = interface.operations().iter().map(|operation| operation.path);
-    literals.chain(interface).map(|path| path.replace("{name}", "x").replace("{id}", "1")).collect()
+    let own = literals.chain(interface).map(str::to_owned).chain(both);
+    own.map(|path| path.replace("{name}", "x").replace("{id}", "1")).collect()
 }
 
 #[tokio::test]

@@ -43,6 +43,27 @@ impl Side {
         }
     }
 
+    /// The name of what its list shows live.
+    pub(in crate::web) fn live(self) -> &'static str {
+        self.root().trim_start_matches('/')
+    }
+
+    /// The name of what the screen of one shows live.
+    pub(in crate::web) fn live_one(self, name: &str) -> String {
+        match self {
+            Self::Source => format!("source:{name}"),
+            Self::Sink => format!("upstream:{name}"),
+        }
+    }
+
+    /// What it is called as a place.
+    pub(in crate::web) fn title(self) -> &'static str {
+        match self {
+            Self::Source => "Sources",
+            Self::Sink => "Upstream",
+        }
+    }
+
     /// The names there are, in the order of the configuration.
     pub(in crate::web) fn names(self, config: &Config) -> Vec<String> {
         match self {

@@ -17,12 +17,8 @@ pub(in crate::web) struct List {
     pub(in crate::web) frame: Frame,
     /// The lines.
     pub(in crate::web) lines: String,
-    /// What it is a list of.
-    pub(in crate::web) title: &'static str,
-    /// Where one is added.
-    pub(in crate::web) add: &'static str,
-    /// The name of its live part.
-    pub(in crate::web) name: &'static str,
+    /// Which end.
+    pub(in crate::web) side: Side,
 }
 
 /// One source, or one way upstream.
