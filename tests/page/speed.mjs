@@ -8,7 +8,7 @@ import os from "node:os";
 import { setTimeout as pause } from "node:timers/promises";
 import { Browser } from "./lib/browser.mjs";
 import { forebay } from "./lib/needs.mjs";
-import { Plant } from "./lib/plant.mjs";
+import { Plant, user } from "./lib/plant.mjs";
 
 /** A five-year-old phone in a plant room: Lighthouse's slow line, but with a longer way. */
 const LINE = { offline: false, latency: 200, downloadThroughput: (1.6e6 / 8), uploadThroughput: (750e3 / 8) };
@@ -24,6 +24,9 @@ const BYTES_MAX = 150 * 1024;
 
 const PER_SECOND = 1_000;
 const WINDOW_MS = Number(process.env.WINDOW_MS ?? 20_000);
+/** Streams of open pages; the gateway keeps at most 25 of one person up to date, so that they are of several. */
+const STREAMS = 100;
+const PEOPLE = ["anna", "ben", "cleo", "dora", "emil"].map((name) => ({ ...user, name }));
 /** The kernel counts a process's time in these (sysconf(_SC_CLK_TCK), the same on every Linux that Debian runs on). */
 const TICKS_PER_SECOND = 100;
 
@@ -120,6 +123,10 @@ function listen(gateway, cookie, of) {
   });
 }
 
+async function cookieOf(visitor) {
+  return (await visitor.context.cookies()).map(({ name, value }) => `${name}=${value}`).join("; ");
+}
+
 function round(turn) {
   return Array.from({ length: 50 }, (_, index) =>
     [`free/meter-${index % 10}/power-${Math.floor(index / 10)}`, JSON.stringify({ value: 40 + index + Math.sin(turn / 9 + index) })]);
@@ -128,7 +135,7 @@ function round(turn) {
 const percent = (part) => `${(100 * part).toFixed(2)} %`;
 const ms = (time) => `${Math.round(time)} ms`;
 
-const plant = await Plant.running({ perSecond: PER_SECOND, messages: round });
+const plant = await Plant.running({ perSecond: PER_SECOND, messages: round, people: PEOPLE.map((person) => [person, "administrator"]) });
 const browser = await Browser.open();
 let failed = false;
 try {
@@ -147,7 +154,7 @@ try {
   console.log(`\nOpen pages: ${PER_SECOND} readings/s through broker, buffer and sink; windows of ${WINDOW_MS / 1_000} s`);
   const visitor = await browser.visitor(plant.gateway);
   await visitor.signIn();
-  const cookie = (await visitor.context.cookies()).map(({ name, value }) => `${name}=${value}`).join("; ");
+  const cookie = await cookieOf(visitor);
   await visitor.page.goto("about:blank");
   await pause(2_000);
   const tell = (what, { cpu, readings }, idle) =>
@@ -172,9 +179,18 @@ try {
   const idle = { cpu: (first.cpu + second.cpu) / 2 };
   tell("10 pages in a browser", ten, idle);
   const streams = [];
-  for (let stream = 0; stream < 100; stream += 1) streams.push(await listen(plant.gateway, cookie, stream % 2 === 0 ? "overview" : "points"));
+  const cookies = [];
+  for (const person of PEOPLE) {
+    const other = await browser.visitor(plant.gateway);
+    await other.signIn(person);
+    cookies.push(await cookieOf(other));
+    await other.context.close();
+  }
+  for (let stream = 0; stream < STREAMS; stream += 1) {
+    streams.push(await listen(plant.gateway, cookies[stream % cookies.length], stream % 2 === 0 ? "overview" : "points"));
+  }
   await pause(2_000);
-  tell("100 streams of pages", await share(plant, cookie), idle);
+  tell(`${STREAMS} streams of pages`, await share(plant, cookie), idle);
   streams.forEach((stream) => stream.destroy());
   await visitor.context.close();
 } finally {
