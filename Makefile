@@ -4,7 +4,7 @@ CARGO ?= cargo
 PEERS = $(or $(CARGO_TARGET_DIR),target)/peers
 
 .DEFAULT_GOAL := help
-.PHONY: help needs demo test page-test screens page-speed crash damage lint firmware-check power-cut sim bench cross deny reference fuzz-check clean-peers
+.PHONY: help needs demo test page-test api-fuzz screens page-speed crash damage lint firmware-check power-cut sim bench cross deny reference fuzz-check clean-peers
 
 help: ## list what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -21,11 +21,17 @@ test: needs firmware-check ## run every test against real brokers, devices and c
 	$(CARGO) build --locked -p e2e --features fault-points --bin forebay-faulty
 	$(CARGO) test --locked --workspace --no-fail-fast
 	$(MAKE) page-test
+	$(MAKE) api-fuzz
 
 page-test: needs ## walk through the page in a real browser, as stories: first boot, by keyboard, on a phone, in the dark; FILE=xss for one
 	tests/setup
 	$(CARGO) build --locked -p forebay
 	node --test --test-concurrency=2 tests/page/stories/$(or $(FILE),*).test.mjs
+
+api-fuzz: needs ## ask the whole interface what nobody would ask, by schemathesis; EXAMPLES=100 SECONDS=1800 for more, SEED=7 for the same again
+	tests/setup
+	$(CARGO) build --locked -p forebay
+	EXAMPLES=$(EXAMPLES) SECONDS=$(SECONDS) SEED=$(SEED) $(or $(CARGO_TARGET_DIR),target)/peers/venv/bin/python tests/interface/fuzz.py
 
 screens: needs ## take the pictures in docs/screens anew: every screen on a phone and a desk, light and dark
 	tests/setup

@@ -44,6 +44,12 @@ pub enum AccessError {
     /// Nobody gives, changes or takes away more than they may do themselves.
     #[error("this takes rights that you do not have yourself; ask an administrator")]
     Beyond,
+    /// A program that takes back what lets it in stands outside at once, and nobody there can mend it.
+    #[error("an API token cannot revoke itself; revoke it on the page, or with another token")]
+    OwnToken,
+    /// Nobody can tell when a token would end.
+    #[error("the board's clock is not set yet, so no end can be told; wait until it is, or choose no end")]
+    ClockUnset,
     /// Too many passwords are being checked.
     #[error("too many passwords are being checked at this moment; try again in a few seconds")]
     Busy,
@@ -61,8 +67,14 @@ impl AccessError {
             Self::Password(_) => Some("password"),
             Self::LastAdministrator | Self::FirstIsAdministrator => Some("role"),
             Self::NoRights => Some("rights"),
-            Self::Expired => Some("expires"),
-            Self::Disk(_) | Self::Damaged(_) | Self::Full(..) | Self::Beyond | Self::Busy | Self::Ending => None,
+            Self::Expired | Self::ClockUnset => Some("expires"),
+            Self::Disk(_)
+            | Self::Damaged(_)
+            | Self::Full(..)
+            | Self::Beyond
+            | Self::OwnToken
+            | Self::Busy
+            | Self::Ending => None,
         }
     }
 }

@@ -4,7 +4,7 @@ use super::book::{TokenRow, folded};
 use super::passwords::sound_name;
 use super::people::within;
 use super::random::{WORD_CHARS, digest, word};
-use super::{Access, AccessError, Action, By, Rights, Who};
+use super::{Access, AccessError, Action, By, Kind, Rights, Who};
 use crate::reading::{TimeQuality, UnixMicros};
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -99,7 +99,7 @@ impl Access {
     ///
     /// # Errors
     /// If the name will not do or is taken, there are no rights or more than whoever makes it has, it would have expired, or
-    /// none more fits.
+    /// none more fits. With an end also while the clock is not set.
     pub async fn make_token(
         &self,
         by: &By,
@@ -108,11 +108,15 @@ impl Access {
         expires_us: Option<UnixMicros>,
     ) -> Result<MadeToken, AccessError> {
         let name = sound_name(name)?;
-        let now_us = self.0.clock.tick().wall_us;
+        let now = self.0.clock.tick();
+        let now_us = now.wall_us;
         if rights.is_empty() {
             return Err(AccessError::NoRights);
         }
         within(&by.who.rights, &rights)?;
+        if expires_us.is_some() && now.quality == TimeQuality::Unset {
+            return Err(AccessError::ClockUnset);
+        }
         if expires_us.is_some_and(|expires_us| expires_us <= now_us) {
             return Err(AccessError::Expired);
         }
@@ -149,13 +153,19 @@ impl Access {
     /// Puts a token out of force at once.
     ///
     /// # Errors
-    /// If there is none of that name.
+    /// If there is none of that name, it is the one that asks, or it allows more than whoever does this may do.
     pub async fn revoke_token(&self, by: &By, name: &str) -> Result<(), AccessError> {
-        let wanted = name.to_owned();
+        let (wanted, who) = (name.trim().to_owned(), by.who.clone());
         let revoked = self.apart(move |inner| {
             inner.book.change(|book| {
                 let at = book.tokens.iter().position(|token| folded(&token.name) == folded(&wanted));
-                at.map(|at| book.tokens.remove(at)).ok_or(AccessError::NoSuchToken(wanted))
+                let found = at.and_then(|at| Some((at, book.tokens.get(at)?)));
+                let Some((at, row)) = found else { return Err(AccessError::NoSuchToken(wanted)) };
+                if who.kind == Kind::Token && who.name == row.name {
+                    return Err(AccessError::OwnToken);
+                }
+                within(&who.rights, &row.rights)?;
+                Ok(book.tokens.remove(at))
             })
         });
         let row = revoked.await?;

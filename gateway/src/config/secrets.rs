@@ -1,8 +1,10 @@
 //! Secrets that are typed on the page: each in a file of its own below `data_dir`, so that the configuration only names it.
 
 use super::file::{self, Unwritable};
+use crate::reading::UnixMicros;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::UNIX_EPOCH;
 
 /// Largest secret, in bytes: as much as is read of a secret file.
 const SECRET_BYTES_MAX: usize = 64 * 1024;
@@ -79,6 +81,13 @@ impl Secrets {
         Ok(file::remove(&self.path(name)?)?)
     }
 
+    /// When a secret was typed, in microseconds since 1970; `None` if there is none, or its file does not tell.
+    #[must_use]
+    pub fn typed_us(&self, name: &str) -> Option<UnixMicros> {
+        let typed = fs::metadata(self.path(name).ok()?).ok()?.modified().ok()?;
+        i64::try_from(typed.duration_since(UNIX_EPOCH).ok()?.as_micros()).ok()
+    }
+
     /// The folder.
     #[must_use]
     pub fn folder(&self) -> &Path {
@@ -117,6 +126,7 @@ mod tests {
         secrets.write("broker-password", "other").unwrap();
         assert_eq!(file.read().unwrap().expose(), "other");
         assert_eq!(secrets.list(), ["broker-password"]);
+        assert!(secrets.typed_us("broker-password").is_some() && secrets.typed_us("other").is_none());
         secrets.remove("broker-password").unwrap();
         assert_eq!(secrets.list(), Vec::<String>::new());
     }

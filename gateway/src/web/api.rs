@@ -4,14 +4,20 @@
 //! come both the routes and `/api/v1/openapi.json`, so that neither can be without the other. Mistakes are answered as
 //! problem documents (RFC 9457).
 
+mod account;
 pub(in crate::web) mod audit;
 pub(in crate::web) mod board;
 pub(in crate::web) mod config;
 mod describe;
+mod edits;
 mod gateway;
+mod given;
 mod openapi;
+mod options;
 pub(in crate::web) mod people;
 pub(in crate::web) mod points;
+mod secrets;
+mod templates;
 pub(in crate::web) mod tokens;
 mod ways;
 
@@ -32,9 +38,13 @@ pub(super) fn all() -> Api {
         ways::add_to,
         board::add_to,
         config::add_to,
+        edits::add_to,
+        templates::add_to,
+        secrets::add_to,
         people::add_to,
         tokens::add_to,
         audit::add_to,
+        account::add_to,
     ];
     groups.into_iter().fold(Api::default(), |api, add| add(api))
 }

@@ -85,6 +85,18 @@ pub(in crate::web) async fn hand_in_within(
     what: &str,
     confirm_within: Duration,
 ) -> Result<Vec<String>, Failure> {
+    try_text(shared, visit, base, text, what, confirm_within).await.map(|(changes, _)| changes)
+}
+
+/// The same, and the revision that runs now.
+pub(in crate::web) async fn try_text(
+    shared: &Shared,
+    visit: &Visit,
+    base: &str,
+    text: String,
+    what: &str,
+    confirm_within: Duration,
+) -> Result<(Vec<String>, Revision), Failure> {
     let text = restored(shared, &text).await?;
     let examined = look_at(text.clone()).await?;
     if !examined.problems.is_empty() {
@@ -95,10 +107,10 @@ pub(in crate::web) async fn hand_in_within(
     refuse_running(&before, examined).await?;
     let change =
         Change { text: text.clone(), base: Revision(base.to_owned()), by: visit.name().to_owned(), confirm_within };
-    let changes = shared.state.desk.try_out(change).await.map_err(failed)?;
+    let (changes, revision) = (shared.state.desk.try_out(change).await.map_err(failed)?, Revision::of(&text));
     let difference = apart(move || difference(&before, &text)).await?;
     record(shared, visit, Action::ConfigurationTried, what, difference).await;
-    Ok(changes)
+    Ok((changes, revision))
 }
 
 /// Refuses a text that names as a secret what the gateway that runs keeps for itself, though the text has it elsewhere.
@@ -127,7 +139,8 @@ pub(in crate::web) async fn refuse_reserved(
     }
 }
 
-fn unfit_at(path: &str, message: String) -> Failure {
+/// Something that does not fit at one place.
+pub(in crate::web) fn unfit_at(path: &str, message: String) -> Failure {
     let field = FieldError { path: path.to_owned(), message: message.clone(), line: 0, column: 0 };
     Failure::unfit(message, vec![field])
 }
@@ -173,7 +186,7 @@ pub(in crate::web) async fn take_back(shared: &Shared, visit: &Visit, seen: Opti
 }
 
 /// Nobody decides about what they have not seen: whoever says what that was is told if another text runs by now.
-fn is_still(shared: &Shared, seen: Option<&Revision>) -> Result<(), Failure> {
+pub(in crate::web) fn is_still(shared: &Shared, seen: Option<&Revision>) -> Result<(), Failure> {
     let now = shared.state.desk.state().borrow().revision.clone();
     match seen {
         Some(seen) if *seen != now => Err(failed(DeskError::Conflict { now })),

@@ -15,6 +15,9 @@ const BUSY_S: u64 = 5;
 /// Most field errors that are answered; a text that is wrong throughout is not read to its end by anyone.
 const FIELDS_MAX: usize = 100;
 
+/// The title of what someone may not do.
+const NOT_YOURS: &str = "This is not yours to do";
+
 /// Why a request was not done, for a person or a program.
 #[derive(Clone, Debug)]
 pub(in crate::web) struct Failure {
@@ -55,8 +58,8 @@ pub(in crate::web) struct ProblemDocument {
     pub(in crate::web) status: u16,
     /// What is wrong here and what to do.
     pub(in crate::web) detail: String,
-    /// What is wrong with which field.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    /// What is wrong with which field; left out where no field is.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(in crate::web) errors: Vec<FieldError>,
 }
 
@@ -86,6 +89,11 @@ impl Failure {
         Self::new(StatusCode::CONFLICT, "Something else has changed meanwhile", detail)
     }
 
+    /// Whoever asks may not do it, or nobody may in this way.
+    pub(in crate::web) fn forbidden(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::FORBIDDEN, NOT_YOURS, detail)
+    }
+
     /// The gateway cannot do it now.
     pub(in crate::web) fn unavailable(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "The gateway cannot do this now", detail)
@@ -93,7 +101,9 @@ impl Failure {
 
     /// The document for programs.
     pub(in crate::web) fn document(&self) -> ProblemDocument {
-        let kind = self.title.to_lowercase().replace(' ', "-");
+        // The title speaks to a person, the kind to a program.
+        let kind =
+            if self.title == NOT_YOURS { "forbidden".into() } else { self.title.to_lowercase().replace(' ', "-") };
         ProblemDocument {
             kind: format!("urn:forebay:problem:{kind}"),
             title: self.title.to_owned(),
@@ -122,11 +132,11 @@ impl From<AccessError> for Failure {
         let field = |path: &str| FieldError { path: path.to_owned(), message: said.clone(), line: 0, column: 0 };
         match &error {
             AccessError::NoSuchPerson(_) | AccessError::NoSuchToken(_) => Self::missing(said),
-            AccessError::Taken(_) | AccessError::LastAdministrator | AccessError::Full(..) => {
+            AccessError::Taken(_) | AccessError::LastAdministrator | AccessError::Full(..) | AccessError::OwnToken => {
                 let fields = error.field().map(field).into_iter().collect();
                 Self { fields, ..Self::new(StatusCode::CONFLICT, "This is in the way", said) }
             }
-            AccessError::Beyond => Self::new(StatusCode::FORBIDDEN, "This is not yours to do", said),
+            AccessError::Beyond => Self::forbidden(said),
             AccessError::Disk(_) | AccessError::Damaged(_) | AccessError::Ending => Self::unavailable(said),
             AccessError::Busy => Self { retry_after_s: Some(BUSY_S), ..Self::unavailable(said) },
             _ => {

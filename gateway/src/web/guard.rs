@@ -51,11 +51,13 @@ pub(super) fn need(method: &Method, path: &str) -> Need {
         "/api/v1/openapi.json" => Need::Right(Right::See),
         _ if below("/static") => Need::Nothing,
         _ if below("/set-up") => Need::NotSetUp,
-        _ if path == "/sign-out" || below("/account") => Need::SignedIn,
+        _ if path == "/sign-out" || below("/account") || below("/api/v1/account") => Need::SignedIn,
         _ if either("people") || either("tokens") || either("audit") => Need::Right(Right::People),
         _ if below("/settings") || below("/first-steps") || either("config") || either("try") || either("discover") => {
             Need::Right(Right::Configure)
         }
+        _ if either("templates") || either("secrets") => Need::Right(Right::Configure),
+        _ if !reads && below("/api/v1/sources") => Need::Right(Right::Configure),
         _ if changes_a_way(reads, path) => Need::Right(Right::Configure),
         _ if reads => Need::Right(Right::See),
         _ => Need::Right(Right::Operate),
@@ -93,7 +95,7 @@ pub(super) async fn admit(State(shared): State<Arc<Shared>>, mut request: Reques
                     who.name,
                     right.name()
                 );
-                return Failure::new(StatusCode::FORBIDDEN, "This is not yours to do", detail).into_response();
+                return Failure::forbidden(detail).into_response();
             }
             request.extensions_mut().insert(who);
             request.extensions_mut().insert(pass);
@@ -192,7 +194,8 @@ pub(super) async fn present(State(shared): State<Arc<Shared>>, request: Request,
     let path = parts.uri.path().to_owned();
     parts.extensions.remove::<crate::access::Who>();
     let mut response = next.run(Request::from_parts(parts, body)).await;
-    let Some(failure) = response.extensions_mut().remove::<Failure>() else {
+    let failure = response.extensions_mut().remove::<Failure>();
+    let Some(failure) = failure.or_else(|| refused_plainly(&path, &response)) else {
         return if is_interface(&path) { documented(response).await } else { response };
     };
     let mut shown = if is_interface(&path) {
@@ -216,6 +219,36 @@ pub(super) async fn present(State(shared): State<Arc<Shared>>, request: Request,
         shown.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
     }
     shown
+}
+
+/// What a browser is told where the framework refused a request in its own plain words: an address or a form that cannot be read.
+fn refused_plainly(path: &str, response: &Response) -> Option<Failure> {
+    let kind = response.headers().get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or("text/plain");
+    let is_page = !is_interface(path) && !path.starts_with("/static/") && !matches!(path, "/live" | "/ready");
+    if !is_page || !response.status().is_client_error() || !kind.starts_with("text/plain") {
+        return None;
+    }
+    let (title, detail) = match response.status() {
+        StatusCode::NOT_FOUND => ("There is nothing here", "this address cannot be read; go back, and follow a link"),
+        StatusCode::BAD_REQUEST => ("The request is wrong", "this address cannot be read; go back, and follow a link"),
+        StatusCode::FORBIDDEN => (
+            "This is not yours to do",
+            "this was asked by a page of another site; open this page itself, and do it there",
+        ),
+        StatusCode::METHOD_NOT_ALLOWED => (
+            "This address takes no such request",
+            "what was asked cannot be done at this address; go back, and follow a link",
+        ),
+        StatusCode::PAYLOAD_TOO_LARGE => {
+            ("The request is too large", "what was sent is larger than anything that is taken here; send less at once")
+        }
+        StatusCode::REQUEST_TIMEOUT => ("The request is wrong", "what was sent did not come in time; send it again"),
+        _ => (
+            "The request is wrong",
+            "the form did not come as it was shown; open its page again, and send it from there",
+        ),
+    };
+    Some(Failure::new(response.status(), title, detail))
 }
 
 /// Makes a problem document of a refusal that the framework wrote as plain text: a body that is no JSON, a wrong method.
@@ -265,6 +298,11 @@ mod tests {
         assert_eq!(need(&get, "/sources/a"), Need::Right(Right::See));
         assert_eq!(need(&post, "/sources/a/try"), Need::Right(Right::Configure));
         assert_eq!(need(&post, "/upstream/a/replays/3/cancel"), Need::Right(Right::Operate));
+        assert_eq!(need(&get, "/api/v1/sources/a/registers"), Need::Right(Right::See));
+        for (method, path) in [(&Method::PUT, "sources/a/registers"), (&get, "secrets"), (&post, "templates/a")] {
+            assert_eq!(need(method, &format!("/api/v1/{path}")), Need::Right(Right::Configure), "{path}");
+        }
+        assert_eq!(need(&get, "/api/v1/account"), Need::SignedIn);
     }
 
     #[test]

@@ -4,6 +4,7 @@
 
 mod board;
 mod entering;
+mod interface;
 mod people;
 mod points;
 pub(in crate::web) mod served;

@@ -22,6 +22,7 @@ const PLAUSIBLE: std::ops::RangeInclusive<f64> = 1e-4..=1e9;
 #[serde(deny_unknown_fields)]
 pub struct ModbusQuestion {
     /// The bus, as in a source: `tcp://host:port`, `rtu:///dev/…?baud=19200&parity=even`, `rtu-over-tcp://host:port`.
+    #[schemars(length(min = 1))]
     pub url: String,
     /// Unit id.
     pub unit: u8,
@@ -30,12 +31,15 @@ pub struct ModbusQuestion {
     /// First address, counted from 0 as it goes over the wire (40001 in a manual is holding 0).
     pub address: u16,
     /// How many registers (at most 125) or bits (at most 2000).
+    #[schemars(range(min = 1, max = 2_000))]
     pub count: u16,
     /// How long the reply may take, in milliseconds.
     #[serde(default = "timeout_ms")]
+    #[schemars(range(min = 1, max = "TIMEOUT_MS_MAX"))]
     pub timeout_ms: u64,
     /// Silence between frames on a serial bus, in milliseconds; never less than 3.5 characters.
     #[serde(default)]
+    #[schemars(range(max = "TIMEOUT_MS_MAX"))]
     pub quiet_ms: u64,
 }
 

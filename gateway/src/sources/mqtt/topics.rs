@@ -38,6 +38,7 @@ const TIME_NAMES: [&str; 8] = ["time", "timestamp", "ts", "t", "datetime", "date
 #[serde(deny_unknown_fields)]
 pub struct TopicSearch {
     /// Address of the broker: `mqtt://host:port`.
+    #[schemars(length(min = 1))]
     pub url: String,
     /// User name, if the broker asks for one.
     #[serde(default)]
@@ -47,9 +48,11 @@ pub struct TopicSearch {
     pub password_file: Option<SecretFile>,
     /// What to listen to; everything by default.
     #[serde(default = "everything")]
+    #[schemars(length(min = 1))]
     pub filter: String,
     /// For how many seconds, 1 to 60.
     #[serde(default = "seconds")]
+    #[schemars(range(min = 1, max = 60))]
     pub seconds: u64,
 }
 

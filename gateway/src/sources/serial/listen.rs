@@ -33,15 +33,18 @@ const COLUMNS_MAX: usize = 64;
 #[serde(deny_unknown_fields)]
 pub struct ListenRequest {
     /// The port.
+    #[schemars(length(min = 1))]
     pub port: String,
     /// Speeds to try, in bits per second, at most 12; the usual ones if there are none.
     #[serde(default)]
+    #[schemars(length(max = 12))]
     pub bauds: Vec<u32>,
     /// Parity of each character.
     #[serde(default)]
     pub parity: Parity,
     /// Seconds at each speed, at most 2.
     #[serde(default = "seconds")]
+    #[schemars(range(min = 0.1, max = 2.0))]
     pub seconds: f64,
 }
 

@@ -2,17 +2,18 @@
 
 use super::{Api, get};
 use crate::history::{ExportFormat, ExportRequest, PAGE_RECORDS_MAX, Page, RecordFilter, RecordView};
-use crate::logs::{LogLevel, LogPage, LogQuery, PAGE_LINES_MAX};
+use crate::logs::{LogLevel, LogLine, LogPage, LogQuery, PAGE_LINES_MAX};
 use crate::reading::{Sequence, Stream, UnixMicros};
 use crate::system::Board;
 use crate::web::failure::Failure;
 use crate::web::live::Shared;
 use crate::web::pages;
 use crate::web::screens::board::ask::FILTER_CHARS_MAX;
-use crate::web::screens::board::attachment;
+use crate::web::screens::board::{attachment, letter, stream};
 use crate::web::snapshot::{BufferView, LaneView};
 use crate::web::visit::Visit;
 use axum::extract::{Path, Query, State};
+use axum::http::HeaderMap;
 use axum::response::Response;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -27,8 +28,10 @@ const LIMIT: usize = 50;
 #[serde(deny_unknown_fields)]
 pub(in crate::web) struct RecordsAsk {
     /// A text that stands in any of its words, in any case; at most 128 characters.
+    #[schemars(length(max = 128))]
     text: Option<String>,
     /// The source, sink or point that it is about, exactly.
+    #[schemars(length(max = 128))]
     source: Option<String>,
     /// Not before this, in microseconds since 1970.
     from_us: Option<UnixMicros>,
@@ -37,6 +40,7 @@ pub(in crate::web) struct RecordsAsk {
     /// Records with a lower sequence: `next` of the answer before.
     before: Option<Sequence>,
     /// Most records, 1 to 200; 50 if nothing is said.
+    #[schemars(range(min = 1, max = 200))]
     limit: Option<usize>,
 }
 
@@ -45,8 +49,10 @@ pub(in crate::web) struct RecordsAsk {
 #[serde(deny_unknown_fields)]
 pub(in crate::web) struct ExportAsk {
     /// A text that stands in any of its words, in any case; at most 128 characters.
+    #[schemars(length(max = 128))]
     text: Option<String>,
     /// The source that it is about, exactly.
+    #[schemars(length(max = 128))]
     source: Option<String>,
     /// Not before this, in microseconds since 1970.
     from_us: Option<UnixMicros>,
@@ -67,9 +73,24 @@ pub(in crate::web) struct LogsAsk {
     /// Lines that matter at least so much.
     level: Option<LogLevel>,
     /// A text that stands in the line, in any case; at most 128 characters.
+    #[schemars(length(max = 128))]
     text: Option<String>,
     /// Most lines, 1 to 500; 50 if nothing is said.
+    #[schemars(range(min = 1, max = 500))]
     limit: Option<usize>,
+}
+
+/// Which log lines are followed; all that come from now on, if nothing is said.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(in crate::web) struct FollowAsk {
+    /// First the kept lines with a higher sequence. A reader that comes back sends `Last-Event-ID` instead.
+    after: Option<u64>,
+    /// Lines that matter at least so much.
+    level: Option<LogLevel>,
+    /// A text that stands in the line, in any case; at most 128 characters.
+    #[schemars(length(max = 128))]
+    text: Option<String>,
 }
 
 /// The buffer, and what waits in it for whom.
@@ -85,21 +106,27 @@ pub(in crate::web) struct BufferAnswer {
 
 /// Adds the addresses of this file.
 pub(in crate::web) fn add_to(api: Api) -> Api {
+    const SEQUENCE: &[(&str, u64)] = &[("sequence", u64::MAX)];
     let letters = get("Dead letters, the newest first.").query::<RecordsAsk>().answers::<Page>();
-    let letter = get("A dead letter with up to 4 KiB of what came.").answers::<RecordView>().numbers(&["sequence"]);
+    let letter = get("A dead letter with up to 4 KiB of what came.").answers::<RecordView>().numbers(SEQUENCE);
+    let raw = get("All that is kept of what came of a dead letter, as it came.").numbers(SEQUENCE);
     let export = get("Dead letters as a file, the oldest first: NDJSON, or CSV with format=csv.")
         .query::<ExportAsk>()
-        .answers_as("application/x-ndjson");
+        .answers_as(&["application/x-ndjson", "text/csv"]);
     let alerts = get("Alerts that were raised and that are over, the newest first.").query::<RecordsAsk>();
     let gaps = get("What was lost and what never came in, the newest first.").query::<RecordsAsk>();
     let logs = get("The newest log lines, the newest first.").query::<LogsAsk>().answers::<LogPage>();
+    let follow = get("Log lines as they are written: server-sent events, `line` with a line as JSON and `missed` with how many could not be told.")
+        .query::<FollowAsk>();
     api.at("/api/v1/buffer", get("The buffer, and what waits in it.").answers::<BufferAnswer>(), buffer)
         .at("/api/v1/gaps", gaps.answers::<Page>(), gaps_list)
         .at("/api/v1/alerts", alerts.answers::<Page>(), alerts_list)
         .at("/api/v1/dead-letters", letters, letters_list)
         .at("/api/v1/dead-letters/export", export, letters_export)
         .at("/api/v1/dead-letters/{sequence}", letter, letter_one)
+        .at("/api/v1/dead-letters/{sequence}/raw", raw.answers_as(&["application/octet-stream"]), letter::raw)
         .at("/api/v1/logs", logs, logs_list)
+        .at("/api/v1/logs/follow", follow.answers_as(&["text/event-stream"]), logs_follow)
         .at("/api/v1/system", get("The board: processor, memory, disk, heat, clock.").answers::<Board>(), system)
 }
 
@@ -172,6 +199,25 @@ async fn logs_list(
         limit: limit(ask.limit, PAGE_LINES_MAX)?,
     };
     Ok(pages::json(&visit, &shared.state.logs.page(&query)))
+}
+
+/// `GET /api/v1/logs/follow`.
+async fn logs_follow(
+    State(shared): State<Arc<Shared>>,
+    visit: Visit,
+    headers: HeaderMap,
+    Query(ask): Query<FollowAsk>,
+) -> Result<Response, Failure> {
+    let after = stream::last_seen(&headers).or(ask.after);
+    let wants = LogQuery {
+        after,
+        level_min: ask.level.unwrap_or_default(),
+        text: short(ask.text)?,
+        before: None,
+        limit: PAGE_LINES_MAX,
+    };
+    let json = |line: &LogLine, _| serde_json::to_string(line).unwrap_or_default();
+    stream::followed(&shared, visit, wants, json)
 }
 
 /// `GET /api/v1/system`.

@@ -1,5 +1,6 @@
 //! `/api/v1/config`: the configuration as a text, handed in on trial, kept or taken back; its history; its options as forms.
 
+use super::given::Given;
 use super::{Api, get, post, put};
 use crate::config::desk::{CONFIRM_WITHIN, Revision};
 use crate::config::edit::{NoPlace, Place};
@@ -12,9 +13,7 @@ use crate::web::failure::{Failure, FieldError};
 use crate::web::live::Shared;
 use crate::web::pages;
 use crate::web::visit::Visit;
-use axum::Json;
 use axum::extract::{Path, Query, State};
-use axum::http::StatusCode;
 use axum::response::Response;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -58,6 +57,19 @@ pub(in crate::web) struct NewText {
     /// The revision that it was made from; another one by now is a conflict.
     base: Revision,
     /// How many seconds it waits to be confirmed, 10 to 3600; 300 if nothing is said.
+    #[serde(default)]
+    #[schemars(range(min = 10, max = 3_600))]
+    confirm_within_s: Option<u64>,
+}
+
+/// What goes with the way back to a kept text.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(in crate::web) struct Back {
+    /// The revision that was looked at; another one by now is a conflict.
+    base: Revision,
+    /// How many seconds it waits to be confirmed, 10 to 3600; 300 if nothing is said.
+    #[serde(default)]
     #[schemars(range(min = 10, max = 3_600))]
     confirm_within_s: Option<u64>,
 }
@@ -75,6 +87,30 @@ pub(in crate::web) struct Text {
 pub(in crate::web) struct Tried {
     /// What changed, a line each.
     changes: Vec<String>,
+    /// The revision that is on trial: what to name when it is kept or taken back.
+    revision: Revision,
+}
+
+impl From<(Vec<String>, Revision)> for Tried {
+    fn from((changes, revision): (Vec<String>, Revision)) -> Self {
+        Self { changes, revision }
+    }
+}
+
+/// How a trial is taken back.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(in crate::web) struct TakeBack {
+    /// The revision that is meant; if another one is on trial by now, nothing is taken back. Whatever is on trial, without it.
+    #[serde(default)]
+    revision: Option<Revision>,
+}
+
+/// What runs once a trial is over.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(in crate::web) struct Decided {
+    /// The revision that runs.
+    revision: Revision,
 }
 
 /// What is known of a text.
@@ -130,6 +166,7 @@ pub(in crate::web) struct At {
 /// Adds the addresses of this file.
 pub(in crate::web) fn add_to(api: Api) -> Api {
     const ALL: &str = "/api/v1/config";
+    const N: &[(&str, u64)] = &[("n", u64::MAX)];
     const TRY: &str = "Runs a text on trial: at once, and until it is confirmed or its time is over.";
     api.at(ALL, get("The configuration that runs, its secrets hidden.").answers::<Running>(), running)
         .at(ALL, put(TRY).takes::<NewText>().answers::<Tried>(), hand_in)
@@ -138,13 +175,29 @@ pub(in crate::web) fn add_to(api: Api) -> Api {
             post("Looks at a text as `forebay check` does; nothing is changed.").takes::<Text>().answers::<Looked>(),
             check,
         )
-        .at("/api/v1/config/confirm", post("Keeps what is on trial: writes the file.").takes::<Keep>(), confirm)
-        .at("/api/v1/config/revert", post("Takes back what is on trial."), revert)
+        .at(
+            "/api/v1/config/confirm",
+            post("Keeps what is on trial: writes the file.").takes::<Keep>().answers::<Decided>(),
+            confirm,
+        )
+        .at(
+            "/api/v1/config/revert",
+            post("Takes back what is on trial.").may_take::<TakeBack>().answers::<Decided>(),
+            revert,
+        )
         .at("/api/v1/config/history", get("The texts that were kept, the newest first.").answers::<Versions>(), history)
         .at(
             "/api/v1/config/history/{n}",
-            get("A text that was kept, its secrets hidden.").answers::<OldText>().numbers(&["n"]),
+            get("A text that was kept, its secrets hidden.").answers::<OldText>().numbers(N),
             version,
+        )
+        .at(
+            "/api/v1/config/history/{n}/restore",
+            post("Tries a text that was kept, with the secrets that it had.")
+                .takes::<Back>()
+                .answers::<Tried>()
+                .numbers(N),
+            restore,
         )
         .at(
             "/api/v1/config/schema",
@@ -173,21 +226,28 @@ async fn running(State(shared): State<Arc<Shared>>, visit: Visit) -> Response {
 async fn hand_in(
     State(shared): State<Arc<Shared>>,
     visit: Visit,
-    Json(given): Json<NewText>,
+    Given(given): Given<NewText>,
 ) -> Result<Response, Failure> {
-    let within = given.confirm_within_s.map_or(change::CONFIRM_WITHIN, Duration::from_secs);
-    if !CONFIRM_WITHIN.contains(&within) {
-        let error = "a change waits 10 to 3600 seconds to be confirmed".to_owned();
-        let path = "confirm_within_s".to_owned();
-        return Err(Failure::unfit(error.clone(), vec![FieldError { path, message: error, line: 0, column: 0 }]));
+    let within = within(given.confirm_within_s)?;
+    let tried = change::try_text(&shared, &visit, &given.base.0, given.text, "configuration", within).await?;
+    Ok(pages::json(&visit, &Tried::from(tried)))
+}
+
+/// How long a change waits to be confirmed.
+pub(super) fn within(asked_s: Option<u64>) -> Result<Duration, Failure> {
+    let within = asked_s.map_or(change::CONFIRM_WITHIN, Duration::from_secs);
+    if CONFIRM_WITHIN.contains(&within) {
+        return Ok(within);
     }
-    let what = "configuration";
-    let changes = change::hand_in_within(&shared, &visit, &given.base.0, given.text, what, within).await?;
-    Ok(pages::json(&visit, &Tried { changes }))
+    Err(change::unfit_at("confirm_within_s", "a change waits 10 to 3600 seconds to be confirmed".to_owned()))
 }
 
 /// `POST /api/v1/config/check`.
-async fn check(State(shared): State<Arc<Shared>>, visit: Visit, Json(given): Json<Text>) -> Result<Response, Failure> {
+async fn check(
+    State(shared): State<Arc<Shared>>,
+    visit: Visit,
+    Given(given): Given<Text>,
+) -> Result<Response, Failure> {
     let looked = match change::restored(&shared, &given.text).await {
         Err(failure) if failure.fields.is_empty() => return Err(failure),
         Err(failure) => Looked { sound: false, problems: failure.fields, warnings: Vec::new() },
@@ -207,16 +267,26 @@ async fn check(State(shared): State<Arc<Shared>>, visit: Visit, Json(given): Jso
 async fn confirm(
     State(shared): State<Arc<Shared>>,
     visit: Visit,
-    Json(given): Json<Keep>,
-) -> Result<StatusCode, Failure> {
+    Given(given): Given<Keep>,
+) -> Result<Response, Failure> {
     change::keep(&shared, &visit, given.force, given.revision.as_ref()).await?;
-    Ok(StatusCode::NO_CONTENT)
+    Ok(decided(&shared, &visit))
 }
 
 /// `POST /api/v1/config/revert`.
-async fn revert(State(shared): State<Arc<Shared>>, visit: Visit) -> Result<StatusCode, Failure> {
-    change::take_back(&shared, &visit, None).await?;
-    Ok(StatusCode::NO_CONTENT)
+async fn revert(
+    State(shared): State<Arc<Shared>>,
+    visit: Visit,
+    given: Option<Given<TakeBack>>,
+) -> Result<Response, Failure> {
+    let seen = given.and_then(|Given(given)| given.revision);
+    change::take_back(&shared, &visit, seen.as_ref()).await?;
+    Ok(decided(&shared, &visit))
+}
+
+fn decided(shared: &Shared, visit: &Visit) -> Response {
+    let revision = shared.state.desk.state().borrow().revision.clone();
+    pages::json(visit, &Decided { revision })
 }
 
 fn kept(shared: &Shared) -> History {
@@ -237,6 +307,21 @@ async fn version(State(shared): State<Arc<Shared>>, visit: Visit, Path(n): Path<
     let found = change::apart(move || history.get(n)).await?;
     let (version, text) = found.map_err(|error| Failure::missing(error.to_string()))?;
     Ok(pages::json(&visit, &OldText { version, text: redacted_toml(&text) }))
+}
+
+/// `POST /api/v1/config/history/{n}/restore`: with its own secrets, also those that the text shows as hidden.
+async fn restore(
+    State(shared): State<Arc<Shared>>,
+    visit: Visit,
+    Path(n): Path<u64>,
+    Given(given): Given<Back>,
+) -> Result<Response, Failure> {
+    let (within, history) = (within(given.confirm_within_s)?, kept(&shared));
+    let found = change::apart(move || history.get(n)).await?;
+    let (_, text) = found.map_err(|error| Failure::missing(error.to_string()))?;
+    let what = format!("version {n}");
+    let tried = change::try_text(&shared, &visit, &given.base.0, text, &what, within).await?;
+    Ok(pages::json(&visit, &Tried::from(tried)))
 }
 
 /// `GET /api/v1/config/schema`.

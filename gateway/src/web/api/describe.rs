@@ -32,8 +32,10 @@ pub(in crate::web) struct Operation {
     pub(in crate::web) body: Option<SchemaOf>,
     /// The status of success, and what is answered then.
     pub(in crate::web) answer: (StatusCode, Answer),
-    /// The kind of what stands in the address; text if nothing is said.
-    pub(in crate::web) numbers: &'static [&'static str],
+    /// What of the address is a whole number, and the greatest that it can be; the rest is text.
+    pub(in crate::web) numbers: &'static [(&'static str, u64)],
+    /// Whether what is sent may be left out.
+    pub(in crate::web) may_be_empty: bool,
 }
 
 /// What is answered.
@@ -43,8 +45,8 @@ pub(in crate::web) enum Answer {
     Nothing,
     /// JSON.
     Json(SchemaOf),
-    /// Something else: its media type.
-    Other(&'static str),
+    /// Something else: its media types.
+    Other(&'static [&'static str]),
 }
 
 /// Reads.
@@ -75,7 +77,7 @@ pub(in crate::web) fn delete(summary: &'static str) -> Operation {
 impl Operation {
     fn new(method: Method, summary: &'static str) -> Self {
         let answer = (StatusCode::NO_CONTENT, Answer::Nothing);
-        Self { method, path: "", summary, query: None, body: None, answer, numbers: &[] }
+        Self { method, path: "", summary, query: None, body: None, answer, numbers: &[], may_be_empty: false }
     }
 
     /// What is asked in the address.
@@ -88,6 +90,11 @@ impl Operation {
         Self { body: Some(SchemaGenerator::subschema_for::<T>), ..self }
     }
 
+    /// What is sent, as JSON, if anything is.
+    pub(in crate::web) fn may_take<T: JsonSchema>(self) -> Self {
+        Self { may_be_empty: true, ..self.takes::<T>() }
+    }
+
     /// What is answered, as JSON, with status 200.
     pub(in crate::web) fn answers<T: JsonSchema>(self) -> Self {
         Self { answer: (StatusCode::OK, Answer::Json(SchemaGenerator::subschema_for::<T>)), ..self }
@@ -98,13 +105,13 @@ impl Operation {
         Self { answer: (status, self.answer.1), ..self }
     }
 
-    /// What is answered is no JSON.
-    pub(in crate::web) fn answers_as(self, media_type: &'static str) -> Self {
-        Self { answer: (StatusCode::OK, Answer::Other(media_type)), ..self }
+    /// What is answered is no JSON, but one of these.
+    pub(in crate::web) fn answers_as(self, media_types: &'static [&'static str]) -> Self {
+        Self { answer: (StatusCode::OK, Answer::Other(media_types)), ..self }
     }
 
-    /// These of what stands in the address are whole numbers.
-    pub(in crate::web) fn numbers(self, numbers: &'static [&'static str]) -> Self {
+    /// These of what stands in the address are whole numbers, each with the greatest that it can be.
+    pub(in crate::web) fn numbers(self, numbers: &'static [(&'static str, u64)]) -> Self {
         Self { numbers, ..self }
     }
 }
@@ -118,6 +125,12 @@ impl Api {
     {
         let filter = MethodFilter::try_from(operation.method.clone()).unwrap_or(MethodFilter::GET);
         self.router = self.router.route(path, axum::routing::on(filter, handler));
+        self.operations.push(Operation { path, ..operation });
+        self
+    }
+
+    /// Tells of an address that is the page's own.
+    pub(in crate::web) fn tells(mut self, path: &'static str, operation: Operation) -> Self {
         self.operations.push(Operation { path, ..operation });
         self
     }

@@ -8,6 +8,7 @@ use crate::web::snapshot::Snapshot;
 use crate::web::visit::Visit;
 use axum::extract::State;
 use axum::response::Response;
+use schemars::JsonSchema;
 use std::sync::Arc;
 
 /// Adds the addresses of this file.
@@ -20,6 +21,21 @@ pub(super) fn add(api: Api) -> Api {
                 .answers::<points::ListAnswer>(),
             points::api,
         )
+        .tells(
+            "/events",
+            get("The parts of a screen of the page, as HTML, each when it changed: server-sent events, at most once a second.")
+                .query::<EventsAsk>()
+                .answers_as(&["text/event-stream"]),
+        )
+}
+
+/// Which screen of the page is followed.
+#[derive(JsonSchema)]
+#[expect(dead_code, reason = "it tells of an address that the page's own handler answers")]
+pub(in crate::web) struct EventsAsk {
+    /// The screen: `overview`, `point:ID`, `sources`, `source:NAME`, `upstream`, `upstream:NAME`, `board`, `alerts`, `system`.
+    #[schemars(length(min = 1, max = 128))]
+    of: String,
 }
 
 /// `GET /api/v1/status`.

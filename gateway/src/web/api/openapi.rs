@@ -35,7 +35,7 @@ pub(super) fn document(operations: &[Operation]) -> Value {
         let methods = paths.entry(operation.path).or_insert_with(|| json!({}));
         methods[operation.method.as_str().to_lowercase()] = describe(operation, &problem, &mut generator);
     }
-    json!({
+    let mut document = json!({
         "openapi": "3.1.0",
         "info": {
             "title": "Forebay",
@@ -53,7 +53,35 @@ pub(super) fn document(operations: &[Operation]) -> Value {
                 "session": { "type": "apiKey", "in": "cookie", "name": "forebay-session", "description": "The session of someone who is signed in on the page; over HTTPS its name begins with __Host-." },
             },
         },
-    })
+    });
+    bound(&mut document);
+    document
+}
+
+/// Says of every whole number how far it goes, as its type has it: a description without end would promise what is refused. What
+/// may be left out has no value of its own then, so that none is named.
+fn bound(schema: &mut Value) {
+    match schema {
+        Value::Object(object) => {
+            object.values_mut().for_each(bound);
+            let ends = match object.get("format").and_then(Value::as_str) {
+                Some("uint" | "uint64") => Some((json!(0), json!(u64::MAX))),
+                Some("uint32") => Some((json!(0), json!(u32::MAX))),
+                Some("int64") => Some((json!(i64::MIN), json!(i64::MAX))),
+                Some("int32") => Some((json!(i32::MIN), json!(i32::MAX))),
+                _ => None,
+            };
+            if let Some((least, most)) = ends {
+                object.entry("minimum").or_insert(least);
+                object.entry("maximum").or_insert(most);
+            }
+            if object.get("default").is_some_and(Value::is_null) {
+                object.remove("default");
+            }
+        }
+        Value::Array(items) => items.iter_mut().for_each(bound),
+        _ => {}
+    }
 }
 
 fn describe(operation: &Operation, problem: &Schema, generator: &mut SchemaGenerator) -> Value {
@@ -70,7 +98,10 @@ fn describe(operation: &Operation, problem: &Schema, generator: &mut SchemaGener
     match answer {
         Answer::Nothing => {}
         Answer::Json(schema) => success["content"] = json!({ "application/json": { "schema": schema(generator) } }),
-        Answer::Other(kind) => success["content"] = json!({ *kind: { "schema": { "type": "string" } } }),
+        Answer::Other(kinds) => {
+            let content = kinds.iter().map(|kind| ((*kind).to_owned(), json!({ "schema": { "type": "string" } })));
+            success["content"] = Value::Object(content.collect());
+        }
     }
     let mut responses = Map::new();
     responses.insert(status.as_str().to_owned(), success);
@@ -82,7 +113,7 @@ fn describe(operation: &Operation, problem: &Schema, generator: &mut SchemaGener
         "operationId": operation_id(operation),
         "summary": operation.summary,
         "description": right,
-        "tags": [operation.path.split('/').nth(3).unwrap_or("gateway")],
+        "tags": [operation.path.trim_start_matches("/api/v1/").split('/').find(|part| !part.is_empty()).unwrap_or("gateway")],
         "responses": responses,
     });
     if !parameters.is_empty() {
@@ -90,23 +121,27 @@ fn describe(operation: &Operation, problem: &Schema, generator: &mut SchemaGener
     }
     if let Some(body) = operation.body {
         let content = json!({ "application/json": { "schema": body(generator) } });
-        described["requestBody"] = json!({ "required": true, "content": content });
+        described["requestBody"] = json!({ "required": !operation.may_be_empty, "content": content });
     }
     described
 }
 
 /// `get_people_name`, from the method and the address.
 fn operation_id(operation: &Operation) -> String {
-    let path = operation.path.trim_start_matches("/api/v1/").replace(['/', '-', '.'], "_").replace(['{', '}'], "");
+    let path = operation
+        .path
+        .trim_start_matches("/api/v1/")
+        .trim_start_matches('/')
+        .replace(['/', '-', '.'], "_")
+        .replace(['{', '}'], "");
     format!("{}_{path}", operation.method.as_str().to_lowercase())
 }
 
 fn in_path(operation: &Operation) -> impl Iterator<Item = Value> + '_ {
     operation.path.split('/').filter_map(|part| part.strip_prefix('{')?.strip_suffix('}')).map(|name| {
-        let schema = if operation.numbers.contains(&name) {
-            json!({ "type": "integer", "minimum": 0 })
-        } else {
-            json!({ "type": "string", "minLength": 1 })
+        let schema = match operation.numbers.iter().find(|(number, _)| *number == name) {
+            Some((_, most)) => json!({ "type": "integer", "minimum": 0, "maximum": most }),
+            None => json!({ "type": "string", "minLength": 1 }),
         };
         json!({ "name": name, "in": "path", "required": true, "schema": schema })
     })
@@ -137,10 +172,11 @@ fn without_null(mut property: Value) -> Value {
             property["type"] = only.clone();
         }
     }
-    if let Some(object) = property.as_object_mut()
-        && object.get("default").is_some_and(Value::is_null)
-    {
-        object.remove("default");
+    if let Some(kinds) = property.get_mut("anyOf").and_then(Value::as_array_mut) {
+        kinds.retain(|kind| kind.get("type").is_none_or(|kind| kind != "null"));
+        if let [only] = kinds.as_slice() {
+            property = only.clone();
+        }
     }
     property
 }
@@ -157,7 +193,7 @@ mod tests {
         let mut names = BTreeSet::new();
         for operation in api.operations() {
             assert!(names.insert(operation_id(operation)), "{} {} is there twice", operation.method, operation.path);
-            assert!(operation.path.starts_with("/api/v1/"), "{}", operation.path);
+            assert!(operation.path.starts_with("/api/v1/") || operation.path == "/events", "{}", operation.path);
             assert!(operation.summary.ends_with('.'), "{}: {:?}", operation.path, operation.summary);
         }
         let document = document(api.operations());

@@ -1,12 +1,12 @@
 //! `/api/v1/people`: who may sign in, for programs that have the right `people`.
 
+use super::given::Given;
 use super::{Api, delete, get, patch, post};
 use crate::access::{Person, Role};
 use crate::web::failure::Failure;
 use crate::web::live::Shared;
 use crate::web::pages;
 use crate::web::visit::Visit;
-use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -26,20 +26,27 @@ pub(in crate::web) struct People {
 #[serde(deny_unknown_fields)]
 pub(in crate::web) struct NewPerson {
     /// What they sign in with: at most 64 visible characters; letters differ not by case.
+    #[schemars(length(min = 1, max = 64))]
     name: String,
     /// What they may do.
     role: Role,
     /// At least 10 characters, and none of the first that anyone tries.
+    #[schemars(length(min = 10, max = 256))]
     password: String,
 }
 
 /// What is to become of a person: either another role, or another password, which ends their sessions.
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(extend("minProperties" = 1, "maxProperties" = 1))]
 pub(in crate::web) struct PersonChange {
     /// Another role.
+    #[serde(default)]
+    #[schemars(with = "Role")]
     role: Option<Role>,
-    /// Another password.
+    /// Another password: at least 10 characters, and none of the first that anyone tries.
+    #[serde(default)]
+    #[schemars(with = "String", length(min = 10, max = 256))]
     password: Option<String>,
 }
 
@@ -75,7 +82,7 @@ pub(in crate::web) async fn one(
 pub(in crate::web) async fn add(
     State(shared): State<Arc<Shared>>,
     visit: Visit,
-    Json(asked): Json<NewPerson>,
+    Given(asked): Given<NewPerson>,
 ) -> Result<Response, Failure> {
     shared.state.access.add_person(&visit.by()?, &asked.name, asked.role, &asked.password).await?;
     let made = person(&shared, &asked.name)?;
@@ -87,7 +94,7 @@ pub(in crate::web) async fn change(
     State(shared): State<Arc<Shared>>,
     visit: Visit,
     Path(name): Path<String>,
-    Json(asked): Json<PersonChange>,
+    Given(asked): Given<PersonChange>,
 ) -> Result<Response, Failure> {
     let (access, by) = (&shared.state.access, visit.by()?);
     match (asked.role, asked.password) {

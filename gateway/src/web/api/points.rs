@@ -32,7 +32,7 @@ const FILE_NAME_CHARS_MAX: usize = 60;
 
 /// Adds the addresses of this file.
 pub(in crate::web) fn add_to(api: Api) -> Api {
-    const ID: &[&str] = &["id"];
+    const ID: &[(&str, u64)] = &[("id", u32::MAX as u64)];
     api.at(
         "/api/v1/points/{id}",
         get("A point with its last value, its device's tags and its limits.").numbers(ID).answers::<PointDetail>(),
@@ -59,7 +59,7 @@ pub(in crate::web) fn add_to(api: Api) -> Api {
         get("The kept readings of a point as a file, the oldest first.")
             .numbers(ID)
             .query::<ExportAsk>()
-            .answers_as("application/x-ndjson"),
+            .answers_as(&["application/x-ndjson", "text/csv"]),
         export,
     )
 }

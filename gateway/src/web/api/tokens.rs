@@ -1,5 +1,6 @@
 //! `/api/v1/tokens`: what lets programs in. A token is told once, when it is made.
 
+use super::given::Given;
 use super::people::created;
 use super::{Api, delete, get, post};
 use crate::access::{MadeToken, Right, Token};
@@ -8,7 +9,6 @@ use crate::web::failure::Failure;
 use crate::web::live::Shared;
 use crate::web::pages;
 use crate::web::visit::Visit;
-use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::response::Response;
@@ -29,10 +29,14 @@ pub(in crate::web) struct Tokens {
 #[serde(deny_unknown_fields)]
 pub(in crate::web) struct NewToken {
     /// What it is called here: at most 64 visible characters.
+    #[schemars(length(min = 1, max = 64))]
     name: String,
     /// What it allows; nothing that whoever makes it may not do.
+    #[schemars(length(min = 1))]
     rights: BTreeSet<Right>,
-    /// When it ends, in microseconds since 1970; never, if it is left out.
+    /// When it ends, in microseconds since 1970; never, if it is left out. No end can be told while the clock is not set.
+    #[serde(default)]
+    #[schemars(range(min = 1))]
     expires_us: Option<UnixMicros>,
 }
 
@@ -49,7 +53,11 @@ pub(in crate::web) fn add_to(api: Api) -> Api {
             make,
         )
         .at(ONE, get("An API token, without its secret.").answers::<Token>(), one)
-        .at(ONE, delete("Takes a token back: it lets nobody in from now on."), revoke)
+        .at(
+            ONE,
+            delete("Takes a token back: it lets nobody in from now on. None takes back itself, nor what may more."),
+            revoke,
+        )
 }
 
 /// `GET /api/v1/tokens`.
@@ -73,7 +81,7 @@ pub(in crate::web) async fn one(
 pub(in crate::web) async fn make(
     State(shared): State<Arc<Shared>>,
     visit: Visit,
-    Json(asked): Json<NewToken>,
+    Given(asked): Given<NewToken>,
 ) -> Result<Response, Failure> {
     let rights = asked.rights.into_iter().collect();
     let made = shared.state.access.make_token(&visit.by()?, &asked.name, rights, asked.expires_us).await?;

@@ -1,6 +1,8 @@
 //! Sources and ways upstream for programs: how they are, trying one before it is saved, looking for what there is to read, and
 //! sending once more what is kept.
 
+use super::given::Given;
+use super::options::{one_sink, one_source};
 use super::{Api, delete, get, post};
 use crate::buffer::{Replay, ReplayRequest, ReplayState};
 use crate::reading::{Stream, UnixMicros};
@@ -20,36 +22,42 @@ use crate::web::screens::ways::jobs;
 use crate::web::screens::ways::replays;
 use crate::web::snapshot::{SinkView, SourceView};
 use crate::web::visit::Visit;
-use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use std::sync::Arc;
 
 /// A source to try: one that is saved, by its name, or options that are not.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(extend("minProperties" = 1, "maxProperties" = 1))]
 pub(in crate::web) struct TrySource {
     /// The name of one that is saved.
     #[serde(default)]
+    #[schemars(with = "String", length(min = 1))]
     name: Option<String>,
     /// Options as in the configuration.
     #[serde(default)]
-    source: Option<SourceOptions>,
+    #[schemars(with = "SourceOptions")]
+    source: Option<Value>,
 }
 
 /// A way upstream to try: one that is saved, by its name, or options that are not.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(extend("minProperties" = 1, "maxProperties" = 1))]
 pub(in crate::web) struct TrySink {
     /// The name of one that is saved.
     #[serde(default)]
+    #[schemars(with = "String", length(min = 1))]
     name: Option<String>,
     /// Options as in the configuration.
     #[serde(default)]
-    sink: Option<SinkOptions>,
+    #[schemars(with = "SinkOptions")]
+    sink: Option<Value>,
 }
 
 /// The serial ports of the machine.
@@ -85,6 +93,7 @@ pub(in crate::web) struct Sinks {
 #[serde(deny_unknown_fields)]
 pub(in crate::web) struct NewReplay {
     /// The sink that gets the records once more.
+    #[schemars(length(min = 1))]
     sink: String,
     /// Which stream.
     #[serde(default)]
@@ -202,7 +211,9 @@ pub(in crate::web) fn add_to(api: Api) -> Api {
         )
         .at(
             "/api/v1/replays/{id}",
-            delete("Calls a replay off; what is on its way may still arrive.").answers::<ReplayView>().numbers(&["id"]),
+            delete("Calls a replay off; what is on its way may still arrive.")
+                .answers::<ReplayView>()
+                .numbers(&[("id", u32::MAX as u64)]),
             cancel_replay,
         )
 }
@@ -232,7 +243,7 @@ async fn sink(State(shared): State<Arc<Shared>>, visit: Visit, Path(name): Path<
 async fn try_source(
     State(shared): State<Arc<Shared>>,
     visit: Visit,
-    Json(asked): Json<TrySource>,
+    Given(asked): Given<TrySource>,
 ) -> Result<Response, Failure> {
     let _slot = shared.jobs.slot()?;
     let config = Running::read(&shared).await?.config;
@@ -241,7 +252,7 @@ async fn try_source(
             let found = config.source.iter().find(|source| source.name() == name).cloned();
             found.ok_or_else(|| Failure::missing(format!("there is no source {name:?}")))?
         }
-        (None, Some(source)) => source,
+        (None, Some(source)) => one_source(source).await?,
         _ => return Err(one_of("source")),
     };
     let secret = source.secret_file();
@@ -254,7 +265,7 @@ async fn try_source(
 async fn try_sink(
     State(shared): State<Arc<Shared>>,
     visit: Visit,
-    Json(asked): Json<TrySink>,
+    Given(asked): Given<TrySink>,
 ) -> Result<Response, Failure> {
     let _slot = shared.jobs.slot()?;
     let config = Running::read(&shared).await?.config;
@@ -263,7 +274,7 @@ async fn try_sink(
             let found = config.sink.iter().find(|sink| sink.name() == name).cloned();
             found.ok_or_else(|| Failure::missing(format!("there is no sink {name:?}")))?
         }
-        (None, Some(sink)) => sink,
+        (None, Some(sink)) => one_sink(sink).await?,
         _ => return Err(one_of("sink")),
     };
     let secret = sink.secret_file();
@@ -285,7 +296,7 @@ async fn serial_ports(State(shared): State<Arc<Shared>>, visit: Visit) -> Result
 async fn serial(
     State(shared): State<Arc<Shared>>,
     visit: Visit,
-    Json(asked): Json<ListenRequest>,
+    Given(asked): Given<ListenRequest>,
 ) -> Result<Response, Failure> {
     let _slot = shared.jobs.slot()?;
     let running = Running::read(&shared).await?.config.source;
@@ -297,7 +308,7 @@ async fn serial(
 async fn mqtt(
     State(shared): State<Arc<Shared>>,
     visit: Visit,
-    Json(asked): Json<TopicSearch>,
+    Given(asked): Given<TopicSearch>,
 ) -> Result<Response, Failure> {
     let _slot = shared.jobs.slot()?;
     let config = Running::read(&shared).await?.config;
@@ -310,7 +321,7 @@ async fn mqtt(
 async fn modbus(
     State(shared): State<Arc<Shared>>,
     visit: Visit,
-    Json(asked): Json<ModbusQuestion>,
+    Given(asked): Given<ModbusQuestion>,
 ) -> Result<Response, Failure> {
     let _slot = shared.jobs.slot()?;
     let running = Running::read(&shared).await?.config.source;
@@ -329,7 +340,7 @@ async fn list_replays(State(shared): State<Arc<Shared>>, visit: Visit) -> Respon
 async fn begin_replay(
     State(shared): State<Arc<Shared>>,
     visit: Visit,
-    Json(asked): Json<NewReplay>,
+    Given(asked): Given<NewReplay>,
 ) -> Result<Response, Failure> {
     let stream = match asked.stream {
         ReplayedStream::Readings => Stream::Readings,

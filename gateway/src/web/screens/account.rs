@@ -148,11 +148,10 @@ pub(in crate::web) async fn sign_out_everywhere(
 }
 
 /// The person who asks; a program with a token has no account, even if the token is called like a person.
-fn person_of(visit: &Visit) -> Result<String, Failure> {
+pub(in crate::web) fn person_of(visit: &Visit) -> Result<String, Failure> {
     let who = visit.by()?.who;
     if who.kind == Kind::Person {
         return Ok(who.name);
     }
-    let detail = "only someone who is signed in has a password and sessions; an API token has none";
-    Err(Failure::new(StatusCode::FORBIDDEN, "This is not yours to do", detail))
+    Err(Failure::forbidden("only someone who is signed in has a password and sessions; an API token has none"))
 }

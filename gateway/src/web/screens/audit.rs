@@ -144,14 +144,19 @@ fn line(text: &str) -> Line {
     Line { tone, text: text.to_owned() }
 }
 
-/// `GET /settings/audit/export`: every entry that matches, a line of JSON each, the newest first.
+/// `GET /settings/audit/export`.
 pub(in crate::web) async fn export(State(shared): State<Arc<Shared>>, Query(ask): Query<Ask>) -> Response {
+    as_file(&shared, ask.filter(), ask.before)
+}
+
+/// Every entry that matches, a line of JSON each, the newest first.
+pub(in crate::web) fn as_file(shared: &Shared, filter: AuditFilter, before: Option<u64>) -> Response {
     let head = [
         (header::CONTENT_TYPE, "application/x-ndjson"),
         (header::CONTENT_DISPOSITION, "attachment; filename=\"audit.ndjson\""),
         (header::CACHE_CONTROL, "no-store"),
     ];
-    let walk = Walk { access: shared.state.access.clone(), filter: ask.filter(), before: ask.before, over: false };
+    let walk = Walk { access: shared.state.access.clone(), filter, before, over: false };
     (head, Body::from_stream(stream::unfold(walk, Walk::next))).into_response()
 }
 

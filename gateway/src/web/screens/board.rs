@@ -5,7 +5,7 @@ mod buffer;
 mod fill;
 mod gaps;
 mod interface;
-mod letter;
+pub(in crate::web) mod letter;
 mod letters;
 mod logs;
 mod replays;

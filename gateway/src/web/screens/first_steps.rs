@@ -7,6 +7,7 @@ use super::ways::draft::Side;
 use super::ways::edit::{self, Running};
 use super::ways::searching;
 use super::ways::{Line, source_line};
+use crate::config::desk::Revision;
 use crate::config::edit::{Place, apply};
 use crate::config::form;
 use crate::sources::discover::Port;
@@ -110,6 +111,8 @@ struct WaitPage {
 struct Wait {
     l: Locale,
     to: &'static str,
+    /// The revision that is on trial as this is first shown: only that one is kept.
+    seen: String,
     /// Why it is not kept yet.
     why: String,
     /// Whether someone may keep it all the same.
@@ -293,6 +296,8 @@ struct KeepAsk {
     to: String,
     #[serde(default, rename = "do")]
     what: String,
+    #[serde(default)]
+    seen: String,
 }
 
 async fn wait(
@@ -315,22 +320,24 @@ async fn keep(State(shared): State<Arc<Shared>>, visit: Visit, Form(ask): Form<K
         let told = |why: &str| l.f1("The change was taken back: {}", l.say(why));
         return match reverted.filter(|_| ask.what != "go") {
             Some(reverted) => {
-                let part = Wait { l, to, why: told(&reverted.why), force: false, again: false };
+                let part = Wait { l, to, seen: ask.seen, why: told(&reverted.why), force: false, again: false };
                 waiting(&shared, &visit, to, &part)
             }
             None => Ok(go(&visit, &format!("/first-steps/{to}"))),
         };
     };
+    let seen = Some(Revision(ask.seen)).filter(|seen| !seen.0.is_empty());
     if ask.what == "revert" {
-        change::take_back(&shared, &visit, None).await?;
+        change::take_back(&shared, &visit, seen.as_ref()).await?;
         return Ok(go(&visit, &format!("/first-steps/{to}")));
     }
     let force = ask.what == "force";
     if !trial.flows && !force && !shared.snapshot().sources.is_empty() {
         let why = l.t("No reading has come in since the change. It is kept as soon as one has.").to_owned();
-        return waiting(&shared, &visit, to, &Wait { l, to, why, force: true, again: true });
+        let seen = seen.map(|seen| seen.0).unwrap_or_default();
+        return waiting(&shared, &visit, to, &Wait { l, to, seen, why, force: true, again: true });
     }
-    change::keep(&shared, &visit, force, None).await?;
+    change::keep(&shared, &visit, force, seen.as_ref()).await?;
     Ok(go(&visit, &format!("/first-steps/{to}")))
 }
 
@@ -356,7 +363,8 @@ fn waiting(shared: &Shared, visit: &Visit, to: &'static str, part: &Wait) -> Res
 }
 
 fn wait_page(shared: &Shared, visit: &Visit, to: &'static str, why: String) -> Result<Response, Failure> {
-    let part = edit::rendered(Wait { l: visit.l, to, why, force: false, again: true }.render())?;
+    let seen = shared.state.desk.state().borrow().revision.to_string();
+    let part = edit::rendered(Wait { l: visit.l, to, seen, why, force: false, again: true }.render())?;
     let page = WaitPage { frame: frame(shared, visit), steps: marks(shared, to), wait: part };
     Ok(pages::html(StatusCode::OK, visit, page.render()))
 }

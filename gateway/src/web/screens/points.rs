@@ -4,6 +4,7 @@ use super::point::{PointState, PointView};
 use crate::reading::{MonoMicros, PointId, UnixMicros, Value};
 use crate::site::{PointKey, Registry};
 use crate::status::{PointLive, Status};
+use crate::web::failure::Failure;
 use crate::web::live::Shared;
 use crate::web::locale::Locale;
 use crate::web::pages::{self, Frame, Nav};
@@ -38,6 +39,7 @@ pub(in crate::web) struct Ask {
     show: String,
     /// Page, counted from 1.
     #[serde(default)]
+    #[schemars(range(min = 1))]
     page: Option<usize>,
 }
 
@@ -346,7 +348,14 @@ impl LastAnswer {
 }
 
 /// `GET /api/v1/points`: the same list and the same filter as JSON.
-pub(in crate::web) async fn api(State(shared): State<Arc<Shared>>, Query(ask): Query<Ask>, visit: Visit) -> Response {
+pub(in crate::web) async fn api(
+    State(shared): State<Arc<Shared>>,
+    Query(ask): Query<Ask>,
+    visit: Visit,
+) -> Result<Response, Failure> {
+    if ask.page == Some(0) {
+        return Err(Failure::bad("page is 0; pages are counted from 1"));
+    }
     let selection = Selection::new(&ask);
     let now_us = shared.state.clock.tick().wall_us;
     let order = shared.order.points(&shared.state.registry);
@@ -355,5 +364,5 @@ pub(in crate::web) async fn api(State(shared): State<Arc<Shared>>, Query(ask): Q
         entries.iter().map(|(key, id)| PointAnswer::new(*id, key, live_of(live, *id), now_us)).collect()
     });
     let known = order.len();
-    pages::json(&visit, &ListAnswer { known, matching, page: selection.page, page_size: PAGE_POINTS, points })
+    Ok(pages::json(&visit, &ListAnswer { known, matching, page: selection.page, page_size: PAGE_POINTS, points }))
 }

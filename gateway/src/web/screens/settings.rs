@@ -10,8 +10,8 @@ mod file;
 mod highlight;
 mod outline;
 mod past;
-mod security;
-mod templates;
+pub(in crate::web) mod security;
+pub(in crate::web) mod templates;
 mod words;
 
 use crate::web::live::Shared;

@@ -3,7 +3,7 @@
 use super::people::at_field;
 use super::said::{self, Wrong};
 use crate::access::{MadeToken, Right, Rights, TOKENS_MAX, Token};
-use crate::reading::{TimeQuality, UnixMicros};
+use crate::reading::UnixMicros;
 use crate::web::failure::Failure;
 use crate::web::live::Shared;
 use crate::web::locale::Locale;
@@ -177,16 +177,12 @@ pub(in crate::web) async fn make(
     Form(given): Form<Given>,
 ) -> Result<Response, Failure> {
     let unfit = StatusCode::UNPROCESSABLE_ENTITY;
-    let now = shared.state.clock.tick();
     if !LIVES.iter().any(|(days, _)| *days == given.days) {
         return Err(Failure::bad("choose how long the token is valid from the list"));
     }
     let ends = given.days > 0;
-    if ends && now.quality == TimeQuality::Unset {
-        let said = "the board's clock is not set yet, so no end can be told; wait until it is, or choose no end";
-        return show(&shared, &visit, unfit, "", &given, None, Wrong::at("expires", visit.l, said));
-    }
-    let expires_us = ends.then(|| now.wall_us.saturating_add(given.days.saturating_mul(DAY_US)));
+    let now_us = shared.state.clock.tick().wall_us;
+    let expires_us = ends.then(|| now_us.saturating_add(given.days.saturating_mul(DAY_US)));
     let rights: Rights = Right::ALL.into_iter().filter(|right| given.ticks(*right)).collect();
     match shared.state.access.make_token(&visit.by()?, &given.name, rights, expires_us).await {
         Ok(made) => show(&shared, &visit, StatusCode::OK, "", &Given::first(), Some(made), Wrong::nothing()),

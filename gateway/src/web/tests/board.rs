@@ -220,7 +220,7 @@ async fn who_may_only_see_sees_replays_and_calls_none_off() {
     let audit = served.json("/api/v1/audit").await;
     assert_eq!(audit["entries"][0]["detail"], "called off replay 1");
     let again = served.client.delete(&address).send().await.unwrap();
-    assert_eq!(again.status(), StatusCode::UNPROCESSABLE_ENTITY);
+    assert_eq!(again.status(), StatusCode::CONFLICT);
 }
 
 #[tokio::test]

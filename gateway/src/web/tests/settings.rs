@@ -23,7 +23,7 @@ const PLANT: &str = "[gateway]\nid = \"plant-7\" # named by Ann\n\n# The boiler.
 
 impl Served {
     /// A page over this text, with a desk that does what it is asked.
-    async fn with(text: &str) -> (Self, JoinSet<()>) {
+    pub(super) async fn with(text: &str) -> (Self, JoinSet<()>) {
         let mut served = Self::start().await;
         served.desk.send_replace(desk_state(text));
         let mut asked = std::mem::replace(&mut served.asked, mpsc::channel(1).1);
@@ -37,15 +37,15 @@ impl Served {
         (served, works)
     }
 
-    fn text_now(&self) -> String {
+    pub(super) fn text_now(&self) -> String {
         self.desk.borrow().text.to_string()
     }
 
-    fn revision(&self) -> String {
+    pub(super) fn revision(&self) -> String {
         self.desk.borrow().revision.0.clone()
     }
 
-    fn data_dir(&self) -> PathBuf {
+    pub(super) fn data_dir(&self) -> PathBuf {
         self.access.dir().parent().unwrap().to_owned()
     }
 
@@ -63,7 +63,7 @@ impl Served {
         self.post("/settings/edit", &own.into_iter().chain(fields.iter().copied()).collect::<Vec<_>>()).await
     }
 
-    async fn send_json(&self, method: reqwest::Method, path: &str, body: serde_json::Value) -> Response {
+    pub(super) async fn send_json(&self, method: reqwest::Method, path: &str, body: serde_json::Value) -> Response {
         let request = self.client.request(method, format!("{}{path}", self.base));
         let request = request.header("content-type", "application/json").body(body.to_string());
         timeout(PATIENCE, request.send()).await.unwrap().unwrap()
@@ -460,7 +460,7 @@ async fn programs_change_the_configuration_as_the_page_does() {
     assert_eq!((trial["by"].as_str(), trial["until_us"].as_i64()), (Some("tests"), Some(NOW_US + 60_000_000)));
     assert_eq!(served.send_json(put.clone(), "/api/v1/config", sent).await.status(), 409);
     let post = reqwest::Method::POST;
-    assert_eq!(served.send_json(post.clone(), "/api/v1/config/confirm", serde_json::json!({})).await.status(), 204);
+    assert_eq!(served.send_json(post.clone(), "/api/v1/config/confirm", serde_json::json!({})).await.status(), 200);
     assert_eq!(served.send_json(post.clone(), "/api/v1/config/revert", serde_json::json!({})).await.status(), 409);
     let looked =
         served.send_json(post, "/api/v1/config/check", serde_json::json!({ "text": "[gateway]\nid = 5\n" })).await;

@@ -74,7 +74,8 @@ fn host(headers: &HeaderMap) -> &str {
 
 fn groups() -> Vec<Group> {
     let mut groups: Vec<Group> = Vec::new();
-    for operation in crate::web::api::all().operations() {
+    // Events have a part of the page to themselves.
+    for operation in crate::web::api::all().operations().iter().filter(|operation| operation.path != "/events") {
         let name = operation.path.split('/').nth(3).unwrap_or_default().to_owned();
         let address = (operation.method.to_string(), operation.path, operation.summary);
         match groups.iter_mut().find(|group| group.name == name) {

@@ -81,7 +81,10 @@ pub(super) async fn page(
 }
 
 /// `GET /board/letters/{sequence}/raw`: all that is kept of what came, as a file that no browser opens.
-pub(super) async fn raw(State(shared): State<Arc<Shared>>, Path(sequence): Path<String>) -> Result<Response, Failure> {
+pub(in crate::web) async fn raw(
+    State(shared): State<Arc<Shared>>,
+    Path(sequence): Path<String>,
+) -> Result<Response, Failure> {
     let sequence = number(&sequence)?;
     let kept = shared.state.history.raw_bytes(sequence).await?.ok_or_else(|| gone(sequence))?;
     let head = [

@@ -97,7 +97,11 @@ fn row(record: &RecordView, now_us: UnixMicros, l: Locale) -> Option<Row> {
 
 /// `GET /board/letters/export`: every letter that matches, the oldest first, piece by piece.
 pub(super) async fn export(State(shared): State<Arc<Shared>>, Query(ask): Query<Ask>) -> Result<Response, Failure> {
-    let format = if ask.format == "csv" { ExportFormat::Csv } else { ExportFormat::Ndjson };
+    let format = match ask.format.as_str() {
+        "" | "ndjson" => ExportFormat::Ndjson,
+        "csv" => ExportFormat::Csv,
+        other => return Err(Failure::bad(format!("format is {other:?}; use ndjson or csv"))),
+    };
     let request = ExportRequest { filter: ask.filter()?, format, ..ExportRequest::default() };
     let pieces = shared.state.history.export(Stream::DeadLetters, request).await?;
     Ok(attachment("dead-letters", format, pieces))

@@ -108,6 +108,9 @@ pub(super) async fn cancel(
 pub(in crate::web) async fn call_off(shared: &Shared, visit: &Visit, id: u32) -> Result<Replay, Failure> {
     let none = || Failure::missing(format!("there is no replay {id}; GET /api/v1/replays lists those that are kept"));
     let now_us = shared.state.clock.tick().wall_us;
+    if shared.state.history.replays().iter().any(|replay| replay.id == id && !replay.is_running()) {
+        return Err(Failure::conflict(format!("replay {id} has ended already")));
+    }
     let replay = shared.state.history.cancel_replay(id, now_us).await?.ok_or_else(none)?;
     note(shared, visit, &replay.sink, format!("called off replay {id}")).await;
     Ok(replay)

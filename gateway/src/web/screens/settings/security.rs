@@ -5,6 +5,7 @@ use super::draft;
 use super::edit::running;
 use crate::access::{Action, Deed};
 use crate::certificate::Origin;
+use crate::config::secrets::{Secrets, SecretsError};
 use crate::config::{HttpsMode, parse};
 use crate::web::change;
 use crate::web::failure::Failure;
@@ -86,15 +87,33 @@ pub(super) async fn page(State(shared): State<Arc<Shared>>, visit: Visit) -> Res
 }
 
 /// The texts that run, or may run again.
-fn texts(shared: &Shared) -> Vec<String> {
+pub(in crate::web) fn texts(shared: &Shared) -> Vec<String> {
     let desk = shared.state.desk.state().borrow().clone();
     let before = desk.trial.map(|trial| trial.before.to_string());
     std::iter::once(running(shared).0).chain(before).collect()
 }
 
-/// Whether a text names a file.
-fn names(texts: &[String], path: &str) -> bool {
-    texts.iter().any(|text| text.contains(path))
+/// Whether a text names the file of a secret: one of which the name is only the beginning is another.
+pub(in crate::web) fn names(texts: &[String], path: &str) -> bool {
+    let goes_on = |rest: &str| rest.starts_with(|next: char| next.is_ascii_alphanumeric() || next == '-');
+    let found = |text: &String| text.match_indices(path).any(|(at, _)| !goes_on(&text[at + path.len()..]));
+    texts.iter().any(found)
+}
+
+/// The secrets that are kept by the gateway.
+pub(in crate::web) fn secrets(shared: &Shared) -> Secrets {
+    draft::secrets(shared)
+}
+
+/// Why a secret was not kept, or not removed.
+pub(in crate::web) fn refused(error: &SecretsError) -> Failure {
+    let said = error.to_string();
+    match error {
+        SecretsError::Name => Failure::bad(said),
+        SecretsError::Size => Failure::unfit(said, Vec::new()),
+        SecretsError::Full => Failure::conflict(said),
+        SecretsError::Unwritable(_) => Failure::unavailable(said),
+    }
 }
 
 /// `POST /settings/security/certificate`: a new certificate of the gateway's own.
@@ -117,19 +136,26 @@ pub(super) async fn forget(
     visit: Visit,
     Form(Named { name }): Form<Named>,
 ) -> Result<Response, Failure> {
-    let secrets = draft::secrets(&shared);
+    forget_one(&shared, &visit, name).await?;
+    Ok(Redirect::to("/settings/security").into_response())
+}
+
+/// Removes a secret that nothing names.
+pub(in crate::web) async fn forget_one(shared: &Shared, visit: &Visit, name: String) -> Result<(), Failure> {
+    let secrets = draft::secrets(shared);
     let path = secrets.path(&name).map_err(|error| Failure::bad(error.to_string()))?;
-    if names(&texts(&shared), &path.to_string_lossy()) {
+    if names(&texts(shared), &path.to_string_lossy()) {
         return Err(Failure::conflict("the configuration names this secret; change it there first"));
     }
     let subject = name.clone();
-    let removed = change::apart(move || secrets.remove(&name)).await?;
-    removed.map_err(|error| Failure::unavailable(error.to_string()))?;
+    let removed = change::apart(move || secrets.list().contains(&name).then(|| secrets.remove(&name))).await?;
+    let Some(removed) = removed else { return Err(Failure::missing(format!("there is no secret {subject:?}"))) };
+    removed.map_err(|error| refused(&error))?;
     if let Some(who) = visit.who.clone() {
         let detail = "a secret that nothing names was removed".to_owned();
         let deed = Deed { who, from: Some(visit.from), action: Action::Operated, subject, detail };
         // That it could not be written is logged there; the secret is gone.
         shared.state.access.record(deed).await.ok();
     }
-    Ok(Redirect::to("/settings/security").into_response())
+    Ok(())
 }

@@ -4,7 +4,7 @@ use super::draft::{data_dir, effect};
 use super::edit::{running, unwritable};
 use crate::config::edit::{self, Place};
 use crate::config::form;
-use crate::config::template::{self, Ask, Template as Device};
+use crate::config::template::{self, Ask, Template as Device, TemplateError};
 use crate::web::change::{self, CONFIRM_MINUTES};
 use crate::web::failure::{Failure, FieldError};
 use crate::web::live::Shared;
@@ -68,12 +68,14 @@ pub(super) struct Save {
     description: String,
 }
 
-async fn all(shared: &Shared) -> Result<Vec<Device>, Failure> {
+/// Every template.
+pub(in crate::web) async fn all(shared: &Shared) -> Result<Vec<Device>, Failure> {
     let data_dir = data_dir(shared);
     change::apart(move || template::list(&data_dir)).await
 }
 
-async fn one(shared: &Shared, id: &str) -> Result<Device, Failure> {
+/// A template by its name in addresses.
+pub(in crate::web) async fn one(shared: &Shared, id: &str) -> Result<Device, Failure> {
     let found = all(shared).await?.into_iter().find(|device| device.id == id);
     found.ok_or_else(|| Failure::missing("there is no template of this name; it may have been removed"))
 }
@@ -162,7 +164,7 @@ pub(super) async fn fill(
     let base = value(":base").unwrap_or_default().to_owned();
     let into = match value(":into").unwrap_or_default() {
         "" => None,
-        at => Some(super::edit::place(at)?.key("unit")),
+        at => Some(bus(at)?),
     };
     let text = running(&shared).0;
     let unfit = StatusCode::UNPROCESSABLE_ENTITY;
@@ -192,14 +194,8 @@ pub(super) async fn save(
     visit: Visit,
     Form(given): Form<Save>,
 ) -> Result<Response, Failure> {
-    let (text, data_dir) = (running(&shared).0, data_dir(&shared));
-    let place = super::edit::place(&given.at)?;
     let name = given.name.trim().to_owned();
-    let saved = change::apart(move || {
-        let made = template::of_source(&text, &place, given.name.trim(), given.description.trim())?;
-        template::save(&data_dir, given.name.trim(), &made)
-    });
-    match saved.await? {
+    match keep(&shared, &given.at, &name, &given.description).await? {
         Ok(_) => Ok(Redirect::to("/settings/templates").into_response()),
         Err(error) => {
             let said = crate::web::words::sentence(&visit.l.say(&error.to_string()));
@@ -208,14 +204,40 @@ pub(super) async fn save(
     }
 }
 
+/// Saves the source at a place as a template.
+pub(in crate::web) async fn keep(
+    shared: &Shared,
+    at: &str,
+    name: &str,
+    description: &str,
+) -> Result<Result<Device, TemplateError>, Failure> {
+    let (text, data_dir, place) = (running(shared).0, data_dir(shared), super::edit::place(at)?);
+    let (name, description) = (name.trim().to_owned(), description.trim().to_owned());
+    let saved = change::apart(move || {
+        let made = template::of_source(&text, &place, &name, &description)?;
+        template::save(&data_dir, &name, &made)
+    });
+    saved.await
+}
+
+/// The units of the source at a place, for a device that joins its bus.
+pub(in crate::web) fn bus(at: &str) -> Result<Place, Failure> {
+    Ok(super::edit::place(at)?.key("unit"))
+}
+
 /// `POST /settings/templates/{id}/remove`.
 pub(super) async fn remove(State(shared): State<Arc<Shared>>, Path(id): Path<String>) -> Result<Response, Failure> {
-    let device = one(&shared, &id).await?;
+    forget(&shared, &id).await?;
+    Ok(Redirect::to("/settings/templates").into_response())
+}
+
+/// Removes a template of one's own.
+pub(in crate::web) async fn forget(shared: &Shared, id: &str) -> Result<(), Failure> {
+    let device = one(shared, id).await?;
     if device.built_in {
         return Err(Failure::conflict("this template came with the program and stays"));
     }
-    let data_dir = data_dir(&shared);
+    let data_dir = data_dir(shared);
     let removed = change::apart(move || template::remove(&data_dir, &device.id)).await?;
-    removed.map_err(|error| Failure::unavailable(error.to_string()))?;
-    Ok(Redirect::to("/settings/templates").into_response())
+    removed.map_err(|error| Failure::unavailable(error.to_string()))
 }
