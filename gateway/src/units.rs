@@ -144,8 +144,13 @@ macro_rules! text_in_files {
     };
 }
 
-text_in_files!(HumanDuration, "Duration", r"^\s*\d+\s*[a-z]+\s*$");
-text_in_files!(ByteSize, "Size", r"^\s*\d+\s*[A-Za-z]+\s*$");
+// As many digits as fit whatever follows them.
+text_in_files!(
+    HumanDuration,
+    "Duration",
+    r"^\s*([0-9]{1,19}\s*ms|[0-9]{1,10}\s*(s|sec|seconds?|min|minutes?|h|hours?|d|days?|w|weeks?))\s*$"
+);
+text_in_files!(ByteSize, "Size", r"^\s*([0-9]{1,19}\s*B|[0-9]{1,10}\s*(KiB|MiB|GiB|kB|MB|GB))\s*$");
 
 #[cfg(test)]
 mod tests {

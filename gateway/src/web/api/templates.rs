@@ -6,7 +6,7 @@ use super::people::created;
 use super::{Api, delete, get, post};
 use crate::config::desk::Revision;
 use crate::config::edit;
-use crate::config::template::{self, Template};
+use crate::config::template::{self, Template, TemplateError};
 use crate::web::change;
 use crate::web::failure::{Failure, FieldError};
 use crate::web::live::Shared;
@@ -102,8 +102,18 @@ async fn save(
     Given(asked): Given<NewTemplate>,
 ) -> Result<Response, Failure> {
     let saved = screen::keep(&shared, &asked.at, &asked.name, &asked.description).await?;
-    let made = saved.map_err(|error| Failure::unfit(error.to_string(), Vec::new()))?;
+    let made = saved.map_err(|error| not_saved(&error))?;
     Ok(created(&visit, &pages::path("/api/v1/templates/", &made.id), &made))
+}
+
+/// Why a source was not saved as a template.
+fn not_saved(error: &TemplateError) -> Failure {
+    let said = error.to_string();
+    match error {
+        TemplateError::Taken | TemplateError::Full => Failure::conflict(said),
+        TemplateError::Unwritable(_) => Failure::unavailable(said),
+        _ => Failure::unfit(said, Vec::new()),
+    }
 }
 
 /// `POST /api/v1/templates/{id}`.

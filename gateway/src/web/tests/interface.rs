@@ -105,7 +105,7 @@ async fn a_template_is_filled_in_saved_and_removed() {
     let save = json!({ "at": "source[0]", "name": "Our boiler", "description": "in every cellar" });
     let (status, made) = served.send(Method::POST, "/api/v1/templates", save.clone()).await;
     assert_eq!((status, &made["id"]), (201, &json!("our-boiler")), "{made}");
-    assert_eq!(served.send(Method::POST, "/api/v1/templates", save).await.0, 422, "the name is taken");
+    assert_eq!(served.send(Method::POST, "/api/v1/templates", save).await.0, 409, "the name is taken");
     let fill = |values: Value| json!({ "base": served.revision(), "values": values });
     let values = json!({ "name": "bus-2", "url": "tcp://192.0.2.2:502" });
     let (status, tried) = served.send(Method::POST, "/api/v1/templates/our-boiler", fill(values)).await;
