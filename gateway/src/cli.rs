@@ -41,6 +41,10 @@ const TOOL_LOG_FILTER: &str = "off";
 #[cfg(feature = "demo")]
 const DEMO_LOG_FILTER: &str = "error,rumqttd=off";
 
+/// What the page of the demo keeps: all that a gateway would say.
+#[cfg(feature = "demo")]
+const DEMO_PAGE_FILTER: &str = "info,rumqttd=off";
+
 /// When the demo ends by itself, in seconds.
 #[cfg(feature = "demo")]
 const DEMO_SECONDS_VARIABLE: &str = "DEMO_SECONDS";
@@ -153,7 +157,7 @@ fn execute(arguments: Arguments) -> Result<()> {
         Command::Run(run) => {
             let path = run.config.path();
             let (loaded, has_file) = load_or_begin(&path, &FirstStart { data_dir: run.data_dir, listen: run.listen })?;
-            let logs = log::start(arguments.log_format, LOG_FILTER)?;
+            let logs = log::start(arguments.log_format, LOG_FILTER, LOG_FILTER)?;
             for warning in &loaded.warnings {
                 tracing::warn!("{}:{warning}", path.display());
             }
@@ -176,12 +180,12 @@ fn execute(arguments: Arguments) -> Result<()> {
         Command::Reference => Ok(write!(std::io::stdout().lock(), "{}", config::reference())?),
         Command::Replay(arguments) => replay::run(&arguments),
         Command::Buffer(command) => {
-            log::start(arguments.log_format, TOOL_LOG_FILTER)?;
+            log::start(arguments.log_format, TOOL_LOG_FILTER, TOOL_LOG_FILTER)?;
             buffer::execute(command)
         }
         #[cfg(feature = "demo")]
         Command::Demo(demo) => {
-            let logs = log::start(arguments.log_format, DEMO_LOG_FILTER)?;
+            let logs = log::start(arguments.log_format, DEMO_LOG_FILTER, DEMO_PAGE_FILTER)?;
             show_demo(&demo, logs)
         }
     }

@@ -24,27 +24,30 @@ pub(super) enum Format {
     Journal,
 }
 
-/// Starts logging for the whole process, with this filter unless the environment has another one. The newest lines are kept for
-/// the page, whatever the format.
+/// Starts logging for the whole process: `said` is the filter of what is written out, `kept` that of the newest lines, which are
+/// kept for the page, whatever the format. The environment may have another one for both.
 ///
 /// # Errors
 /// If the filter is wrong or there is no journal to write to.
-pub(super) fn start(format: Format, default_filter: &str) -> Result<LogRing> {
-    let filter = std::env::var(FILTER_VARIABLE).unwrap_or_else(|_| default_filter.to_owned());
-    let filter = EnvFilter::try_new(&filter).map_err(|_| {
-        anyhow!("{FILTER_VARIABLE}={filter:?} is no log filter; try \"info\" or \"forebay::buffer=debug,warn\"")
-    })?;
-    let ring = LogRing::default();
-    let registry = tracing_subscriber::registry().with(filter).with(ring.layer());
+pub(super) fn start(format: Format, said: &str, kept: &str) -> Result<LogRing> {
+    let wanted = std::env::var(FILTER_VARIABLE).ok();
+    let filter = |usual: &str| {
+        let filter = wanted.as_deref().unwrap_or(usual);
+        EnvFilter::try_new(filter).map_err(|_| {
+            anyhow!("{FILTER_VARIABLE}={filter:?} is no log filter; try \"info\" or \"forebay::buffer=debug,warn\"")
+        })
+    };
+    let (said, ring) = (filter(said)?, LogRing::default());
+    let registry = tracing_subscriber::registry().with(ring.layer().with_filter(filter(kept)?));
     let text = || fmt::layer().with_writer(std::io::stderr).with_ansi(std::io::stderr().is_terminal());
     let format = match format {
         Format::Auto if stderr_is_journal() => Format::Journal,
         other => other,
     };
     match format {
-        Format::Json => registry.with(text().json()).try_init()?,
-        Format::Journal => registry.with(journal()?).try_init()?,
-        Format::Text | Format::Auto => registry.with(text()).try_init()?,
+        Format::Json => registry.with(text().json().with_filter(said)).try_init()?,
+        Format::Journal => registry.with(journal()?.with_filter(said)).try_init()?,
+        Format::Text | Format::Auto => registry.with(text().with_filter(said)).try_init()?,
     }
     Ok(ring)
 }

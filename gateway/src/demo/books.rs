@@ -23,6 +23,31 @@ pub(super) struct Books {
     pub(super) conflicts: u64,
     /// Requests that could not be read.
     pub(super) unreadable: u64,
+    /// Records of try-outs: someone pressed "Test it", and no plant sent them.
+    pub(super) tests: u64,
+    /// Records that someone asked for once more.
+    pub(super) replayed: u64,
+}
+
+/// What a request carries, by its key (docs/record-format.md).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Errand {
+    /// Records on their way, each once.
+    Delivery,
+    /// The record of a try-out: `gateway/test/…`.
+    Test,
+    /// Records of the past, asked for once more: `…/replay-7`.
+    Replay,
+}
+
+impl Errand {
+    fn of(key: &str) -> Self {
+        let mut parts = key.split('/');
+        if parts.clone().next_back().is_some_and(|last| last.starts_with("replay-")) {
+            return Self::Replay;
+        }
+        if parts.nth(1) == Some("test") { Self::Test } else { Self::Delivery }
+    }
 }
 
 /// What arrived of one source, each record once.
@@ -107,8 +132,10 @@ impl Books {
             return Err(Refusal::Unreadable);
         };
         self.keys.remember(key, hash);
-        for entry in entries {
-            self.apply(stream, &entry);
+        match Errand::of(key) {
+            Errand::Delivery => entries.iter().for_each(|entry| self.apply(stream, entry)),
+            Errand::Test => self.tests += entries.len() as u64,
+            Errand::Replay => self.replayed += entries.len() as u64,
         }
         Ok(())
     }
@@ -226,6 +253,17 @@ mod tests {
         books.enter("alerts", Some("c"), false, reading(4, "1").as_bytes()).unwrap();
         assert_eq!(books.stream("readings"), OfStream { once: 1, repeated: 1 });
         assert_eq!(books.stream("alerts"), OfStream { once: 1, repeated: 0 });
+    }
+
+    #[test]
+    fn a_try_out_and_what_is_asked_for_once_more_are_counted_apart() {
+        let mut books = Books::default();
+        books.enter("readings", Some("demo/e/cloud/readings/4-4"), false, reading(4, "1").as_bytes()).unwrap();
+        books.enter("readings", Some("demo/e/cloud/readings/4-4/replay-1"), false, reading(4, "1").as_bytes()).unwrap();
+        books.enter("readings", Some("demo/test/cloud/77"), false, reading(0, "1").as_bytes()).unwrap();
+        assert_eq!(books.stream("readings"), OfStream { once: 1, repeated: 0 });
+        assert_eq!((books.tests, books.replayed), (1, 1));
+        assert_eq!(books.source("s").values, 1);
     }
 
     #[test]

@@ -14,6 +14,8 @@ pub struct Verdict {
     recognised: u64,
     conflicts: u64,
     unreadable: u64,
+    tests: u64,
+    replayed: u64,
 }
 
 /// What became of what was sent to one source.
@@ -72,8 +74,8 @@ impl Verdict {
         });
         let mut streams: Vec<_> = streams.collect();
         streams.sort_by_key(|books| books.stream);
-        let Books { recognised, conflicts, unreadable, .. } = *books;
-        Self { sources: sources.collect(), streams, recognised, conflicts, unreadable }
+        let Books { recognised, conflicts, unreadable, tests, replayed, .. } = *books;
+        Self { sources: sources.collect(), streams, recognised, conflicts, unreadable, tests, replayed }
     }
 
     /// Whether everything sent was accepted or became a dead letter, and everything accepted arrived exactly once.
@@ -144,6 +146,12 @@ impl fmt::Display for Verdict {
                 self.recognised
             )?;
         }
+        if self.replayed > 0 {
+            writeln!(f, "\n  Records that someone asked for once more, apart from all above: {}", grouped(self.replayed))?;
+        }
+        if self.tests > 0 {
+            writeln!(f, "\n  Records of try-outs, apart from all above: {}", grouped(self.tests))?;
+        }
         writeln!(f)?;
         let faults = self.faults();
         if faults.is_empty() {
@@ -193,6 +201,8 @@ mod tests {
             recognised: 0,
             conflicts: 0,
             unreadable: 0,
+            tests: 2,
+            replayed: 1_200,
         }
     }
 
@@ -203,6 +213,8 @@ mod tests {
         let table = verdict.to_string();
         assert!(table.contains("1 002"), "{table}");
         assert!(table.contains("exactly once"), "{table}");
+        assert!(table.contains("asked for once more, apart from all above: 1 200"), "{table}");
+        assert!(table.contains("try-outs, apart from all above: 2"), "{table}");
     }
 
     #[test]
