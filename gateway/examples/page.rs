@@ -298,6 +298,7 @@ fn live_point(middle: f32, swing: f32, now_us: i64) -> PointLive {
     PointLive {
         outcome: Ok(Value::Number(f64::from(middle))),
         received_at_us: now_us,
+        usual_us: 1_000_000,
         quality: Quality::Good,
         flags: Flags::default(),
         score: AnomalyScore(1),

@@ -17,6 +17,18 @@ pub const EVENTS_MAX: usize = 256;
 /// How many values of each point the page can draw without asking the buffer.
 pub const SPARKLINE_VALUES: usize = 60;
 
+/// A point is silent after so many times what is usual for it: one reading that is late or lost is not silence.
+const SILENT_TIMES: i64 = 3;
+
+/// Nothing is silent sooner: commits, a slow bus and a reconnect take some seconds.
+const SILENT_LEAST_US: i64 = 10 * 1_000_000;
+
+/// A point that spoke once is silent after this long: longer than any usual poll.
+const SILENT_UNKNOWN_US: i64 = 5 * 60 * 1_000_000;
+
+/// What is usual falls by this part of the difference at each reading that comes sooner.
+const USUAL_FALLS_BY: i64 = 16;
+
 /// A number that only grows.
 #[derive(Debug, Default)]
 pub struct Counter(AtomicU64);
@@ -307,6 +319,8 @@ pub struct PointLive {
     pub outcome: Outcome,
     /// When the gateway received it.
     pub received_at_us: UnixMicros,
+    /// What lies between two readings of it, about; 0 until there were two.
+    pub usual_us: i64,
     /// Its quality.
     pub quality: Quality,
     /// Which checks spoke.
@@ -317,6 +331,32 @@ pub struct PointLive {
     pub note: String,
     /// The last numbers, oldest first, at most [`SPARKLINE_VALUES`], at most one a second.
     pub sparkline: VecDeque<f32>,
+}
+
+impl PointLive {
+    /// Notes when the newest reading came. What is usual rises to the double at most, so that an outage does not teach that
+    /// silence is ordinary, and falls slowly, so that a point that speaks in bursts is not called silent between them.
+    pub fn heard(&mut self, at_us: UnixMicros) {
+        if self.received_at_us != 0 {
+            let spacing_us = at_us.saturating_sub(self.received_at_us).max(0);
+            self.usual_us = match self.usual_us {
+                0 => spacing_us,
+                usual_us if spacing_us > usual_us => spacing_us.min(usual_us.saturating_mul(2)),
+                usual_us => usual_us - (usual_us - spacing_us) / USUAL_FALLS_BY,
+            };
+        }
+        self.received_at_us = at_us;
+    }
+
+    /// Whether it is silent for longer than is usual for it.
+    #[must_use]
+    pub fn is_silent(&self, now_us: UnixMicros) -> bool {
+        let most_us = match self.usual_us {
+            0 => SILENT_UNKNOWN_US,
+            usual_us => usual_us.saturating_mul(SILENT_TIMES).max(SILENT_LEAST_US),
+        };
+        now_us.saturating_sub(self.received_at_us) >= most_us
+    }
 }
 
 /// Everything the gateway says about itself.
@@ -495,4 +535,52 @@ impl Status {
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const S: i64 = 1_000_000;
+
+    fn point() -> PointLive {
+        PointLive {
+            outcome: Ok(crate::reading::Value::Number(1.0)),
+            received_at_us: 0,
+            usual_us: 0,
+            quality: Quality::Good,
+            flags: Flags::default(),
+            score: AnomalyScore::default(),
+            note: String::new(),
+            sparkline: VecDeque::new(),
+        }
+    }
+
+    #[test]
+    fn a_point_is_silent_when_it_is_so_for_longer_than_is_usual_for_it() {
+        let mut often = point();
+        let mut seldom = point();
+        (1..100).for_each(|second| often.heard(second * S));
+        (1..100).for_each(|minute| seldom.heard(minute * 60 * S));
+        assert!(!often.is_silent(105 * S));
+        assert!(often.is_silent(110 * S));
+        assert!(!seldom.is_silent((99 * 60 + 170) * S));
+        assert!(seldom.is_silent((99 * 60 + 180) * S));
+    }
+
+    #[test]
+    fn an_outage_does_not_teach_that_silence_is_ordinary() {
+        let mut point = point();
+        (1..100).for_each(|second| point.heard(second * S));
+        point.heard(7_200 * S);
+        assert!(point.is_silent(7_212 * S));
+    }
+
+    #[test]
+    fn a_point_that_spoke_once_is_not_called_silent_at_once() {
+        let mut point = point();
+        point.heard(S);
+        assert!(!point.is_silent(60 * S));
+        assert!(point.is_silent(302 * S));
+    }
 }

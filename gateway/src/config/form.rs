@@ -136,6 +136,12 @@ pub enum Kind {
     },
 }
 
+/// Whether what was typed is a number, as a field for numbers takes it.
+#[must_use]
+pub fn is_number(typed: &str) -> bool {
+    number(typed).is_some()
+}
+
 /// The form of a place. `variant` is the word of the tag if the table is yet to be or shall become another; a text with
 /// wrong syntax has nothing anywhere. `None` if no option has that path, or what is on the way is undecided.
 #[must_use]

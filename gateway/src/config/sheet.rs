@@ -4,7 +4,7 @@
 mod cells;
 mod paste;
 
-pub use paste::{Pasted, paste};
+pub use paste::{Pasted, paste, paste_as};
 
 use super::edit::{Edit, Place};
 use super::form;

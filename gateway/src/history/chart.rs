@@ -33,8 +33,9 @@ const FINE_READINGS_MAX: u64 = 1_000_000;
 /// Readings of all points that any chart may read instead of minutes: they take a few blocks only.
 const FEW_READINGS_MAX: u64 = 50_000;
 
-/// Blocks that a chart may read: 24 MiB at most.
-const BLOCKS_READ_MAX: usize = 4096;
+/// Blocks that a chart may read, a few at a time: an hour and more of those that are not merged yet, five a second. Whether
+/// this board reads so many soon enough is measured each time.
+const BLOCKS_READ_MAX: usize = 32_768;
 
 /// How long a chart may read: a person waits no longer; what is missing comes when it is asked for again.
 const READ_TIME_MAX: Duration = Duration::from_millis(1500);
@@ -255,10 +256,15 @@ impl History {
         // Blocks that are not merged yet may be small: those at the end tell how many there are at worst.
         budget.step()?;
         let from = last.range.last.saturating_sub(last.range.count().min(500)).max(last.range.first);
+        let begun = Instant::now();
         let blocks = self.buffer.blocks(Stream::Readings, from, CALL_BLOCKS).await?;
         let held: u64 = blocks.iter().map(|block| block.range.count()).sum();
+        for block in &blocks {
+            drop(block.readings_of(request.point));
+        }
         let blocks_all = readings.saturating_mul(blocks.len() as u64) / held.max(1);
-        let is_few = blocks_all <= BLOCKS_READ_MAX as u64;
+        let calls = u32::try_from(blocks_all / CALL_BLOCKS as u64).unwrap_or(u32::MAX);
+        let is_few = blocks_all <= BLOCKS_READ_MAX as u64 && begun.elapsed().saturating_mul(calls) <= READ_TIME_MAX;
         Ok(if is_few { Plan { column_us: fine_us, of_minutes: false } } else { of_minutes })
     }
 

@@ -52,6 +52,9 @@ pub struct Mark {
     /// The reading or the alert, by its place in its stream; nothing for a minute.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sequence: Option<Sequence>,
+    /// Which rule an alert is of: `range`, `anomaly`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rule: Option<String>,
 }
 
 /// Marks as they are found: the newest [`MARKS_MAX`] stay.
@@ -99,14 +102,16 @@ impl Marks {
             words: reading.note.map(|note| note.words(value, unit)).unwrap_or_default(),
             count: 1,
             sequence: Some(row.sequence),
+            rule: None,
         });
     }
 
     /// Takes in that some readings of a column were flagged.
     pub(super) fn add_flagged(&mut self, at_us: UnixMicros, count: u64) {
         if count > 0 {
-            let (value, expected, sequence) = (None, None, None);
-            self.add(Mark { at_us, kind: MarkKind::Flagged, value, expected, words: String::new(), count, sequence });
+            let (value, expected, sequence, rule) = (None, None, None, None);
+            let words = String::new();
+            self.add(Mark { at_us, kind: MarkKind::Flagged, value, expected, words, count, sequence, rule });
         }
     }
 }
@@ -145,6 +150,7 @@ impl History {
                         words: alert.message,
                         count: 1,
                         sequence: Some(record.sequence),
+                        rule: Some(alert.rule),
                     });
                 }
                 at = end.saturating_add(1);

@@ -37,6 +37,7 @@ pub(super) fn show(status: &Status, registry: &Registry, tick: &Tick, readings: 
             let live = slot.get_or_insert_with(|| PointLive {
                 outcome: reading.outcome.clone(),
                 received_at_us: 0,
+                usual_us: 0,
                 quality: reading.quality,
                 flags: reading.flags,
                 score: reading.score,
@@ -52,7 +53,7 @@ pub(super) fn show(status: &Status, registry: &Registry, tick: &Tick, readings: 
                 live.sparkline.push_back(number as f32);
             }
             live.outcome.clone_from(&reading.outcome);
-            live.received_at_us = received_at_us;
+            live.heard(received_at_us);
             live.quality = reading.quality;
             live.flags = reading.flags;
             live.score = reading.score;

@@ -126,10 +126,11 @@ struct Catalogue {
 }
 
 /// The German catalogue, a file for each group of screens, and last what lower floors say.
-const GERMAN_TEXTS: [&str; 6] = [
+const GERMAN_TEXTS: [&str; 7] = [
     include_str!("language/de/frame.toml"),
     include_str!("language/de/people.toml"),
     include_str!("language/de/settings.toml"),
+    include_str!("language/de/rules.toml"),
     include_str!("language/de/ways.toml"),
     include_str!("language/de/see.toml"),
     GERMAN_SAID,

@@ -5,11 +5,12 @@ use super::rates::Meter;
 use crate::block::records::Severity;
 use crate::buffer::Usage;
 use crate::clock::Tick;
-use crate::reading::{Stream, UnixMicros};
-use crate::status::{HasHealth, Health, LaneBooks, SinkStatus, SourceBooks, SourceStatus, Trouble};
+use crate::reading::{NoData, PointId, Stream, UnixMicros};
+use crate::status::{HasHealth, Health, LaneBooks, PointLive, SinkStatus, SourceBooks, SourceStatus, Trouble};
 use schemars::JsonSchema;
 use serde::Serialize;
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
 /// The trouble of a buffer that takes nothing.
 const NOT_STORED: &str = "buffer/commit";
@@ -127,6 +128,9 @@ pub(in crate::web) struct SourceView {
     /// Messages rejected per second, over the last ten seconds.
     #[serde(skip)]
     pub(in crate::web) rejected_per_second: Option<f64>,
+    /// Points that its devices refuse to give, of how many, with the first of them and why.
+    #[serde(skip)]
+    pub(in crate::web) refused: Option<RefusedPoints>,
     /// Samples received.
     pub(in crate::web) received: u64,
     /// Samples accepted.
@@ -141,6 +145,19 @@ pub(in crate::web) struct SourceView {
     pub(in crate::web) errors: u64,
     /// Connections made after the first.
     pub(in crate::web) reconnects: u64,
+}
+
+/// Points that a device answers for without a value: a wrong register, mostly.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in crate::web) struct RefusedPoints {
+    /// How many.
+    pub(in crate::web) count: usize,
+    /// Of how many points of the source.
+    pub(in crate::web) of: usize,
+    /// The first of them: device and quantity.
+    pub(in crate::web) first: (Arc<str>, Arc<str>),
+    /// Why it has none.
+    pub(in crate::web) why: NoData,
 }
 
 /// The buffer.
@@ -263,6 +280,7 @@ impl Snapshot {
     pub(in crate::web) fn take(state: &WebState, meter: &Meter) -> Self {
         let status = &state.status;
         let tick = state.clock.tick();
+        let mut refused = refused(state);
         Self {
             gateway: status.gateway.clone(),
             version: state.version.to_owned(),
@@ -271,7 +289,7 @@ impl Snapshot {
             time_quality: tick.quality.name(),
             started_us: status.started_us,
             troubles: status.troubles().into_iter().map(TroubleView::from).collect(),
-            sources: status.sources().iter().map(|source| source_view(source, meter)).collect(),
+            sources: status.sources().iter().map(|source| source_view(source, meter, refused.remove(&source.name))).collect(),
             buffer: buffer_view(state, meter, &tick),
             sinks: status.sinks().iter().map(|sink| sink_view(sink, meter)).collect(),
             ingest_books_close: status.ingest_books_open.get() == 0,
@@ -324,7 +342,35 @@ impl SourceView {
     }
 }
 
-fn source_view(source: &SourceStatus, meter: &Meter) -> SourceView {
+/// The points that are refused, by source. A point that is not answered for is the trouble of its unit, and told as one.
+fn refused(state: &WebState) -> HashMap<String, RefusedPoints> {
+    let refused: Vec<(PointId, NoData)> = state.status.read_points(|points| {
+        let why = |point: &PointLive| match point.outcome {
+            Err(why @ NoData::Exception(_)) => Some(why),
+            _ => None,
+        };
+        let numbered = points.iter().enumerate();
+        let found = numbered.filter_map(|(index, point)| Some((u32::try_from(index).ok()?, why(point.as_ref()?)?)));
+        found.map(|(index, why)| (PointId(index), why)).collect()
+    });
+    let mut by_source: HashMap<String, RefusedPoints> = HashMap::new();
+    for (id, why) in refused {
+        let Some(key) = state.registry.key(id) else { continue };
+        let first = || RefusedPoints { count: 0, of: 0, first: (key.device.clone(), key.point.clone()), why };
+        by_source.entry(key.source.to_string()).or_insert_with(first).count += 1;
+    }
+    // Counted only where something is refused: a gateway may know 100 000 points.
+    if !by_source.is_empty() {
+        for key in state.registry.since(0) {
+            if let Some(of_source) = by_source.get_mut(&*key.source) {
+                of_source.of += 1;
+            }
+        }
+    }
+    by_source
+}
+
+fn source_view(source: &SourceStatus, meter: &Meter, refused: Option<RefusedPoints>) -> SourceView {
     let SourceBooks { received, accepted, duplicate, rejected, missed } = source.books();
     SourceView {
         name: source.name.clone(),
@@ -333,6 +379,7 @@ fn source_view(source: &SourceStatus, meter: &Meter) -> SourceView {
         health: source.health().into(),
         accepted_per_second: meter.per_second(|books| books.accepted.get(&source.name).copied()),
         rejected_per_second: meter.per_second(|books| books.rejected.get(&source.name).copied()),
+        refused,
         received,
         accepted,
         duplicate,

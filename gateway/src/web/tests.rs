@@ -8,6 +8,7 @@ mod interface;
 mod people;
 mod points;
 pub(in crate::web) mod served;
+mod rules;
 mod settings;
 mod ways;
 

@@ -11,6 +11,7 @@ const HEADINGS: [&[&str]; 9] = [
         "messpunkt",
         "punkt",
         "bezeichnung",
+        "label",
         "datenpunkt",
         "parameter",
         "variable",
@@ -137,7 +138,34 @@ const ORDERS: [(&str, &[&str]); 4] = [
 pub(super) fn column(heading: &str) -> Option<usize> {
     // "Scale (factor)" and "Address [dec]" are known by what stands before the bracket.
     let heading = plain(heading.split(['(', '[']).next().unwrap_or_default());
-    HEADINGS.iter().position(|names| names.contains(&heading.as_str()))
+    let exact = HEADINGS.iter().position(|names| names.contains(&heading.as_str()));
+    exact.or_else(|| near(&heading))
+}
+
+/// Letters that may be wrong in a heading of so many: short words of different columns are alike.
+fn slips_max(letters: usize) -> usize {
+    match letters {
+        ..4 => 0,
+        4..6 => 1,
+        6..=HEADING_CHARS_MAX => 2,
+        _ => 0,
+    }
+}
+
+/// Longest heading that is compared: comparing costs the product of both lengths.
+const HEADING_CHARS_MAX: usize = 40;
+
+/// The column whose heading is nearly this one; none if two columns are as near.
+fn near(heading: &str) -> Option<usize> {
+    let slips_max = slips_max(heading.chars().count());
+    if slips_max == 0 {
+        return None;
+    }
+    let slips = |names: &&[&str]| names.iter().map(|name| strsim::damerau_levenshtein(name, heading)).min();
+    let distances: Vec<usize> = HEADINGS.iter().map(|names| slips(names).unwrap_or(usize::MAX)).collect();
+    let least = distances.iter().min().copied().filter(|least| *least <= slips_max)?;
+    let alone = distances.iter().filter(|distance| **distance == least).count() == 1;
+    distances.iter().position(|distance| *distance == least).filter(|_| alone)
 }
 
 /// A cell in the words of the file; what is not known stays for the check to name.

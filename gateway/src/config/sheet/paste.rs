@@ -23,11 +23,19 @@ pub struct Pasted {
     pub headings: bool,
     /// Headings that no column goes by; what stands below them is left out.
     pub unknown: Vec<String>,
+    /// How many headings were understood.
+    pub understood: usize,
 }
 
 /// Reads a pasted text: cells between tabs, or else semicolons, or else commas; in quotes where need be.
 #[must_use]
 pub fn paste(text: &str) -> Pasted {
+    paste_as(text, &[])
+}
+
+/// The same, with what someone says of headings: each with the key of its column, or nothing to leave it out.
+#[must_use]
+pub fn paste_as(text: &str, chosen: &[(String, String)]) -> Pasted {
     let whole = |message: String| Pasted {
         problems: vec![CellProblem { row: 0, column: String::new(), message }],
         ..Pasted::default()
@@ -41,12 +49,16 @@ pub fn paste(text: &str) -> Pasted {
     let mut pasted = Pasted::default();
     let mut order: Vec<Option<usize>> = (0..COLUMNS.len()).map(Some).collect();
     if let Some(first) = lines.peek() {
-        let known: Vec<Option<usize>> = first.iter().map(|cell| cells::column(cell)).collect();
+        let said = |cell: &str| chosen.iter().find(|(heading, _)| heading == cell.trim()).map(|(_, key)| key);
+        let of_key = |key: &String| COLUMNS.iter().position(|column| column.key == key);
+        let column = |cell: &String| said(cell).map_or_else(|| cells::column(cell), of_key);
+        let known: Vec<Option<usize>> = first.iter().map(column).collect();
         let count = known.iter().flatten().count();
         if count >= 2 || (count == 1 && first.len() == 1) {
             let unknown = first.iter().zip(&known).filter(|(cell, known)| known.is_none() && !cell.trim().is_empty());
             pasted.unknown = unknown.map(|(cell, _)| cell.trim().chars().take(100).collect()).collect();
             pasted.headings = true;
+            pasted.understood = count;
             order = known;
             lines.next();
         }
@@ -80,8 +92,17 @@ impl Pasted {
         let (table, address, note) = cells::address(row.cell("table"), row.cell("address"));
         let [_, table_cell, address_cell, ..] = &mut row.0;
         (*table_cell, *address_cell) = (table, address);
-        let column = "address".to_owned();
-        self.notes.extend(note.map(|message| CellProblem { row: index, column, message }));
+        let mut tell = |column: &str, message: String| {
+            self.notes.push(CellProblem { row: index, column: column.to_owned(), message });
+        };
+        if let Some(message) = note {
+            tell("address", message);
+        }
+        // Manuals that name no table mean the one in which nearly all values are.
+        if table_cell.is_empty() && !address_cell.is_empty() {
+            "holding".clone_into(table_cell);
+            tell("table", "no table was given: taken for a holding register".to_owned());
+        }
         self.rows.push(row);
     }
 }
@@ -145,10 +166,20 @@ mod tests {
         assert_eq!(pasted.unknown, ["Bemerkung"]);
         assert_eq!(pasted.rows[0].0[..8], ["Vorlauf", "holding", "0", "i16", "", "0,1", "", "°C"].map(str::to_owned));
         assert_eq!((pasted.rows[1].cell("point"), pasted.rows[1].cell("address")), ("Fluss; 2", "16"));
-        assert_eq!((pasted.notes.len(), pasted.notes[0].row), (1, 0));
-        // The second does not say its table.
-        let problems: Vec<_> = pasted.problems.iter().map(|problem| (problem.row, problem.column.as_str())).collect();
-        assert_eq!(problems, [(1, "table")]);
+        let notes: Vec<_> = pasted.notes.iter().map(|note| (note.row, note.column.as_str())).collect();
+        assert_eq!(notes, [(0, "address"), (1, "table")], "the second does not say its table");
+        assert_eq!((pasted.rows[1].cell("table"), pasted.problems.len()), ("holding", 0));
+    }
+
+    #[test]
+    fn near_spellings_are_understood_and_someone_may_say_what_a_heading_means() {
+        let text = "Nmae\tAdress\tTyp\tKommentar\tWas es misst\nflow\t8\tu16\tx\tl/s\n";
+        let pasted = paste(text);
+        assert_eq!((pasted.understood, &pasted.unknown[..]), (3, &["Kommentar".to_owned(), "Was es misst".to_owned()][..]));
+        assert_eq!((pasted.rows[0].cell("point"), pasted.rows[0].cell("address")), ("flow", "8"));
+        let said = [("Was es misst".to_owned(), "unit".to_owned()), ("Kommentar".to_owned(), String::new())];
+        let pasted = paste_as(text, &said);
+        assert_eq!((pasted.rows[0].cell("unit"), pasted.understood), ("l/s", 4));
     }
 
     #[test]

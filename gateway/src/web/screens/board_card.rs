@@ -12,6 +12,9 @@ const IN_STEP_SECONDS: f64 = 3.0;
 /// A backlog that changes by less a second stands still, as far as a person is concerned.
 const OUTLOOK_PER_SECOND: f64 = 0.5;
 
+/// What is written a day is told once it was measured for so long: a start writes more than the day after it.
+const MEASURED_LEAST_US: i64 = 3_600_000_000;
+
 /// The card.
 #[derive(Template)]
 #[template(path = "board_card.html")]
@@ -66,7 +69,8 @@ fn facts(snapshot: &Snapshot, l: Locale) -> Vec<(&'static str, String, bool)> {
         ("Never came in", l.count(total(|source| source.missed)), false),
         ("Lost once accepted", l.count(lost), true),
     ];
-    if let Some(bytes) = buffer.written_bytes_per_day {
+    let measured_us = snapshot.now_us.saturating_sub(snapshot.started_us);
+    if let Some(bytes) = buffer.written_bytes_per_day.filter(|_| measured_us >= MEASURED_LEAST_US) {
         facts.push(("The gateway writes a day", l.bytes(bytes), false));
     }
     if let Some(days) = buffer.card_days {

@@ -2,16 +2,13 @@
 
 use crate::reading::{Flags, NoData, PointId, UnixMicros, Value};
 use crate::site::PointKey;
-use crate::status::PointLive;
+use crate::status::{HasHealth, PointLive, State, Status};
 use crate::web::locale::Locale;
 use crate::web::sparkline::{self, Sparkline};
 use crate::web::words::Moment;
 use schemars::JsonSchema;
 use serde::Serialize;
-
-/// A point without a new value for this long is called quiet. A gateway cannot know how often an MQTT device means to
-/// speak; five minutes is longer than any usual poll, and the word is neutral.
-const QUIET_AFTER_US: i64 = 5 * 60 * 1_000_000;
+use std::collections::BTreeSet;
 
 /// Longest text value that a card shows, in characters.
 const TEXT_CHARS_MAX: usize = 40;
@@ -22,8 +19,8 @@ const TEXT_CHARS_MAX: usize = 40;
 pub(in crate::web) enum PointState {
     /// Nothing spoke.
     Good,
-    /// No new value for a while.
-    Quiet,
+    /// Nothing spoke, but the value is old: its source is down, or it is silent for longer than is usual for it.
+    Old,
     /// A check spoke, with less to say than the ones below.
     Uncertain,
     /// The last sample had no value.
@@ -36,9 +33,32 @@ pub(in crate::web) enum PointState {
     Impossible,
 }
 
+/// The moment at which points are looked at, and the sources that bring nothing then.
+#[derive(Clone, Debug, Default)]
+pub(in crate::web) struct Look {
+    /// This moment.
+    pub(in crate::web) now_us: UnixMicros,
+    down: BTreeSet<String>,
+}
+
+impl Look {
+    /// At the sources as they are.
+    pub(in crate::web) fn new(status: &Status, now_us: UnixMicros) -> Self {
+        let sources = status.sources();
+        let down = sources.iter().filter(|source| matches!(source.health().state, State::Down | State::Paused));
+        Self { now_us, down: down.map(|source| source.name.clone()).collect() }
+    }
+
+    /// Whether a source is down.
+    pub(in crate::web) fn is_down(&self, source: &str) -> bool {
+        self.down.contains(source)
+    }
+}
+
 impl PointState {
-    /// The state of a point.
-    pub(in crate::web) fn of(live: &PointLive, now_us: UnixMicros) -> Self {
+    /// The state of a point whose source is down or not. What was wrong with the last value stays said; what was good is old
+    /// once nothing follows.
+    pub(in crate::web) fn of(live: &PointLive, is_down: bool, now_us: UnixMicros) -> Self {
         use crate::reading::Quality;
         if live.outcome.is_err() {
             return Self::NoData;
@@ -55,22 +75,22 @@ impl PointState {
         if live.quality != Quality::Good {
             return Self::Uncertain;
         }
-        if now_us.saturating_sub(live.received_at_us) >= QUIET_AFTER_US {
-            return Self::Quiet;
+        if is_down || live.is_silent(now_us) {
+            return Self::Old;
         }
         Self::Good
     }
 
     /// Whether someone should look at it.
     pub(in crate::web) fn asks_for_a_look(self) -> bool {
-        self > Self::Quiet
+        self > Self::Old
     }
 
     /// What the page calls it.
     pub(in crate::web) fn word(self) -> &'static str {
         match self {
             Self::Good => "good",
-            Self::Quiet => "quiet",
+            Self::Old => "old",
             Self::Uncertain => "uncertain",
             Self::NoData => "no data",
             Self::Unusual => "unusual",
@@ -83,7 +103,7 @@ impl PointState {
     pub(in crate::web) fn tone(self) -> &'static str {
         match self {
             Self::Good => "good",
-            Self::Quiet => "idle",
+            Self::Old => "idle",
             Self::Uncertain | Self::NoData => "warn",
             Self::Unusual | Self::OutOfRange | Self::Impossible => "bad",
         }
@@ -124,9 +144,10 @@ impl PointView {
         id: PointId,
         key: &PointKey,
         last: Option<&PointLive>,
-        now_us: UnixMicros,
+        look: &Look,
         l: Locale,
     ) -> Self {
+        let (now_us, is_down) = (look.now_us, look.is_down(&key.source));
         let line = last.and_then(|last| sparkline::draw(&last.sparkline));
         Self {
             id: id.0,
@@ -136,12 +157,15 @@ impl PointView {
             source: key.source.to_string(),
             value: last
                 .and_then(|last| last.outcome.as_ref().ok())
-                .map_or_else(|| "–".to_owned(), |last| value(last, l)),
+                .map_or_else(|| "–".to_owned(), |value| value_beside(value, last, l)),
             has_value: last.is_some_and(|last| last.outcome.is_ok()),
             is_text: last.is_some_and(|last| matches!(last.outcome, Ok(Value::Text(_) | Value::Boolean(_)))),
-            state: last.map_or(PointState::Quiet, |last| PointState::of(last, now_us)),
-            sentence: last
-                .map_or_else(|| l.t("no value since the start").to_owned(), |last| sentence(last, line.as_ref(), l)),
+            state: last.map_or(PointState::Old, |last| PointState::of(last, is_down, now_us)),
+            sentence: match last {
+                None => l.t("no value since the start").to_owned(),
+                Some(_) if is_down => l.f1("nothing comes in: {} is down", &key.source),
+                Some(last) => sentence(last, line.as_ref(), now_us, l),
+            },
             received: Moment::new(last.map_or(now_us, |last| last.received_at_us), now_us, l),
             line,
         }
@@ -168,12 +192,27 @@ pub(in crate::web) fn value(value: &Value, l: Locale) -> String {
     }
 }
 
-fn sentence(last: &PointLive, line: Option<&Sparkline>, l: Locale) -> String {
+/// A value with the decimals of those before it: `7.00` where the others are 6.82 and 7.14, though the device sent 7.
+fn value_beside(now: &Value, last: Option<&PointLive>, l: Locale) -> String {
+    let has_decimals = || last.is_some_and(|last| last.sparkline.iter().any(|value| value.fract() != 0.0));
+    match now {
+        Value::Integer(integer) if has_decimals() => l.number(*integer as f64),
+        now => value(now, l),
+    }
+}
+
+fn sentence(last: &PointLive, line: Option<&Sparkline>, now_us: UnixMicros, l: Locale) -> String {
     if !last.note.is_empty() {
         return l.say(&last.note).into_owned();
     }
     if let Err(no_data) = last.outcome {
         return no_data_words(no_data, l);
+    }
+    if last.is_silent(now_us) {
+        return match last.usual_us {
+            0 => l.t("silent for a while").to_owned(),
+            usual_us => l.f1("silent, though it usually speaks every {}", every(usual_us, l)),
+        };
     }
     let Some(line) = line else { return String::new() };
     let (min, max) = (l.number(line.min.into()), l.number(line.max.into()));
@@ -182,6 +221,15 @@ fn sentence(last: &PointLive, line: Option<&Sparkline>, l: Locale) -> String {
         l.f2("{} for the last {} values", min, values)
     } else {
         l.f("{} to {} in the last {} values", &[&min, &max, &values])
+    }
+}
+
+/// A spacing of readings: `1 s` also for what is shorter, which nobody needs finer here.
+fn every(usual_us: i64, l: Locale) -> String {
+    match usual_us.saturating_add(500_000) / 1_000_000 {
+        0 | 1 => "1\u{a0}s".to_owned(),
+        seconds @ 2..60 => format!("{seconds}\u{a0}s"),
+        _ => l.span(usual_us),
     }
 }
 

@@ -1,8 +1,10 @@
 //! `/points/{id}`: one point with its value as it comes in, its chart, and what was said about it.
 
-use super::point::PointView;
+use super::point::{Look, PointView};
 use super::points::live_of;
+use super::settings::rules;
 use crate::checks::CheckOptions;
+use crate::config::edit::Place;
 use crate::config::{self, Config};
 use crate::reading::{PointId, UnixMicros, Value};
 use crate::site::{DeviceTags, PointKey, PointPattern};
@@ -29,8 +31,11 @@ const NAME: &str = "configuration";
 const SPANS: [(&str, u32); 5] =
     [("15 min", 900), ("1 h", 3_600), ("6 h", 21_600), ("24 h", 86_400), ("7 days", 604_800)];
 
+/// The longest of them that is shown first.
+const FIRST_SPAN_MAX_S: u32 = 3_600;
+
 /// The words that `chart.js` says: their names there, and the texts.
-const WORDS: [(&str, &str); 44] = [
+const WORDS: [(&str, &str); 46] = [
     ("on", "on"),
     ("off", "off"),
     ("good", "good"),
@@ -41,6 +46,8 @@ const WORDS: [(&str, &str); 44] = [
     ("flagged", "Flagged"),
     ("alertRaised", "Alert raised"),
     ("alertOver", "Alert over"),
+    ("ofLimits", "Limits"),
+    ("ofUnusual", "What is unusual"),
     ("noValue", "No value"),
     ("badQuality", "Bad quality"),
     ("uncertainQuality", "Uncertain quality"),
@@ -112,10 +119,14 @@ struct Page {
     tags: BTreeMap<String, String>,
     limits: Vec<String>,
     limits_json: String,
+    /// Where its limits are set, and whether it has some.
+    rule: (String, bool),
     kind: &'static str,
     words: String,
     now: String,
     spans: Vec<(&'static str, u32)>,
+    /// The one that is shown first.
+    span: u32,
 }
 
 fn running(shared: &Shared) -> Option<Config> {
@@ -137,6 +148,34 @@ pub(in crate::web) fn configured(shared: &Shared, key: &PointKey) -> (BTreeMap<S
     };
     let ranges = config.check.iter().filter(named).filter_map(|check| check.range.as_ref());
     (tags, ranges.map(|range| LimitView { operating: range.operating, possible: range.possible }).collect())
+}
+
+/// The span that is shown first: an hour, or less where no more is kept.
+async fn first_span(shared: &Shared, now_us: UnixMicros) -> u32 {
+    // Where the disk gives nothing, the chart says so.
+    let kept_from_us = shared.state.history.kept_from().await.ok().flatten().unwrap_or(UnixMicros::MIN);
+    let kept_s = now_us.saturating_sub(kept_from_us) / 1_000_000;
+    let holds = |seconds: &u32| i64::from(*seconds) >= kept_s || *seconds >= FIRST_SPAN_MAX_S;
+    SPANS.into_iter().map(|(_, seconds)| seconds).find(holds).unwrap_or(FIRST_SPAN_MAX_S)
+}
+
+/// Where the limits of a point are set: the rule that is its own, or that holds it with others; a new one if there is none.
+fn rule(shared: &Shared, key: &PointKey) -> (String, bool) {
+    let text = shared.state.desk.state().borrow().text.to_string();
+    let own = rules::pattern_of(key);
+    let holds = |check: &CheckOptions| {
+        let named = PointPattern::parse(&check.points);
+        check.range.is_some() && named.is_some_and(|pattern| pattern.matches(&key.device, &key.point))
+    };
+    let checks = running(shared).map(|config| config.check).unwrap_or_default();
+    let place = checks.iter().position(|check| check.points == own && holds(check));
+    match place.or_else(|| checks.iter().position(holds)) {
+        Some(index) => (rules::edit_at(&text, &Place::root().key("check").item(index)), true),
+        None => {
+            let query = pages::query(&[("kind", "limits"), ("points", &own)]);
+            (format!("{}/new?{query}", rules::HERE), false)
+        }
+    }
 }
 
 /// `GET /points/{id}`.
@@ -168,10 +207,12 @@ pub(in crate::web) async fn page(
         source_address: pages::path("/sources/", &key.source),
         tags,
         limits: limits.iter().flat_map(|limit| limit.words(&key.unit, l)).collect(),
+        rule: rule(&shared, &key),
         limits_json: serde_json::to_string(&limits).unwrap_or_default(),
         kind,
         words: serde_json::to_string(&words).unwrap_or_default(),
         now: now(&shared, id, &key, now_us, l).unwrap_or_default(),
+        span: first_span(&shared, now_us).await,
         spans: SPANS.map(|(words, seconds)| (l.t(words), seconds)).to_vec(),
     };
     Ok(pages::html(StatusCode::OK, &visit, page.render()))
@@ -190,6 +231,7 @@ impl LimitView {
 }
 
 fn now(shared: &Shared, id: PointId, key: &PointKey, now_us: UnixMicros, l: Locale) -> askama::Result<String> {
+    let look = Look::new(&shared.state.status, now_us);
     shared.state.status.read_points(|points| {
         let last = live_of(points, id);
         let number = last.and_then(|last| last.outcome.as_ref().ok()).and_then(|value| match value {
@@ -197,7 +239,7 @@ fn now(shared: &Shared, id: PointId, key: &PointKey, now_us: UnixMicros, l: Loca
             other => other.as_number(),
         });
         let flags: Vec<&str> = last.map(|last| last.flags.names().collect()).unwrap_or_default();
-        let view = PointView::new(id, key, last, now_us, l);
+        let view = PointView::new(id, key, last, &look, l);
         let received_ms = last.map_or(0, |last| last.received_at_us / 1_000);
         let quality = last.map_or("good", |last| last.quality.name());
         Now { l, view, received_ms, number, quality, flags: flags.join(" "), heard: last.is_some() }.render()

@@ -1,6 +1,6 @@
 //! `/points`: every point, filtered, 200 a page; and the cards to watch on the overview.
 
-use super::point::{PointState, PointView};
+use super::point::{Look, PointState, PointView};
 use crate::reading::{MonoMicros, PointId, UnixMicros, Value};
 use crate::site::{PointKey, Registry};
 use crate::status::{PointLive, Status};
@@ -16,6 +16,7 @@ use axum::response::Response;
 use bytes::Bytes;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use std::cmp::Reverse;
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// Points on one page: a table that a phone still scrolls smoothly.
@@ -37,6 +38,9 @@ pub(in crate::web) struct Ask {
     /// `look` for only those that someone should look at; anything else for all.
     #[serde(default)]
     show: String,
+    /// `state` for the worst first, `point` by quantity, `heard` for the longest silent first; anything else by device.
+    #[serde(default)]
+    sort: String,
     /// Page, counted from 1.
     #[serde(default)]
     #[schemars(range(min = 1))]
@@ -116,6 +120,8 @@ impl Order {
 struct Table {
     l: Locale,
     rows: Vec<PointView>,
+    /// Whether they stand below the names of their devices.
+    grouped: bool,
     /// Where this page begins and ends, counted from 1.
     first: usize,
     last: usize,
@@ -128,6 +134,12 @@ struct Table {
 }
 
 impl Table {
+    /// Whether a row is the first of its device on this page.
+    fn begins(&self, index: &usize) -> bool {
+        let device = |index: usize| self.rows.get(index).map(|row| (&row.device, &row.source));
+        self.grouped && (*index == 0 || index.checked_sub(1).and_then(device) != device(*index))
+    }
+
     /// Which points these are.
     fn range(&self) -> String {
         let [first, last] = [self.first, self.last].map(|number| self.l.count(number as u64));
@@ -147,6 +159,46 @@ struct Page {
     table: String,
     filter: String,
     only_looks: bool,
+    sorts: Vec<(&'static str, &'static str, bool)>,
+}
+
+/// In which order points are shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Sort {
+    Device,
+    State,
+    Point,
+    Heard,
+}
+
+impl Sort {
+    /// Each with its word in addresses, and what it is called.
+    const ALL: [(Self, &'static str, &'static str); 4] = [
+        (Self::Device, "", "by device"),
+        (Self::State, "state", "the worst first"),
+        (Self::Point, "point", "by quantity"),
+        (Self::Heard, "heard", "the longest silent first"),
+    ];
+
+    fn of(word: &str) -> Self {
+        Self::ALL.into_iter().find(|(_, known, _)| *known == word).map_or(Self::Device, |(sort, ..)| sort)
+    }
+
+    fn word(self) -> &'static str {
+        Self::ALL.into_iter().find(|(sort, ..)| *sort == self).map_or("", |(_, word, _)| word)
+    }
+
+    /// Puts entries that are ordered by device into this order; what is alike stays as it was.
+    fn put(self, entries: &mut [Entry], live: &[Option<PointLive>], now_us: UnixMicros) {
+        match self {
+            Self::Device => {}
+            Self::State => entries.sort_by_key(|(_, id)| {
+                Reverse(live_of(live, *id).map(|live| PointState::of(live, false, now_us)))
+            }),
+            Self::Point => entries.sort_by(|(one, _), (other, _)| one.point.cmp(&other.point)),
+            Self::Heard => entries.sort_by_key(|(_, id)| live_of(live, *id).map(|live| live.received_at_us)),
+        }
+    }
 }
 
 /// What is asked, tidied.
@@ -154,6 +206,7 @@ struct Selection {
     filter: String,
     words: Vec<String>,
     only_looks: bool,
+    sort: Sort,
     page: usize,
 }
 
@@ -161,7 +214,8 @@ impl Selection {
     fn new(ask: &Ask) -> Self {
         let filter: String = ask.filter.trim().chars().take(FILTER_CHARS_MAX).collect();
         let words = filter.to_lowercase().split_whitespace().map(ToOwned::to_owned).collect();
-        Self { words, filter, only_looks: ask.show == "look", page: ask.page.unwrap_or(1).max(1) }
+        let sort = Sort::of(&ask.sort);
+        Self { words, filter, only_looks: ask.show == "look", sort, page: ask.page.unwrap_or(1).max(1) }
     }
 
     fn takes(&self, key: &PointKey) -> bool {
@@ -176,9 +230,17 @@ impl Selection {
     /// The entries of the page, and how many match in all.
     fn page(&self, order: &[Entry], status: &Status, now_us: UnixMicros) -> (Vec<Entry>, usize) {
         status.read_points(|live| {
-            let looks =
-                |id: PointId| live_of(live, id).is_some_and(|live| PointState::of(live, now_us).asks_for_a_look());
+            // Whether a source is down makes no difference here: what is old asks for no look.
+            let state = |live: &PointLive| PointState::of(live, false, now_us);
+            let looks = |id: PointId| live_of(live, id).is_some_and(|live| state(live).asks_for_a_look());
             let skip = (self.page - 1).saturating_mul(PAGE_POINTS);
+            if self.sort != Sort::Device {
+                let wanted = |(key, id): &&Entry| self.takes(key) && (!self.only_looks || looks(*id));
+                let mut all: Vec<Entry> = order.iter().filter(wanted).cloned().collect();
+                self.sort.put(&mut all, live, now_us);
+                let matching = all.len();
+                return (all.into_iter().skip(skip).take(PAGE_POINTS).collect(), matching);
+            }
             let (mut matching, mut taken) = (0, Vec::new());
             for entry in order.iter().filter(|(key, id)| self.takes(key) && (!self.only_looks || looks(*id))) {
                 if matching >= skip && taken.len() < PAGE_POINTS {
@@ -193,7 +255,7 @@ impl Selection {
     fn address(&self, page: usize) -> String {
         let show = if self.only_looks { "look" } else { "" };
         let page = if page > 1 { page.to_string() } else { String::new() };
-        let query = pages::query(&[("filter", &self.filter), ("show", show), ("page", &page)]);
+        let query = pages::query(&[("filter", &self.filter), ("show", show), ("sort", self.sort.word()), ("page", &page)]);
         if query.is_empty() { "/points".to_owned() } else { format!("/points?{query}") }
     }
 }
@@ -220,15 +282,17 @@ pub(in crate::web) async fn page(State(shared): State<Arc<Shared>>, Query(ask): 
         (entries, _) = selection.page(&order, status, snapshot.now_us);
     }
     let skipped = (selection.page - 1) * PAGE_POINTS;
+    let look = Look::new(status, snapshot.now_us);
     let rows = status.read_points(|live| {
         entries
             .iter()
-            .map(|(key, id)| PointView::new(*id, key, live_of(live, *id), snapshot.now_us, visit.l))
+            .map(|(key, id)| PointView::new(*id, key, live_of(live, *id), &look, visit.l))
             .collect::<Vec<_>>()
     });
     let last = skipped + rows.len();
     let table = Table {
         l: visit.l,
+        grouped: selection.sort == Sort::Device,
         first: skipped + 1,
         last,
         matching,
@@ -248,18 +312,20 @@ pub(in crate::web) async fn page(State(shared): State<Arc<Shared>>, Query(ask): 
     }
     let rendered = table.render().and_then(|table| {
         let frame = Frame::new(&shared, &visit, Nav::Points);
-        Page { frame, table, filter: selection.filter, only_looks: selection.only_looks }.render()
+        let sorts = Sort::ALL.map(|(sort, word, words)| (word, words, sort == selection.sort)).to_vec();
+        Page { frame, table, filter: selection.filter, only_looks: selection.only_looks, sorts }.render()
     });
     pages::html(StatusCode::OK, &visit, rendered)
 }
 
 /// The points that the overview shows: the worst first, then the first ones known, so that nothing moves without a cause.
 pub(in crate::web) fn watched(registry: &Registry, status: &Status, now_us: UnixMicros, l: Locale) -> Vec<PointView> {
+    let look = Look::new(status, now_us);
     status.read_points(|live| {
         let mut found: Vec<(PointState, usize)> = Vec::new();
         for (index, live) in live.iter().enumerate() {
             let Some(live) = live else { continue };
-            let state = PointState::of(live, now_us);
+            let state = PointState::of(live, false, now_us);
             let rank = if state.asks_for_a_look() { state } else { PointState::Good };
             if found.len() >= WATCHED_MAX && found.last().is_some_and(|(least, _)| *least >= rank) {
                 continue;
@@ -270,7 +336,7 @@ pub(in crate::web) fn watched(registry: &Registry, status: &Status, now_us: Unix
         }
         let view = |(_, index): (PointState, usize)| {
             let id = PointId(u32::try_from(index).ok()?);
-            Some(PointView::new(id, &*registry.key(id)?, live_of(live, id), now_us, l))
+            Some(PointView::new(id, &*registry.key(id)?, live_of(live, id), &look, l))
         };
         found.into_iter().filter_map(view).collect()
     })
@@ -309,14 +375,15 @@ pub(in crate::web) struct ListAnswer {
 }
 
 impl PointAnswer {
-    fn new(id: PointId, key: &PointKey, live: Option<&PointLive>, now_us: UnixMicros) -> Self {
+    fn new(id: PointId, key: &PointKey, live: Option<&PointLive>, look: &Look) -> Self {
+        let is_down = look.is_down(&key.source);
         Self {
             id: id.0,
             device: key.device.clone(),
             point: key.point.clone(),
             unit: key.unit.clone(),
             source: key.source.clone(),
-            state: live.map_or(PointState::Quiet, |live| PointState::of(live, now_us)),
+            state: live.map_or(PointState::Old, |live| PointState::of(live, is_down, look.now_us)),
             last: live.map(LastAnswer::new),
         }
     }
@@ -324,8 +391,8 @@ impl PointAnswer {
 
 /// A point as the interface tells of it.
 pub(in crate::web) fn answer_of(shared: &Shared, id: PointId, key: &PointKey) -> PointAnswer {
-    let now_us = shared.state.clock.tick().wall_us;
-    shared.state.status.read_points(|live| PointAnswer::new(id, key, live_of(live, id), now_us))
+    let look = Look::new(&shared.state.status, shared.state.clock.tick().wall_us);
+    shared.state.status.read_points(|live| PointAnswer::new(id, key, live_of(live, id), &look))
 }
 
 impl LastAnswer {
@@ -360,8 +427,9 @@ pub(in crate::web) async fn api(
     let now_us = shared.state.clock.tick().wall_us;
     let order = shared.order.points(&shared.state.registry);
     let (entries, matching) = selection.page(&order, &shared.state.status, now_us);
+    let look = Look::new(&shared.state.status, now_us);
     let points = shared.state.status.read_points(|live| {
-        entries.iter().map(|(key, id)| PointAnswer::new(*id, key, live_of(live, *id), now_us)).collect()
+        entries.iter().map(|(key, id)| PointAnswer::new(*id, key, live_of(live, *id), &look)).collect()
     });
     let known = order.len();
     Ok(pages::json(&visit, &ListAnswer { known, matching, page: selection.page, page_size: PAGE_POINTS, points }))

@@ -10,6 +10,7 @@ mod file;
 mod highlight;
 mod outline;
 mod past;
+pub(in crate::web) mod rules;
 pub(in crate::web) mod security;
 pub(in crate::web) mod templates;
 mod words;
@@ -22,6 +23,7 @@ use std::sync::Arc;
 /// The routes of these screens.
 pub(in crate::web) fn routes() -> Router<Arc<Shared>> {
     Router::new()
+        .merge(rules::routes())
         .route("/settings", get(outline::page))
         .route("/settings/trial", post(decide::decide))
         .route("/settings/edit", get(edit::page).post(edit::save))

@@ -8,6 +8,7 @@ pub(in crate::web) mod fields;
 pub(in crate::web) mod found;
 pub(in crate::web) mod jobs;
 pub(in crate::web) mod pages;
+pub(in crate::web) mod pasting;
 pub(in crate::web) mod replays;
 pub(in crate::web) mod routes;
 pub(in crate::web) mod searching;
@@ -15,7 +16,8 @@ pub(in crate::web) mod typed;
 
 use crate::web::locale::Locale;
 use crate::web::pages::{path, query};
-use crate::web::snapshot::{HealthView, SinkView, Snapshot, SourceView};
+use crate::web::screens::point::no_data_words;
+use crate::web::snapshot::{HealthView, RefusedPoints, SinkView, Snapshot, SourceView};
 use crate::web::words::{Moment, sentence};
 use askama::Template;
 use draft::Side;
@@ -47,6 +49,8 @@ pub(in crate::web) struct Line {
     pub(in crate::web) error: Option<(String, Moment)>,
     /// What else there is to say.
     pub(in crate::web) notes: Vec<String>,
+    /// Which points its devices refuse to give; empty if none.
+    pub(in crate::web) refused: String,
     /// How many messages could not be read, and where they are.
     pub(in crate::web) letters: Option<(String, String)>,
 }
@@ -114,8 +118,21 @@ pub(in crate::web) fn source_line(source: &SourceView, snapshot: &Snapshot, l: L
         since,
         error,
         notes: notes.map(|(amount, what)| l.f1(what, l.count(amount))).collect(),
+        refused: source.refused.as_ref().map_or_else(String::new, |refused| refused_words(refused, l)),
         letters: (source.rejected > 0)
             .then(|| (l.f1("{} rejected, kept as dead letters", l.count(source.rejected)), letters_of(&source.name))),
+    }
+}
+
+/// What a device refuses to give: a source may be live and yet bring less than was asked for.
+fn refused_words(refused: &RefusedPoints, l: Locale) -> String {
+    let (device, point) = &refused.first;
+    let why = no_data_words(refused.why, l);
+    let first = format!("{device} · {}: {why}", point.replace('_', " "));
+    if refused.count == 1 {
+        l.f2("1 of {} points gives no value: {}", refused.of, first)
+    } else {
+        l.f("{} of {} points give no value, the first {}", &[&refused.count, &refused.of, &first])
     }
 }
 
@@ -161,6 +178,7 @@ pub(in crate::web) fn sink_line(sink: &SinkView, snapshot: &Snapshot, l: Locale)
         since,
         error,
         notes,
+        refused: String::new(),
         letters: None,
     }
 }

@@ -62,7 +62,7 @@
   };
 
   // What is shown: a time, and whether it moves on with the clock.
-  const view = { from: 0, to: 0, live: true, span: 3600 };
+  const view = { from: 0, to: 0, live: true, span: Number(root.dataset.span) || 3600 };
   let chart = null, signs = [], data = [[], [], [], []], counts = [], raw = false, loadedTo = 0, plot = null;
   let aborter = null, waiting = 0, pinch = null;
   const fingers = new Map();
@@ -183,10 +183,11 @@
     const found = [];
     const bySequence = new Map();
     for (const mark of told.marks) {
-      const at = mark.at_us / 1e6, value = mark.value === undefined ? null : mark.value;
+      const at = mark.at_us / 1e6, value = mark.value ?? null;
       if (mark.kind === "alert_raised" || mark.kind === "alert_over") {
         const over = mark.kind === "alert_over";
-        found.push({ at, value: null, shape: "flag", over, what: over ? words.alertOver : words.alertRaised, why: mark.words, count: 1 });
+        found.push({ at, value: null, shape: "flag", over, what: over ? words.alertOver : words.alertRaised, count: 1,
+          told: value, why: [{ range: words.ofLimits, anomaly: words.ofUnusual }[mark.rule] || mark.rule, mark.words].filter(Boolean).join(" · ") });
       } else if (mark.kind !== "flagged") {
         bySequence.set(mark.sequence, mark);
         if (!raw) found.push({ at, value, shape: mark.kind === "anomaly" ? "ring" : "diamond", count: 1, why: mark.words,
@@ -579,7 +580,8 @@
       const why = [row.why, row.count > 1 ? fill(words.inARow, written(String(row.count))) : ""].filter(Boolean).join(" · ");
       if (why) what.append(Object.assign(document.createElement("span"), { className: "soft small why", textContent: why }));
       value.className = "num";
-      value.textContent = row.value === null || row.value === undefined ? "" : measured(row.value);
+      const figure = row.told ?? row.value;
+      value.textContent = figure === null || figure === undefined ? "" : measured(figure);
       return line;
     }));
     const left = told.marks_left_out > 0 ? fill(words.leftOut, written(String(told.marks_left_out)))

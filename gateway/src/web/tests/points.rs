@@ -9,6 +9,7 @@ use crate::reading::{
     AnomalyScore, Detector, Flags, NO_HASH, NoData, Note, PointId, Quality, Reason, TimeQuality, Value,
 };
 use crate::site::Registry;
+use crate::status::{HasHealth, PointLive, State};
 use std::sync::Arc;
 use tempfile::TempDir;
 use tokio::time::timeout;
@@ -255,4 +256,49 @@ async fn pages_that_look_at_the_same_list_share_one_for_a_moment() {
     assert!(served.text("/points").await.contains("67.8"));
     served.clock.set(62_000_000, NOW_US + 2_000_000);
     assert!(look().await.contains("67.8"));
+}
+
+#[tokio::test]
+async fn a_value_is_not_called_good_once_its_source_is_down_or_the_point_is_silent() {
+    let served = Served::start().await;
+    let id = served.point("boiler-3", "supply_temp", good(72.7));
+    let path = format!("/points/{}", id.0);
+    assert!(served.text(&path).await.contains("<span class=\"state good\">good</span>"));
+    let source = served.status.sources().first().cloned().unwrap();
+    source.set_state(State::Down, NOW_US);
+    let page = served.text(&path).await;
+    assert!(page.contains("<span class=\"state idle\">old</span>"), "{page}");
+    assert!(page.contains("nothing comes in: boiler-bus is down"), "{page}");
+    assert_eq!(served.json(&format!("/api/v1{path}")).await["state"], "old");
+    source.set_state(State::Live, NOW_US);
+    served.clock.set(120_000_000, NOW_US + 22_000_000);
+    let page = served.text(&path).await;
+    assert!(page.contains("<span class=\"state idle\">old</span>"), "{page}");
+    assert!(page.contains("silent, though it usually speaks every 1\u{a0}s") && page.contains("22\u{a0}s ago"), "{page}");
+}
+
+#[tokio::test]
+async fn points_stand_below_their_devices_or_in_the_order_that_is_asked_for() {
+    let served = Served::start().await;
+    served.point("boiler-1", "flow", good(18.4));
+    served.point("boiler-1", "supply_temp", good(71.5));
+    served.point("tank-1", "level", PointLive { flags: Flags::POSSIBLE_RANGE, ..good(900.0) });
+    let list = served.text("/points").await;
+    assert_eq!(list.matches("<tr class=\"device\">").count(), 2, "{list}");
+    let worst = served.text("/points?sort=state").await;
+    assert!(worst.find("tank-1").unwrap() < worst.find("boiler-1").unwrap(), "{worst}");
+    assert!(worst.contains("value=\"state\" selected"), "{worst}");
+    let points = served.json("/api/v1/points?sort=state").await;
+    assert_eq!(points["points"][0]["device"], "tank-1");
+}
+
+#[tokio::test]
+async fn a_whole_number_has_the_decimals_of_those_before_it() {
+    let served = Served::start().await;
+    let id = served.point(
+        "boiler-3",
+        "flow",
+        PointLive { outcome: Ok(Value::Integer(7)), sparkline: [6.82, 7.0].into(), ..good(7.0) },
+    );
+    assert!(served.text(&format!("/points/{}", id.0)).await.contains("7.00 <small>"));
 }

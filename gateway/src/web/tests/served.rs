@@ -85,7 +85,7 @@ impl Served {
         let clock = Clock::manual(1, 60_000_000, NOW_US);
         let mut status = Status::default();
         "plant-7".clone_into(&mut status.gateway);
-        status.started_us = NOW_US - 60_000_000;
+        status.started_us = NOW_US - 7_200_000_000;
         let mut source = SourceStatus::default();
         "boiler-bus".clone_into(&mut source.name);
         source.kind = "modbus";
@@ -204,6 +204,7 @@ pub(in crate::web) fn good(value: f64) -> PointLive {
     PointLive {
         outcome: Ok(Value::Number(value)),
         received_at_us: NOW_US,
+        usual_us: 1_000_000,
         quality: Quality::Good,
         flags: Flags::default(),
         score: AnomalyScore::default(),

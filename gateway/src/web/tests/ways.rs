@@ -1,7 +1,9 @@
 //! The screens of sources and ways upstream, their try-outs, and the guided way, as a browser and a program meet them.
 
-use super::served::{PATIENCE, Served, desk_state};
+use super::served::{PATIENCE, Served, desk_state, good};
 use crate::config::desk::DeskRequest;
+use crate::reading::NoData;
+use crate::status::PointLive;
 use reqwest::{RequestBuilder, Response, StatusCode};
 use tokio::net::TcpListener;
 use tokio::time::timeout;
@@ -129,6 +131,40 @@ async fn rows_come_from_a_spreadsheet_and_go_one_by_one() {
     fields.extend([("unit[0].registers[1].point", "b"), ("_do", "drop:unit[0].registers:0")]);
     let page = post(&served, "/sources/new", &fields, false).await.text().await.unwrap();
     assert!(page.contains("value=\"b\""), "{page}");
+}
+
+#[tokio::test]
+async fn a_column_that_is_not_understood_is_asked_about_and_taken_over_then() {
+    let served = Served::start().await;
+    let sheet = "Point\tAdress\tType\tWas es misst\nflow\t8\tu16\tl/s\n";
+    let own = [("type", "modbus"), ("name", "bus"), ("_reach", "tcp"), ("_host", "10.0.0.9"), ("unit[0].id", "1")];
+    let mut fields = own.to_vec();
+    fields.extend([("_paste.unit[0].registers", sheet), ("_do", "paste:unit[0].registers")]);
+    let page = post(&served, "/sources/new", &fields, false).await.text().await.unwrap();
+    assert!(page.contains("3 of 4 columns were understood") && page.contains("“Was es misst” is"), "{page}");
+    assert!(page.contains("taken for a holding register") && page.contains("value=\"holding\" aria-label"), "{page}");
+    assert!(!page.contains("It does not run yet"), "nobody has handed anything in: {page}");
+    let mut fields = own.to_vec();
+    fields.extend([
+        ("unit[0].registers[0].point", "flow"),
+        ("_again.unit[0].registers", sheet),
+        ("_pasted.unit[0].registers", "0:1"),
+        ("_heading.unit[0].registers.0", "Was es misst"),
+        ("_column.unit[0].registers.0", "unit"),
+        ("_do", "paste:unit[0].registers"),
+    ]);
+    let page = post(&served, "/sources/new", &fields, false).await.text().await.unwrap();
+    assert!(page.contains("name=\"unit[0].registers[0].unit\" value=\"l/s\""), "{page}");
+    assert!(!page.contains("registers[1].point"), "its own rows gave way: {page}");
+}
+
+#[tokio::test]
+async fn a_source_says_which_points_its_device_refuses() {
+    let served = Served::start().await;
+    served.point("boiler-3", "supply_temp", good(52.1));
+    served.point("boiler-3", "bad_one", PointLive { outcome: Err(NoData::Exception(2)), ..good(0.0) });
+    let page = served.text("/sources").await;
+    assert!(page.contains("1 of 2 points gives no value: boiler-3 · bad one: the device answered with exception 2"), "{page}");
 }
 
 #[tokio::test]

@@ -271,6 +271,7 @@ pub(super) fn effect(text: &str, place: &Place) -> String {
     let root = match list.as_str() {
         "source" => "/sources/",
         "sink" => "/upstream/",
+        "check" | "anomaly" => return super::rules::HERE.to_owned(),
         _ => return "/settings".to_owned(),
     };
     let form = form::at(text, &Place::root().key(list).item(*index), None);

@@ -6,6 +6,7 @@ use super::draft::{self, Entry};
 use super::excerpt::excerpt;
 use super::fields::{self, Drawn, Item, Slot, Source};
 use super::highlight::{self, Line};
+use super::rules;
 use super::words::{Piece, pieces, readable};
 use crate::config::edit::{self, Edit, Place, Step};
 use crate::config::form;
@@ -247,7 +248,11 @@ pub(super) async fn item(
     let within = change::confirm_within(&entry.within);
     change::hand_in_within(&shared, &visit, &revision, new.clone(), &entry.at.to_string(), within).await?;
     let back = draft::home(&new, &around);
-    let back = if back.steps().is_empty() { "/settings".to_owned() } else { fields::edit_at(&back) };
+    let back = match back.to_string().as_str() {
+        "" => "/settings".to_owned(),
+        "check" | "anomaly" => rules::HERE.to_owned(),
+        _ => fields::edit_at(&back),
+    };
     Ok(Redirect::to(&back).into_response())
 }
 
@@ -278,7 +283,7 @@ fn draw(text: &str, entry: &Entry, errors: &[FieldError], l: Locale) -> Option<D
     fields::draw(&Source { draft: &draft, place: &entry.at, typed: &entry.typed, errors, l })
 }
 
-fn lines(text: &str, place: &Place) -> Vec<Line> {
+pub(super) fn lines(text: &str, place: &Place) -> Vec<Line> {
     let shown = redacted_toml(text);
     let (first, part) = excerpt(&shown, place);
     highlight::lines(&part, first)

@@ -2,6 +2,7 @@
 
 use super::edit::{running, unwritable};
 use super::fields::{self, Item};
+use super::rules;
 use crate::buffer::WhenFull;
 use crate::config::edit::Place;
 use crate::config::{Config, HttpsMode, parse};
@@ -106,28 +107,20 @@ fn many(text: &str, config: Option<&Config>, l: Locale) -> Vec<Many> {
             count(|c| c.device.len()),
         ),
         (
-            "Checks",
-            "Limits that readings are held against.",
-            "No check yet: every reading passes as it is.",
+            "Rules",
+            "Rules that readings are held against: limits, and what is unusual.",
+            "No rule yet: every reading passes as it is.",
             "check",
-            count(|c| c.check.len()),
-        ),
-        (
-            "Anomaly rules",
-            "Points that are watched for what is unusual.",
-            "No point is watched yet.",
-            "anomaly",
-            count(|c| c.anomaly.len()),
+            count(|c| c.check.len() + c.anomaly.len()),
         ),
     ];
     let many = lists.into_iter().map(|(name, about, none, key, count)| {
-        let mut items = fields::items(text, &Place::root().key(key), l);
+        let mut items = if key == "check" { rule_items(text, l) } else { fields::items(text, &Place::root().key(key), l) };
         let (root, add) = match key {
             "source" => ("/sources/", "/sources/new"),
             "sink" => ("/upstream/", "/upstream/new"),
             "device" => ("", "/settings/add?to=device"),
-            "check" => ("", "/settings/add?to=check"),
-            _ => ("", "/settings/add?to=anomaly"),
+            _ => ("", rules::HERE),
         };
         if !root.is_empty() {
             for item in &mut items {
@@ -137,4 +130,18 @@ fn many(text: &str, config: Option<&Config>, l: Locale) -> Vec<Many> {
         Many { name, about, none, left_out: count.saturating_sub(items.len()), items, add }
     });
     many.collect()
+}
+
+/// The rules of every kind, each in words where there is a form for it.
+fn rule_items(text: &str, l: Locale) -> Vec<Item> {
+    let of_list = |key: &str| {
+        let list = Place::root().key(key);
+        let said = |(index, item): (usize, Item)| {
+            let at = list.item(index);
+            let says = rules::words(text, &at, "", l).unwrap_or(item.says);
+            Item { name: item.name, says, href: rules::edit_at(text, &at) }
+        };
+        fields::items(text, &list, l).into_iter().enumerate().map(said).collect::<Vec<_>>()
+    };
+    ["check", "anomaly"].into_iter().flat_map(of_list).collect()
 }

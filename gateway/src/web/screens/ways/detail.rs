@@ -6,7 +6,7 @@ use crate::reading::PointId;
 use crate::web::live::{Part, Shared};
 use crate::web::locale::Locale;
 use crate::web::screens::board_card::outlook;
-use crate::web::screens::point::PointView;
+use crate::web::screens::point::{Look, PointView};
 use crate::web::snapshot::{LaneView, SinkView, Snapshot, SourceView};
 use crate::web::words::{Moment, sentence};
 use askama::Template;
@@ -112,12 +112,12 @@ pub(in crate::web) fn sink_parts(
 
 /// The values of a device's points for the rows of a sheet.
 pub(in crate::web) fn values(shared: &Shared, source: &str, device: &str, l: Locale) -> askama::Result<String> {
-    let now_us = shared.state.clock.tick().wall_us;
+    let look = Look::new(&shared.state.status, shared.state.clock.tick().wall_us);
     let order = shared.order.points(&shared.state.registry);
     let of = order.iter().filter(|(key, _)| &*key.source == source && &*key.device == device).take(VALUES_MAX);
     let values = of.map(|(key, id)| {
         let last = shared.state.status.point(*id);
-        let view = PointView::new(*id, key, last.as_ref(), now_us, l);
+        let view = PointView::new(*id, key, last.as_ref(), &look, l);
         let value = if view.has_unit() { format!("{} {}", view.value, view.unit) } else { view.value.clone() };
         (value_id(device, &key.point), value, view.state.tone())
     });
@@ -228,9 +228,10 @@ fn sink_books(sink: &SinkView, l: Locale) -> Table {
 fn points(snapshot: &Snapshot, shared: &Shared, name: &str, silent: Vec<String>, l: Locale) -> PointsPart {
     let order = shared.order.points(&shared.state.registry);
     let of: Vec<_> = order.iter().filter(|(key, _)| &*key.source == name).collect();
+    let look = Look::new(&shared.state.status, snapshot.now_us);
     let view = |(key, id): &&(std::sync::Arc<crate::site::PointKey>, PointId)| {
         let last = shared.state.status.point(*id);
-        PointView::new(*id, key, last.as_ref(), snapshot.now_us, l)
+        PointView::new(*id, key, last.as_ref(), &look, l)
     };
     PointsPart {
         l,

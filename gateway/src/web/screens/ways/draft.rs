@@ -2,6 +2,7 @@
 //! configuration.
 
 use super::bus::BusFields;
+use super::pasting::PastedView;
 use crate::config::edit::{Edit, Place, apply, quote};
 use crate::config::form::{self, Kind};
 use crate::config::sheet::{self, COLUMNS, Row};
@@ -86,6 +87,8 @@ pub(in crate::web) struct Draft {
     pub(in crate::web) fields: BTreeMap<String, String>,
     /// What is wrong, by field.
     pub(in crate::web) wrong: BTreeMap<String, String>,
+    /// What was just made of pasted texts, by sheet.
+    pub(in crate::web) pasted: BTreeMap<String, PastedView>,
     /// How many rows each list has in the text.
     had: BTreeMap<String, usize>,
 }
@@ -94,7 +97,15 @@ impl Draft {
     /// A new one.
     pub(in crate::web) fn new(side: Side, config: &Config) -> Self {
         let at = side.names(config).len();
-        Self { side, at, was: String::new(), fields: BTreeMap::new(), wrong: BTreeMap::new(), had: BTreeMap::new() }
+        Self {
+            side,
+            at,
+            was: String::new(),
+            fields: BTreeMap::new(),
+            wrong: BTreeMap::new(),
+            pasted: BTreeMap::new(),
+            had: BTreeMap::new(),
+        }
     }
 
     /// One that is there, as it stands in the text.

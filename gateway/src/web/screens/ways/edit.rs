@@ -4,6 +4,7 @@ use super::draft::{Draft, FIELDS_MAX, Side};
 use super::fields::{self, Section};
 use super::found::Found;
 use super::jobs::{Job, Task};
+use super::pasting;
 use super::searching;
 use super::typed::{Borrowed, keep_secret, secret_of};
 use crate::config::Config;
@@ -228,7 +229,7 @@ pub(in crate::web) async fn submit(
                 draft.drop_row(list, index.parse().unwrap_or(usize::MAX));
             }
         }
-        "paste" => paste(&mut draft, rest),
+        "paste" => pasting::paste(&mut draft, rest),
         _ => {}
     }
     show(status, shared, visit, draft, base, found, &running).await
@@ -469,28 +470,6 @@ fn add(draft: &mut Draft, list: &str) {
     }
 }
 
-/// Puts rows that came from a spreadsheet behind those that are there; empty ones give way.
-fn paste(draft: &mut Draft, list: &str) {
-    let text = draft.fields.remove(&format!("_paste.{list}")).unwrap_or_default();
-    if !list.ends_with(".registers") || text.trim().is_empty() {
-        return;
-    }
-    let pasted = sheet::paste(&text);
-    let mut rows: Vec<Row> = draft.sheet(list);
-    rows.retain(|row| row.0.iter().any(|cell| !cell.is_empty()));
-    let first = rows.len();
-    rows.extend(pasted.rows);
-    draft.put_sheet(list, &rows);
-    if !pasted.unknown.is_empty() {
-        let columns = pasted.unknown.join(", ");
-        draft.wrong.insert(String::new(), format!("these columns are not known and were left out: {columns}"));
-    }
-    for cell in pasted.problems {
-        let name = format!("{list}[{}].{}", first + cell.row, cell.column);
-        draft.wrong.entry(name.trim_end_matches('.').to_owned()).or_insert(cell.message);
-    }
-}
-
 async fn choose(side: Side, shared: &Shared, visit: &Visit, running: &Running) -> Result<Response, Failure> {
     let (ports, broker) = if side == Side::Source {
         (ports(&running.config.source).await?, searching::local_broker().await)
@@ -556,7 +535,8 @@ async fn show(
         title,
         sections: fields::sections(&draft, l),
         wrong: draft.wrong("").to_owned(),
-        problems: draft.wrong.len(),
+        // Whoever has just pasted has not handed anything in.
+        problems: if draft.pasted.is_empty() { draft.wrong.len() } else { 0 },
         found,
         ports: if on_line { ports(&running.config.source).await? } else { Vec::new() },
         more: if draft.was.is_empty() { String::new() } else { format!("{}", draft.place()) },

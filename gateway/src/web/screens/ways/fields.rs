@@ -1,6 +1,7 @@
 //! The fields of the forms for sources and ways upstream: what each is called, what it means, how it is filled.
 
 use super::draft::Draft;
+use super::pasting::PastedView;
 use crate::config::sheet::COLUMNS;
 use crate::web::locale::Locale;
 
@@ -291,6 +292,10 @@ pub(in crate::web) struct SheetView {
     pub(in crate::web) unit: usize,
     /// The device whose values stand beside the rows.
     pub(in crate::web) device: String,
+    /// What was just made of a pasted text.
+    pub(in crate::web) pasted: Option<PastedView>,
+    /// The columns: key and heading.
+    pub(in crate::web) columns: Vec<(&'static str, &'static str)>,
 }
 
 /// A register.
@@ -340,7 +345,7 @@ pub(in crate::web) fn sections(draft: &Draft, l: Locale) -> Vec<Section> {
         let mut part = section(l.f1(name, number + 1), below, &row, draft);
         part.drop = format!("drop:{list}:{index}");
         match draft.kind() {
-            "modbus" => part.sheet = Some(sheet(draft, &format!("{row}.registers"), &row)),
+            "modbus" => part.sheet = Some(sheet(draft, &format!("{row}.registers"), &row, l)),
             "mqtt" => {
                 part.preview = id_of(&format!("{row}-becomes"));
                 part.becomes = becomes(draft, &row, l);
@@ -402,7 +407,7 @@ fn view(spec: &Spec, row: &str, draft: &Draft) -> FieldView {
     }
 }
 
-fn sheet(draft: &Draft, list: &str, unit: &str) -> SheetView {
+fn sheet(draft: &Draft, list: &str, unit: &str, l: Locale) -> SheetView {
     let rows = draft.rows(list);
     let device = draft.get(&format!("{unit}.device"));
     let more = rows.len().saturating_sub(SHEET_ROWS_SHOWN_MAX);
@@ -424,10 +429,16 @@ fn sheet(draft: &Draft, list: &str, unit: &str) -> SheetView {
             }
         };
         let wrong = draft.wrong.iter().filter(|(name, _)| name.starts_with(&base));
+        let wrong = wrong.map(|(name, message)| {
+            let key = name.strip_prefix(&base).unwrap_or_default().trim_start_matches('.');
+            let column = COLUMNS.iter().find(|column| column.key == key);
+            let message = l.say(message);
+            column.map_or_else(|| message.to_string(), |column| format!("{}: {message}", l.t(column.heading)))
+        });
         RowView {
             index,
             cells: COLUMNS.iter().map(cell).collect(),
-            wrong: wrong.map(|(_, message)| message.clone()).collect(),
+            wrong: wrong.collect(),
             value: super::detail::value_id(device, draft.get(&format!("{base}.point"))),
         }
     };
@@ -438,6 +449,8 @@ fn sheet(draft: &Draft, list: &str, unit: &str) -> SheetView {
         more,
         unit: unit.trim_start_matches("unit[").trim_end_matches(']').parse().unwrap_or(0),
         device: device.to_owned(),
+        pasted: draft.pasted.get(list).cloned(),
+        columns: COLUMNS.iter().map(|column| (column.key, column.heading)).collect(),
         list: list.to_owned(),
     }
 }
