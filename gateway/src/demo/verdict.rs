@@ -147,7 +147,11 @@ impl fmt::Display for Verdict {
             )?;
         }
         if self.replayed > 0 {
-            writeln!(f, "\n  Records that someone asked for once more, apart from all above: {}", grouped(self.replayed))?;
+            writeln!(
+                f,
+                "\n  Records that someone asked for once more, apart from all above: {}",
+                grouped(self.replayed)
+            )?;
         }
         if self.tests > 0 {
             writeln!(f, "\n  Records of try-outs, apart from all above: {}", grouped(self.tests))?;

@@ -289,7 +289,11 @@ impl Snapshot {
             time_quality: tick.quality.name(),
             started_us: status.started_us,
             troubles: status.troubles().into_iter().map(TroubleView::from).collect(),
-            sources: status.sources().iter().map(|source| source_view(source, meter, refused.remove(&source.name))).collect(),
+            sources: status
+                .sources()
+                .iter()
+                .map(|source| source_view(source, meter, refused.remove(&source.name)))
+                .collect(),
             buffer: buffer_view(state, meter, &tick),
             sinks: status.sinks().iter().map(|sink| sink_view(sink, meter)).collect(),
             ingest_books_close: status.ingest_books_open.get() == 0,

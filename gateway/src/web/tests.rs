@@ -7,8 +7,8 @@ mod entering;
 mod interface;
 mod people;
 mod points;
-pub(in crate::web) mod served;
 mod rules;
+pub(in crate::web) mod served;
 mod settings;
 mod ways;
 

@@ -175,7 +175,10 @@ mod tests {
     fn near_spellings_are_understood_and_someone_may_say_what_a_heading_means() {
         let text = "Nmae\tAdress\tTyp\tKommentar\tWas es misst\nflow\t8\tu16\tx\tl/s\n";
         let pasted = paste(text);
-        assert_eq!((pasted.understood, &pasted.unknown[..]), (3, &["Kommentar".to_owned(), "Was es misst".to_owned()][..]));
+        assert_eq!(
+            (pasted.understood, &pasted.unknown[..]),
+            (3, &["Kommentar".to_owned(), "Was es misst".to_owned()][..])
+        );
         assert_eq!((pasted.rows[0].cell("point"), pasted.rows[0].cell("address")), ("flow", "8"));
         let said = [("Was es misst".to_owned(), "unit".to_owned()), ("Kommentar".to_owned(), String::new())];
         let pasted = paste_as(text, &said);

@@ -140,13 +140,7 @@ pub(in crate::web) struct PointView {
 
 impl PointView {
     /// A point seen from `now_us`; `None` stands for one that has not spoken since the start.
-    pub(in crate::web) fn new(
-        id: PointId,
-        key: &PointKey,
-        last: Option<&PointLive>,
-        look: &Look,
-        l: Locale,
-    ) -> Self {
+    pub(in crate::web) fn new(id: PointId, key: &PointKey, last: Option<&PointLive>, look: &Look, l: Locale) -> Self {
         let (now_us, is_down) = (look.now_us, look.is_down(&key.source));
         let line = last.and_then(|last| sparkline::draw(&last.sparkline));
         Self {

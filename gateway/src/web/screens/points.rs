@@ -192,9 +192,8 @@ impl Sort {
     fn put(self, entries: &mut [Entry], live: &[Option<PointLive>], now_us: UnixMicros) {
         match self {
             Self::Device => {}
-            Self::State => entries.sort_by_key(|(_, id)| {
-                Reverse(live_of(live, *id).map(|live| PointState::of(live, false, now_us)))
-            }),
+            Self::State => entries
+                .sort_by_key(|(_, id)| Reverse(live_of(live, *id).map(|live| PointState::of(live, false, now_us)))),
             Self::Point => entries.sort_by(|(one, _), (other, _)| one.point.cmp(&other.point)),
             Self::Heard => entries.sort_by_key(|(_, id)| live_of(live, *id).map(|live| live.received_at_us)),
         }
@@ -255,7 +254,8 @@ impl Selection {
     fn address(&self, page: usize) -> String {
         let show = if self.only_looks { "look" } else { "" };
         let page = if page > 1 { page.to_string() } else { String::new() };
-        let query = pages::query(&[("filter", &self.filter), ("show", show), ("sort", self.sort.word()), ("page", &page)]);
+        let query =
+            pages::query(&[("filter", &self.filter), ("show", show), ("sort", self.sort.word()), ("page", &page)]);
         if query.is_empty() { "/points".to_owned() } else { format!("/points?{query}") }
     }
 }
@@ -284,10 +284,7 @@ pub(in crate::web) async fn page(State(shared): State<Arc<Shared>>, Query(ask): 
     let skipped = (selection.page - 1) * PAGE_POINTS;
     let look = Look::new(status, snapshot.now_us);
     let rows = status.read_points(|live| {
-        entries
-            .iter()
-            .map(|(key, id)| PointView::new(*id, key, live_of(live, *id), &look, visit.l))
-            .collect::<Vec<_>>()
+        entries.iter().map(|(key, id)| PointView::new(*id, key, live_of(live, *id), &look, visit.l)).collect::<Vec<_>>()
     });
     let last = skipped + rows.len();
     let table = Table {

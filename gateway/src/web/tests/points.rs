@@ -274,7 +274,10 @@ async fn a_value_is_not_called_good_once_its_source_is_down_or_the_point_is_sile
     served.clock.set(120_000_000, NOW_US + 22_000_000);
     let page = served.text(&path).await;
     assert!(page.contains("<span class=\"state idle\">old</span>"), "{page}");
-    assert!(page.contains("silent, though it usually speaks every 1\u{a0}s") && page.contains("22\u{a0}s ago"), "{page}");
+    assert!(
+        page.contains("silent, though it usually speaks every 1\u{a0}s") && page.contains("22\u{a0}s ago"),
+        "{page}"
+    );
 }
 
 #[tokio::test]

@@ -141,12 +141,7 @@ async fn every_rule_is_listed_in_words_and_says_how_many_points_it_holds() {
 #[tokio::test]
 async fn a_form_made_from_an_older_text_meets_the_newer_one() {
     let (served, _works) = plant().await;
-    let fields = [
-        (":at", "anomaly[0]"),
-        (":base", "0000"),
-        ("points", "*/flow"),
-        ("false_alarms_per_month", "30"),
-    ];
+    let fields = [(":at", "anomaly[0]"), (":base", "0000"), ("points", "*/flow"), ("false_alarms_per_month", "30")];
     assert_eq!(served.post("/settings/rules/edit?kind=unusual", &fields).await.status(), 409);
     assert_eq!(served.text_now(), TEXT);
 }

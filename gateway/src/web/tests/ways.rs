@@ -164,7 +164,10 @@ async fn a_source_says_which_points_its_device_refuses() {
     served.point("boiler-3", "supply_temp", good(52.1));
     served.point("boiler-3", "bad_one", PointLive { outcome: Err(NoData::Exception(2)), ..good(0.0) });
     let page = served.text("/sources").await;
-    assert!(page.contains("1 of 2 points gives no value: boiler-3 · bad one: the device answered with exception 2"), "{page}");
+    assert!(
+        page.contains("1 of 2 points gives no value: boiler-3 · bad one: the device answered with exception 2"),
+        "{page}"
+    );
 }
 
 #[tokio::test]

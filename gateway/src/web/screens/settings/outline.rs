@@ -115,7 +115,8 @@ fn many(text: &str, config: Option<&Config>, l: Locale) -> Vec<Many> {
         ),
     ];
     let many = lists.into_iter().map(|(name, about, none, key, count)| {
-        let mut items = if key == "check" { rule_items(text, l) } else { fields::items(text, &Place::root().key(key), l) };
+        let mut items =
+            if key == "check" { rule_items(text, l) } else { fields::items(text, &Place::root().key(key), l) };
         let (root, add) = match key {
             "source" => ("/sources/", "/sources/new"),
             "sink" => ("/upstream/", "/upstream/new"),

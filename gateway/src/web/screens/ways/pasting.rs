@@ -66,7 +66,11 @@ pub(in crate::web) fn paste(draft: &mut Draft, list: &str) {
     let view = PastedView {
         rows: count,
         headings: pasted.headings.then_some((pasted.understood, pasted.understood + unknown.len())),
-        unknown: unknown.into_iter().enumerate().map(|(number, heading)| (format!("{list}.{number}"), heading)).collect(),
+        unknown: unknown
+            .into_iter()
+            .enumerate()
+            .map(|(number, heading)| (format!("{list}.{number}"), heading))
+            .collect(),
         notes,
         text,
         first,

@@ -253,7 +253,10 @@ pub(super) async fn check(
     // What is still empty may yet be filled in; it is told when the form is handed in.
     let typed = |name: &str| {
         let sheet = work.sheet(&[], "", visit.l);
-        work.entry.typed.iter().any(|(known, typed)| known.starts_with(name) && !sheet.get(known).is_empty() && !typed.trim().is_empty())
+        work.entry
+            .typed
+            .iter()
+            .any(|(known, typed)| known.starts_with(name) && !sheet.get(known).is_empty() && !typed.trim().is_empty())
     };
     let blank = |error: &FieldError| {
         let below = error.path.strip_prefix(&work.entry.at.to_string()).map(|path| path.trim_start_matches('.'));

@@ -17,10 +17,8 @@ const SEVERITIES: [(&str, &str); 3] = [
 ];
 
 /// What becomes of a value outside the possible.
-const ACTIONS: [(&str, &str); 2] = [
-    ("flag", "goes upstream, marked “bad”"),
-    ("dead_letter", "set aside as a dead letter"),
-];
+const ACTIONS: [(&str, &str); 2] =
+    [("flag", "goes upstream, marked “bad”"), ("dead_letter", "set aside as a dead letter")];
 
 /// The kind.
 pub(super) struct Limits;
@@ -95,11 +93,7 @@ impl Kind for Limits {
             Some(l.f2(text, plain(low?, l), format!("{}{gap}{unit}", plain(high?, l))))
         };
         let aside = values.get("action") == "dead_letter";
-        let possible = if aside {
-            "possible from {} to {}, set aside beyond"
-        } else {
-            "possible from {} to {}"
-        };
+        let possible = if aside { "possible from {} to {}, set aside beyond" } else { "possible from {} to {}" };
         let grave = match values.get("severity") {
             "error" => Some(l.t("outside needs you now").to_owned()),
             "info" => Some(l.t("outside is good to know").to_owned()),
@@ -132,7 +126,12 @@ impl Kind for Limits {
             slot: sheet.slot("range")?,
             pairs: [
                 pair("Normal", "Where the plant is run. Both ends are allowed.", "range.operating", NORMAL)?,
-                pair("Possible", "What the sensor can measure at all: outside, it is broken.", "range.possible", POSSIBLE)?,
+                pair(
+                    "Possible",
+                    "What the sensor can measure at all: outside, it is broken.",
+                    "range.possible",
+                    POSSIBLE,
+                )?,
             ],
             severity: choice("severity", "warning"),
             severities: SEVERITIES,

@@ -140,7 +140,11 @@ pub(super) fn pick(shared: &Shared, pattern: &str, others: &[(String, String)], 
             more => l.f1("and {} more", l.count(more as u64)),
         },
         unit: units.first().filter(|_| !several).map(|unit| (*unit).to_owned()).unwrap_or_default(),
-        units: if several { units.iter().take(UNITS_MAX).map(unit).collect::<Vec<_>>().join(", ") } else { String::new() },
+        units: if several {
+            units.iter().take(UNITS_MAX).map(unit).collect::<Vec<_>>().join(", ")
+        } else {
+            String::new()
+        },
         offers: found.first().map(|(key, _)| offers(shared, key, pattern, l)).unwrap_or_default(),
         also: others.iter().filter_map(overlaps).collect(),
         only: found.first().filter(|_| found.len() == 1).map(|(_, id)| *id),
