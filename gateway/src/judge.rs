@@ -361,7 +361,7 @@ impl Point {
         let letter = DeadLetter {
             source: self.key.source.to_string(),
             position: self.subject(),
-            error: format!("{}: not possible", range_note(violation).words(Some(value), &self.key.unit)),
+            error: range_note(violation).impossible(value, &self.key.unit),
             rule: "range".to_owned(),
             config_version: context.config_version,
             raw: Vec::new(),

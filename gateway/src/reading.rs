@@ -463,6 +463,16 @@ impl Note {
     }
 }
 
+impl Note {
+    /// The sentence about a value that cannot be, the value first: `-1000 °C: 900 °C below the possible -100 °C`.
+    #[must_use]
+    pub fn impossible(&self, value: f64, unit: &str) -> String {
+        let gap = if unit.is_empty() { "" } else { " " };
+        let words = self.words(Some(value), unit).replacen("the limit of", "the possible", 1);
+        format!("{}{gap}{unit}: {words}", short(value))
+    }
+}
+
 /// A number with three digits that matter, as people say it.
 #[must_use]
 pub fn short(number: f64) -> String {

@@ -267,11 +267,34 @@ impl TriedValue {
         let unit = if self.unit.is_empty() { String::new() } else { format!(" {}", self.unit) };
         match (&self.value, &self.no_data, &self.error) {
             (Some(serde_json::Value::String(text)), ..) => format!("{name} = {text:?}"),
-            (Some(value), ..) => format!("{name} = {value}{unit}"),
-            (None, Some(absence), _) => format!("{name} has no value ({absence})"),
+            (Some(value), ..) => format!("{name} = {}{unit}", digits(value)),
+            (None, Some(absence), _) => format!("{name} has no value: {}", absence_words(absence)),
             (None, None, Some(error)) => format!("{name}: {error}"),
             (None, None, None) => name,
         }
+    }
+}
+
+/// A number as it was meant: one of four bytes has digits behind the seventh that nobody measured.
+fn digits(value: &serde_json::Value) -> String {
+    #[expect(clippy::cast_possible_truncation, reason = "it is looked at whether anything was lost")]
+    let single = value.as_f64().map(|number| number as f32);
+    match single {
+        Some(single) if value.is_f64() && value.as_f64() == Some(f64::from(single)) => single.to_string(),
+        _ => value.to_string(),
+    }
+}
+
+/// Why there is no value, in words.
+#[must_use]
+pub fn absence_words(absence: &str) -> &str {
+    match absence {
+        "timeout" => "the device did not answer in time",
+        "exception" => "the device answered with an exception",
+        "not_available" => "the device says: not available",
+        "not_connected" => "there is no connection to the device",
+        "not_finite" => "the device sent no finite number",
+        other => other,
     }
 }
 

@@ -367,7 +367,7 @@ async fn what_cannot_be_becomes_a_dead_letter_with_its_reason_and_the_rest_goes_
     assert_eq!(rows[1].reading.outcome, Ok(Value::Number(95.0)));
     let letters = plant.buffer.blocks(Stream::DeadLetters, 0, 16).await.unwrap();
     let letter = format!("{:?}", letters[0].records().unwrap()[0].record.body);
-    assert!(letter.contains("350 °C above the limit of 150 °C: not possible"), "{letter}");
+    assert!(letter.contains("500 °C: 350 °C above the possible 150 °C"), "{letter}");
     let books = plant.close().await.sources()[0].books();
     assert_eq!(books, SourceBooks { received: 3, accepted: 2, duplicate: 0, rejected: 1, missed: 0 });
 }

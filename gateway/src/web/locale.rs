@@ -2,7 +2,8 @@
 //!
 //! English stands in the code and the templates: `l.t("Sources")`. Another language is a catalogue, `language/de/`, from
 //! each English text to its own. `{}` stands for what is filled in. Text that lower floors made (what is wrong with a unit)
-//! is recognised by its pattern and said anew; what no catalogue knows stays English rather than missing.
+//! is recognised by its pattern and said anew, first in English: the log names options as the file does, the page calls them
+//! as its forms do. What no catalogue knows stays English rather than missing.
 
 use axum::http::{HeaderMap, header};
 use std::borrow::Cow;
@@ -85,11 +86,18 @@ impl Locale {
     /// A text that lower floors made, as far as the catalogue knows its pattern.
     pub(in crate::web) fn say(self, english: &str) -> Cow<'_, str> {
         let english = without_numbers(english);
-        let Some(catalogue) = self.catalogue() else { return Cow::Owned(english) };
+        let Some(catalogue) = self.catalogue() else { return Cow::Owned(plain(english, self.decimal)) };
         if let Some(text) = catalogue.texts.get(&english) {
             return Cow::Borrowed(text);
         }
-        Cow::Owned(catalogue.said(&english, NESTED_MAX).unwrap_or(english))
+        let english = plain(english, self.decimal);
+        Cow::Owned(catalogue.said(&english, NESTED_MAX, self.decimal).unwrap_or(english))
+    }
+
+    /// Whether a text is known in this language.
+    #[cfg(test)]
+    pub(in crate::web) fn knows(self, english: &str) -> bool {
+        self.catalogue().is_none_or(|catalogue| catalogue.texts.contains_key(english))
     }
 
     fn catalogue(self) -> Option<&'static Catalogue> {
@@ -126,20 +134,27 @@ struct Catalogue {
 }
 
 /// The German catalogue, a file for each group of screens, and last what lower floors say.
-const GERMAN_TEXTS: [&str; 7] = [
+const GERMAN_TEXTS: [&str; 9] = [
     include_str!("language/de/frame.toml"),
     include_str!("language/de/people.toml"),
     include_str!("language/de/settings.toml"),
     include_str!("language/de/rules.toml"),
     include_str!("language/de/ways.toml"),
     include_str!("language/de/see.toml"),
-    GERMAN_SAID,
+    include_str!("language/de/reference.toml"),
+    GERMAN_SAID[0],
+    GERMAN_SAID[1],
 ];
 
 /// What lower floors say: only these are looked for as patterns.
-const GERMAN_SAID: &str = include_str!("language/de/said.toml");
+const GERMAN_SAID: [&str; 2] = [include_str!("language/de/said.toml"), include_str!("language/de/problems.toml")];
 
-static GERMAN: LazyLock<Catalogue> = LazyLock::new(|| Catalogue::read(&GERMAN_TEXTS, GERMAN_SAID));
+/// What lower floors say with the names of options, in words for someone who never sees the file.
+const PLAIN_SAID: &str = include_str!("language/en/said.toml");
+
+static PLAIN: LazyLock<Catalogue> = LazyLock::new(|| Catalogue::read(&[PLAIN_SAID], &[PLAIN_SAID]));
+
+static GERMAN: LazyLock<Catalogue> = LazyLock::new(|| Catalogue::read(&GERMAN_TEXTS, &GERMAN_SAID));
 
 /// How the number of an error of the system begins.
 const OS_ERROR: &str = " (os error ";
@@ -152,7 +167,7 @@ const VALUE_CHARS_MAX: usize = 60;
 
 impl Catalogue {
     /// Reads a catalogue; a test holds that those in the binary are sound. What two groups of screens say alike, the first says.
-    fn read(files: &[&str], said: &str) -> Self {
+    fn read(files: &[&str], said: &[&str]) -> Self {
         let parse = |file: &str| toml::from_str::<HashMap<String, String>>(file).unwrap_or_default();
         let mut texts: HashMap<String, String> = HashMap::new();
         for file in files.iter().rev() {
@@ -162,37 +177,53 @@ impl Catalogue {
             let parts: Vec<String> = english.split("{}").map(ToOwned::to_owned).collect();
             (parts.len() > 1).then_some((parts, text))
         };
-        let mut patterns: Vec<_> = parse(said).into_iter().filter_map(pattern).collect();
+        let mut patterns: Vec<_> = said.iter().flat_map(|file| parse(file)).filter_map(pattern).collect();
         patterns.sort_by_key(|(parts, _)| std::cmp::Reverse(parts.iter().map(String::len).sum::<usize>()));
         Self { texts, patterns }
     }
 
     /// What a lower floor said, in this language; none unless all of it is known.
-    fn said(&self, english: &str, nested: u8) -> Option<String> {
+    fn said(&self, english: &str, nested: u8, decimal: char) -> Option<String> {
         if let Some(text) = self.texts.get(english).filter(|_| nested == NESTED_MAX || english.contains(' ')) {
             return Some(text.clone());
         }
         let nested = nested.checked_sub(1)?;
         let whole = self.patterns.iter().find_map(|(parts, text)| {
             let values = captures(parts, english)?;
-            let values = values.iter().map(|value| self.value(value, nested)).collect::<Option<Vec<_>>>()?;
+            let values = values.iter().map(|value| self.value(value, nested, decimal)).collect::<Option<Vec<_>>>()?;
             let values: Vec<&dyn Display> = values.iter().map(|value| value as &dyn Display).collect();
             Some(fill(text, &values))
         });
         // What happened, then what to do: what happened may be another program's own words.
         let in_parts = || {
             let (what, advice) = english.rsplit_once("; ")?;
-            let advice = self.said(advice, nested)?;
-            Some(format!("{}; {advice}", self.said(what, nested).unwrap_or_else(|| what.to_owned())))
+            let advice = self.said(advice, nested, decimal)?;
+            Some(format!("{}; {advice}", self.said(what, nested, decimal).unwrap_or_else(|| what.to_owned())))
         };
         whole.or_else(in_parts)
     }
 
     /// What stands in a place of a pattern: said anew if it is known; a name or a number as it is; no unknown sentence.
-    fn value(&self, value: &str, nested: u8) -> Option<String> {
+    fn value(&self, value: &str, nested: u8, decimal: char) -> Option<String> {
         let is_short = || value.chars().count() <= VALUE_CHARS_MAX && !value.contains(". ");
-        self.said(value, nested).or_else(|| is_short().then(|| value.to_owned()))
+        self.said(value, nested, decimal).or_else(|| is_short().then(|| figure(value, decimal)))
     }
+}
+
+/// What a lower floor said, in English for the page.
+fn plain(english: String, decimal: char) -> String {
+    PLAIN.said(&english, NESTED_MAX, decimal).unwrap_or(english)
+}
+
+/// A number with its unit as the page writes it: a true minus, the viewer's decimal sign. Anything else stays as it is.
+fn figure(value: &str, decimal: char) -> String {
+    let (number, unit) = value.split_once(' ').map_or((value, ""), |(number, unit)| (number, unit));
+    let is_figure = number.parse::<f64>().is_ok() && number.starts_with(|first: char| first == '-' || first.is_ascii_digit());
+    if !is_figure || unit.contains(|letter: char| letter == ' ' || letter.is_ascii_digit()) {
+        return value.to_owned();
+    }
+    let number = super::words::written(number, !unit.is_empty(), decimal);
+    if unit.is_empty() { number } else { format!("{number} {unit}") }
 }
 
 /// What the system said, without the number of its error: ` (os error 111)` helps nobody on a page.
@@ -279,6 +310,30 @@ mod tests {
     }
 
     #[test]
+    fn options_are_called_as_the_forms_call_them() {
+        for (log, page) in [
+            (
+                "Paused of the dead-letters: 401 Unauthorized: no; check the token in auth.bearer_file: the endpoint does not know it or it has expired",
+                "takes no dead letters: 401 Unauthorized: no; the endpoint does not know the token, or it has expired",
+            ),
+            ("there is nothing at \"/value\"; check the JSON pointer `value`", "nothing stands at \"/value\" in the message"),
+            ("Unit 4 does not answer", "Unit 4 does not answer"),
+        ] {
+            assert_eq!(Locale::ENGLISH.say(log), page);
+        }
+        for name in ["bearer_file", "password_file", "`value`", "os error", "JSON pointer", "format =", "dead-letters:"] {
+            let told = PLAIN.texts.values().find(|text| text.contains(name));
+            assert_eq!(told, None, "the page would say {name}");
+        }
+    }
+
+    #[test]
+    fn what_is_said_plainly_is_said_in_german_too() {
+        let missing: Vec<_> = PLAIN.texts.values().filter(|text| !GERMAN.texts.contains_key(*text)).collect();
+        assert!(missing.is_empty(), "not in German yet: {missing:#?}");
+    }
+
+    #[test]
     fn values_fill_their_places_and_are_found_again() {
         assert_eq!(fill("{} of {}", &[&1, &2]), "1 of 2");
         assert_eq!(fill("{2} von {1}", &[&1, &2]), "2 von 1");
@@ -294,24 +349,27 @@ mod tests {
         let german = Locale { language: Language::German, decimal: ',' };
         for (english, said) in [
             ("Unit 2 does not answer", "Gerät 2 am Bus antwortet nicht"),
-            ("900 °C below the limit of -100 °C: not possible", "900 °C unter der Grenze von -100 °C: nicht möglich"),
+            (
+                "-1000 °C: 900 °C below the possible -100 °C",
+                "\u{2212}1\u{202f}000 °C: 900 °C unter den möglichen \u{2212}100 °C",
+            ),
             (
                 "The broker at plant:1883 cannot be reached: the connection to the broker failed: Connection refused (os error 111)",
-                "Der Broker plant:1883 ist nicht erreichbar: die Verbindung zum Broker ist gescheitert: Verbindung abgelehnt",
+                "der Broker plant:1883 ist nicht erreichbar: dort nimmt niemand an",
             ),
             (
                 "Nothing arrives of the alerts: no answer within 500 ms",
-                "Von den Meldungen kommt nichts an: keine Antwort innerhalb von 500 ms",
+                "Alarme kommen nicht an: keine Antwort innerhalb von 500 ms",
             ),
             (
                 "Paused: 401 Unauthorized: no such token; check the path of url: there is nothing to POST to",
-                "Angehalten: 401 Unauthorized: no such token; prüfen Sie den Pfad in url: Dort nimmt niemand POST an",
+                "nimmt nichts an: 401 Unauthorized: no such token; prüfen Sie den Pfad der Adresse: Dort wird nichts angenommen",
             ),
             (
                 "Unit 2 does not answer. Check its wiring and unit id.",
                 "Unit 2 does not answer. Check its wiring and unit id.",
             ),
-            ("one of two", "one of two"),
+            ("some of two", "some of two"),
         ] {
             assert_eq!(german.say(english), said);
         }
@@ -319,7 +377,7 @@ mod tests {
 
     #[test]
     fn a_pattern_has_words_enough_to_be_told_from_others() {
-        for (parts, _) in Catalogue::read(&GERMAN_TEXTS, GERMAN_SAID).patterns {
+        for (parts, _) in Catalogue::read(&GERMAN_TEXTS, &GERMAN_SAID).patterns {
             let words = parts.iter().flat_map(|part| part.split_whitespace()).count();
             let begins = parts.first().is_some_and(|first| first.len() >= 7);
             assert!(words >= 3 || begins, "{parts:?} could take any sentence");
@@ -367,7 +425,7 @@ mod tests {
 
     #[test]
     fn every_text_of_the_page_is_in_every_catalogue() {
-        let texts = Catalogue::read(&GERMAN_TEXTS, GERMAN_SAID).texts;
+        let texts = Catalogue::read(&GERMAN_TEXTS, &GERMAN_SAID).texts;
         let mut files = Vec::new();
         files_below(&std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src/web"), &mut files);
         let mut missing = std::collections::BTreeSet::new();

@@ -7,14 +7,17 @@ use jiff::Timestamp;
 /// Stands between a number and its unit, so that a line never breaks there (U+00A0).
 const NBSP: char = '\u{a0}';
 
+/// A part that is less than one in so many of the whole has a unit of its own.
+const SHOWN_PART: u64 = 20;
+
 /// Groups the digits of a long number (U+202F, narrow).
 const GROUP: char = '\u{202f}';
 
 /// Counts up to here are shown in full; above, three digits and a prefix say enough.
-const COUNT_IN_FULL_BELOW: u64 = 10_000;
+const COUNT_IN_FULL_BELOW: u64 = 1_000_000;
 
 impl Locale {
-    /// A count: `412`, `9 876`, `35.6 M`.
+    /// A count: `412`, `14 600`, `35.6 M`.
     pub(in crate::web) fn count(self, number: u64) -> String {
         self.written(count(number))
     }
@@ -34,9 +37,12 @@ impl Locale {
         self.written(bytes(size))
     }
 
-    /// A part of a whole, both in the unit of the whole: `0.76 of 2 GiB`.
+    /// A part of a whole, both in the unit of the whole as long as that shows it: `0.76 of 2 GiB`, `12 MiB of 2 GiB`.
     pub(in crate::web) fn bytes_of(self, part: u64, whole: u64) -> String {
         let (unit, size) = size_unit(whole);
+        if part > 0 && part < whole / SHOWN_PART {
+            return self.f("{} of {}", &[&self.bytes(part), &self.bytes(whole)]);
+        }
         let (part, whole) = (self.written(in_unit(part, size)), self.written(in_unit(whole, size)));
         self.f("{} of {}", &[&part, &format!("{whole}{NBSP}{unit}")])
     }
@@ -44,6 +50,11 @@ impl Locale {
     /// A measured number: `52.1`, `3.20`, `0.420`, `1 013`, `1.2e-6`.
     pub(in crate::web) fn number(self, value: f64) -> String {
         self.written(number(value))
+    }
+
+    /// A number as someone set it, with all its decimals: `-100`, `0.5`.
+    pub(in crate::web) fn exact(self, value: f64) -> String {
+        written(&value.to_string(), true, self.decimal)
     }
 
     /// A whole number in full: `-1 204`.
@@ -80,7 +91,7 @@ impl Locale {
     }
 }
 
-/// A count: `412`, `9 876`, `35.6 M`.
+/// A count: `412`, `14 600`, `35.6 M`.
 fn count(count: u64) -> String {
     if count < COUNT_IN_FULL_BELOW { grouped(&count.to_string()) } else { prefixed(count as f64) }
 }
@@ -156,6 +167,12 @@ fn number(number: f64) -> String {
     minus(&grouped(&text))
 }
 
+/// A number that was written with a point and a hyphen, in the viewer's way.
+pub(in crate::web) fn written(number: &str, group: bool, decimal: char) -> String {
+    let number = if group { grouped(number) } else { number.to_owned() };
+    minus(&number).replace('.', &decimal.to_string())
+}
+
 /// A whole number in full: `-1 204`.
 fn integer(integer: i64) -> String {
     minus(&grouped(&integer.to_string()))
@@ -204,6 +221,12 @@ impl Moment {
     }
 }
 
+/// What happened and what to do, each a sentence of its own: lower floors join them with a semicolon.
+pub(in crate::web) fn sentences(text: &str) -> String {
+    let parts = text.split("; ").map(sentence).filter(|part| !part.is_empty());
+    parts.collect::<Vec<_>>().join(" ")
+}
+
 /// Puts a full stop and a capital where a person would.
 pub(in crate::web) fn sentence(text: &str) -> String {
     let text = text.trim();
@@ -230,7 +253,8 @@ mod tests {
     fn counts_and_rates_are_rounded_to_what_matters() {
         assert_eq!(plain(&count(9_876)), "9 876");
         assert_eq!(plain(&count(35_640_000)), "35.6 M");
-        assert_eq!(plain(&count(999_600)), "1.00 M");
+        assert_eq!(plain(&count(999_600)), "999 600");
+        assert_eq!(plain(&count(1_000_000)), "1.00 M");
         assert_eq!(plain(&count(u64::MAX)), "18446744074 G");
         assert_eq!(rate(0.5), "0.5/s");
         assert_eq!(rate(6.0), "6/s");
@@ -241,6 +265,7 @@ mod tests {
     fn sizes_compare_in_one_unit() {
         assert_eq!(plain(&EN.bytes_of(816_043_786, 2 << 30)), "0.76 of 2 GiB");
         assert_eq!(plain(&EN.bytes_of(0, 2 << 30)), "0 of 2 GiB");
+        assert_eq!(plain(&EN.bytes_of(12 << 20, 2 << 30)), "12 MiB of 2 GiB");
         assert_eq!(plain(&bytes(0)), "0 B");
         assert_eq!(plain(&bytes(2 << 30)), "2 GiB");
         assert_eq!(plain(&bytes(100 << 20)), "100 MiB");

@@ -161,6 +161,9 @@ fn explain(error: &tokio_modbus::Error) -> String {
         {
             "the device closed the connection".to_owned()
         }
+        tokio_modbus::Error::Transport(io) if io.to_string().contains("remaining on stream") => {
+            "the device closed the connection in the middle of a reply".to_owned()
+        }
         tokio_modbus::Error::Protocol(_) => "the reply is not one to this request".to_owned(),
         tokio_modbus::Error::Transport(io) => io.to_string(),
     }

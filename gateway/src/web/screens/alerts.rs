@@ -1,6 +1,7 @@
 //! `/alerts`: what needs a person now, and what did.
 
 use super::board::ask::Ask;
+use super::needs::told;
 use crate::history::{RecordView, RecordWhat};
 use crate::reading::{Stream, UnixMicros};
 use crate::web::failure::Failure;
@@ -9,7 +10,7 @@ use crate::web::locale::Locale;
 use crate::web::pages::{self, Frame, Nav};
 use crate::web::snapshot::{Snapshot, TroubleView};
 use crate::web::visit::Visit;
-use crate::web::words::{Moment, sentence};
+use crate::web::words::{Moment, sentence, sentences};
 use askama::Template;
 use axum::Router;
 use axum::extract::{Query, State};
@@ -114,8 +115,9 @@ async fn page(State(shared): State<Arc<Shared>>, visit: Visit, Query(ask): Query
 }
 
 fn now(snapshot: &Snapshot, l: Locale) -> askama::Result<String> {
-    let worst = snapshot.troubles.first().map_or("", |trouble| trouble.severity);
-    let count = snapshot.troubles.len();
+    let troubles = told(snapshot);
+    let worst = troubles.first().map_or("", |trouble| trouble.severity);
+    let count = troubles.len();
     Now {
         l,
         tone: match worst {
@@ -130,7 +132,7 @@ fn now(snapshot: &Snapshot, l: Locale) -> askama::Result<String> {
             many => sentence(&l.f1("{} things are told now", l.number_word(many))).trim_end_matches('.').to_owned(),
         },
         calm: l.t("When something needs you, it stands here, with what to do.").to_owned(),
-        rows: snapshot.troubles.iter().map(|trouble| row_now(trouble, snapshot, l)).collect(),
+        rows: troubles.into_iter().map(|trouble| row_now(trouble, snapshot, l)).collect(),
     }
     .render()
 }
@@ -139,8 +141,8 @@ fn row_now(trouble: &TroubleView, snapshot: &Snapshot, l: Locale) -> Trouble {
     let (tone, word) = severity(trouble.severity);
     Trouble {
         subject: l.say(&trouble.subject).into_owned(),
-        what: sentence(&l.say(&trouble.what)),
-        advice: sentence(&l.say(&trouble.advice)),
+        what: sentences(&l.say(&trouble.what)),
+        advice: sentences(&l.say(&trouble.advice)),
         tone,
         word,
         since: Moment::new(trouble.since_us, snapshot.now_us, l),

@@ -128,7 +128,8 @@ fn row(entry: Entry, now_us: UnixMicros, l: Locale) -> Row {
         from: entry.from.unwrap_or_default(),
         action: said::action(entry.action),
         refused: matches!(entry.action, Action::SignInRefused | Action::SetUpRefused),
-        subject: entry.subject,
+        // What is kept or taken back is the change before, which says what it was.
+        subject: if entry.subject == "configuration" { String::new() } else { entry.subject },
         lines: if long { entry.detail.lines().map(line).collect() } else { Vec::new() },
         detail: if long { String::new() } else { entry.detail },
     }

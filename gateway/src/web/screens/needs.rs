@@ -3,7 +3,7 @@
 use crate::web::live::Shared;
 use crate::web::locale::Locale;
 use crate::web::snapshot::{Snapshot, SourceView, TroubleView};
-use crate::web::words::{Moment, sentence};
+use crate::web::words::{Moment, sentence, sentences};
 use askama::Template;
 
 /// Troubles that the card spells out; more are counted. A person takes one at a time.
@@ -30,8 +30,10 @@ struct Need {
     what: String,
     advice: String,
     since: Moment,
-    /// Where one looks into it.
-    open: Option<String>,
+    /// Where one looks into it, or mends it: the words of the button, and its address.
+    open: Option<(&'static str, String)>,
+    /// Whether only those who may configure can use it.
+    mends: bool,
 }
 
 /// What a screen reader says when the card changes: without ages, which would make it speak every minute.
@@ -45,8 +47,7 @@ struct Announcement<'a> {
 impl Needs {
     /// The card at one moment.
     pub(in crate::web) fn new(snapshot: &Snapshot, shared: &Shared, l: Locale) -> Self {
-        let troubles: Vec<&TroubleView> =
-            snapshot.troubles.iter().filter(|trouble| !is_said_before(trouble, snapshot)).collect();
+        let troubles = told(snapshot);
         let count = troubles.iter().filter(|trouble| trouble.severity != "info").count();
         let worst = troubles.first().map_or("", |trouble| trouble.severity);
         let idle = !snapshot.ready || snapshot.sources.is_empty();
@@ -92,29 +93,76 @@ impl Need {
         let subject = trouble.subject.as_str();
         let is_source = snapshot.sources.iter().any(|source| source.name == subject);
         let is_sink = snapshot.sinks.iter().any(|sink| sink.name == subject);
-        let open = match subject {
+        let own = match subject {
             name if is_source => Some(crate::web::pages::path("/sources/", name)),
             name if is_sink => Some(crate::web::pages::path("/upstream/", name)),
             "buffer" => Some("/board".to_owned()),
             "configuration" => Some("/settings/file".to_owned()),
             _ => None,
         };
+        let mend = own.as_ref().filter(|_| is_source || is_sink).and_then(|own| {
+            let (words, field) = mend_of(trouble)?;
+            Some((words, format!("{own}/edit?{}", crate::web::pages::query(&[("_focus", field)]))))
+        });
         Self {
             subject: l.say(subject).into_owned(),
-            what: sentence(&l.say(&trouble.what)),
-            advice: sentence(&l.say(&trouble.advice)),
+            what: sentences(&l.say(&trouble.what)),
+            advice: sentences(&l.say(&trouble.advice)),
             since: Moment::new(trouble.since_us, snapshot.now_us, l),
-            open,
+            mends: mend.is_some(),
+            open: mend.or_else(|| Some(("Open", own?))),
         }
     }
 }
 
-/// Whether one thing is wrong for several streams of a sink, and is said for its readings: a person mends it once.
-fn is_said_before(trouble: &TroubleView, snapshot: &Snapshot) -> bool {
-    let Some((what, reason)) = trouble.what.split_once(": ") else { return false };
-    let Some((verb, _)) = what.split_once(" of the ") else { return false };
-    let whole = format!("{verb}: {reason}");
-    snapshot.troubles.iter().any(|other| other.subject == trouble.subject && other.what == whole)
+/// The field that mends a trouble, if one does: the words of the button, and the field's name in the form.
+fn mend_of(trouble: &TroubleView) -> Option<(&'static str, &'static str)> {
+    let said = |part: &str| trouble.what.contains(part) || trouble.advice.contains(part);
+    match () {
+        () if said("auth.bearer_file") => Some(("Change the token", "_token")),
+        () if said("username, password_file") || said("The password for the broker") => {
+            Some(("Change user and password", "username"))
+        }
+        () if said("change format or compression") => Some(("Change the format", "format")),
+        () if said("the path of url") || said("set url to") || said("check that url") => {
+            Some(("Change the address", "url"))
+        }
+        () => None,
+    }
+}
+
+/// What a person is told: one trouble for each thing that is broken, the gravest first.
+pub(in crate::web) fn told(snapshot: &Snapshot) -> Vec<&TroubleView> {
+    let mut told: Vec<&TroubleView> = Vec::new();
+    for trouble in &snapshot.troubles {
+        if !is_said_otherwise(trouble, snapshot) && !told.iter().any(|other| is_same(other, trouble)) {
+            told.push(trouble);
+        }
+    }
+    told
+}
+
+/// Whether a sink's trouble with one of its streams is said by that with its readings, or with all of it: a person mends it
+/// once.
+fn is_said_otherwise(trouble: &TroubleView, snapshot: &Snapshot) -> bool {
+    let is_whole = |other: &TroubleView| {
+        other.subject == trouble.subject
+            && ["Paused: ", "Nothing arrives: "].iter().any(|verb| other.what.starts_with(verb))
+    };
+    of_stream(trouble).is_some() && snapshot.troubles.iter().any(is_whole)
+}
+
+/// Whether two troubles are the same one with different streams of a sink.
+fn is_same(one: &TroubleView, other: &TroubleView) -> bool {
+    let same = of_stream(one).zip(of_stream(other)).is_some_and(|(one, other)| one == other);
+    same && one.subject == other.subject
+}
+
+/// What a trouble says of one stream of a sink: what it does not do, and why.
+fn of_stream(trouble: &TroubleView) -> Option<(&str, &str)> {
+    let (what, reason) = trouble.what.split_once(": ")?;
+    let (verb, _) = what.split_once(" of the ")?;
+    ["Paused", "Nothing arrives"].contains(&verb).then_some((verb, reason))
 }
 
 /// What of a source cannot be read, if that is more than one message in a hundred: hardly a blip, rather a subscription that

@@ -10,7 +10,7 @@ pub(in crate::web) fn right(right: Right) -> (&'static str, &'static str) {
         Right::See => ("See", "every value, state and log line; never a secret"),
         Right::Metrics => ("Metrics", "read the metrics, as Prometheus does"),
         Right::Operate => ("Operate", "begin replays and call them off"),
-        Right::Configure => ("Configure", "change the configuration, try sources and sinks, search for devices"),
+        Right::Configure => ("Configure", "change the configuration, test sources and sinks, search for devices"),
         Right::People => ("Manage people", "people, API tokens and certificates, and read the audit log"),
     }
 }
@@ -48,9 +48,9 @@ pub(in crate::web) fn action(action: Action) -> &'static str {
         Action::PasswordChanged => "set a password",
         Action::TokenMade => "made an API token",
         Action::TokenRevoked => "revoked an API token",
-        Action::ConfigurationTried => "put a configuration on trial",
-        Action::ConfigurationKept => "kept a configuration",
-        Action::ConfigurationTakenBack => "took back a configuration",
+        Action::ConfigurationTried => "put a change on trial",
+        Action::ConfigurationKept => "kept the change on trial",
+        Action::ConfigurationTakenBack => "took back the change on trial",
         Action::CertificateChanged => "changed the certificate",
         Action::Operated => "operated",
         Action::Other => "did something that this version does not know",

@@ -25,7 +25,7 @@ pub(in crate::web) fn routes() -> Router<Arc<Shared>> {
     Router::new()
         .merge(rules::routes())
         .route("/settings", get(outline::page))
-        .route("/settings/trial", post(decide::decide))
+        .route("/settings/trial", get(past::on_trial).post(decide::decide))
         .route("/settings/edit", get(edit::page).post(edit::save))
         .route("/settings/edit/fields", post(edit::redraw))
         .route("/settings/add", get(edit::add))

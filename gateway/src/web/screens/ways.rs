@@ -18,7 +18,7 @@ use crate::web::locale::Locale;
 use crate::web::pages::{path, query};
 use crate::web::screens::point::no_data_words;
 use crate::web::snapshot::{HealthView, RefusedPoints, SinkView, Snapshot, SourceView};
-use crate::web::words::{Moment, sentence};
+use crate::web::words::{Moment, sentences};
 use askama::Template;
 use draft::Side;
 
@@ -194,7 +194,7 @@ fn trouble_of(health: &HealthView, snapshot: &Snapshot, l: Locale) -> (Option<Mo
         return (None, None);
     }
     let at = |at_us| Moment::new(at_us, snapshot.now_us, l);
-    let error = health.last_error.as_deref().map(|error| sentence(&l.say(error)));
+    let error = health.last_error.as_deref().map(|error| sentences(&l.say(error)));
     (Some(at(health.since_us)), error.map(|error| (error, at(health.last_error_us.unwrap_or_default()))))
 }
 

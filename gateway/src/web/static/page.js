@@ -64,6 +64,20 @@
   setInterval(() => document.querySelectorAll('time[data-say="left"]').forEach(say), 1000);
   document.addEventListener("htmx:afterSwap", (event) => sayAll(event.target.parentElement || document));
 
+  // A time that is typed is meant in the viewer's zone; the gateway is asked in UTC.
+  document.querySelectorAll("input[data-zone]").forEach((field) => {
+    const sent = document.createElement("input");
+    sent.type = "hidden";
+    sent.name = field.name;
+    sent.value = field.value;
+    field.removeAttribute("name");
+    field.after(sent);
+    field.labels.forEach((label) => { label.textContent = field.dataset.zone; });
+    const at = field.value && new Date(field.value + "Z");
+    if (at) field.value = new Date(at.getTime() - at.getTimezoneOffset() * 60000).toISOString().slice(0, 16);
+    field.addEventListener("input", () => { sent.value = field.value && new Date(field.value).toISOString().slice(0, 16); });
+  });
+
   // What someone has selected to copy stays until they let go; the newest content waits meanwhile.
   const waiting = new Map();
   const holdMsMax = 30000;

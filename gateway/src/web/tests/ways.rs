@@ -183,7 +183,7 @@ async fn a_try_out_tells_its_steps_and_what_to_do() {
     let part = post(&served, "/upstream/try", &fields, true).await.text().await.unwrap();
     assert!(part.starts_with("<div class=\"findings\""), "{part}");
     let wrong = post(&served, "/upstream/try", &[("type", "http"), ("name", "cloud"), ("url", "ftp://a")], true).await;
-    assert!(wrong.text().await.unwrap().contains("Nothing was tried"));
+    assert!(wrong.text().await.unwrap().contains("Nothing was tested"));
 }
 
 #[tokio::test]

@@ -163,7 +163,7 @@ pub(super) fn card(snapshot: &Snapshot, l: Locale) -> askama::Result<String> {
     let (tone, headline) = match buffer.card_days {
         Some(days @ 0..365) => ("warn", l.f1("At this rate a new card lasts {}", lifetime(days, l))),
         Some(days) => ("good", l.f1("At this rate a new card lasts {}", lifetime(days, l))),
-        None => ("", l.t("How long the card lasts is not known: name its capacity in the configuration").to_owned()),
+        None => ("", l.t("How long the card lasts is not known.").to_owned()),
     };
     Card { l, headline, tone, facts: facts.into_iter().flatten().collect() }.render()
 }

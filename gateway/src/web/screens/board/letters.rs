@@ -21,8 +21,8 @@ use std::sync::Arc;
 /// The screen's address.
 const HERE: &str = "/board/letters";
 
-/// Letters on a page: what one still looks through.
-const PAGE_LETTERS: usize = 50;
+/// Letters on a page: those that are alike are one entry, so that more are still looked through.
+const PAGE_LETTERS: usize = 100;
 
 /// Characters of what came that a list shows.
 const EXCERPT_CHARS_MAX: usize = 120;
@@ -37,6 +37,15 @@ struct Row {
     rule: String,
     excerpt: String,
     size: String,
+    /// Those before it that are like it, the newest first.
+    like: Vec<Alike>,
+}
+
+/// One of a row of letters that are alike.
+struct Alike {
+    sequence: u64,
+    at: Moment,
+    error: String,
 }
 
 #[derive(Template)]
@@ -66,7 +75,7 @@ pub(super) async fn page(
     let kept = found.end.saturating_sub(found.oldest);
     let page = Page {
         frame: Frame::new(&shared, &visit, Nav::Board).tab(HERE),
-        rows: found.records.iter().filter_map(|record| row(record, now_us, visit.l)).collect(),
+        rows: alike(found.records.iter().filter_map(|record| row(record, now_us, visit.l))),
         sources: shared.state.status.sources().iter().map(|source| source.name.clone()).collect(),
         narrowed: ask.narrows(),
         newest: before.map(|_| ask.address(HERE, &[])),
@@ -92,7 +101,31 @@ fn row(record: &RecordView, now_us: UnixMicros, l: Locale) -> Option<Row> {
         rule: rule.clone(),
         excerpt: excerpt.chars().take(EXCERPT_CHARS_MAX).collect(),
         size: l.bytes(raw.bytes),
+        like: Vec::new(),
     })
+}
+
+/// Letters that follow each other for the same reason as one row: a device that sends what cannot be read sends it each second.
+fn alike(rows: impl Iterator<Item = Row>) -> Vec<Row> {
+    let mut kept: Vec<Row> = Vec::new();
+    for row in rows {
+        match kept.iter_mut().find(|other| is_like(other, &row)) {
+            Some(other) => other.like.push(Alike { sequence: row.sequence, at: row.at, error: row.error }),
+            None => kept.push(row),
+        }
+    }
+    kept
+}
+
+/// Whether two letters are of one source and place, and only numbers differ in what was wrong.
+fn is_like(one: &Row, other: &Row) -> bool {
+    let words = |row: &Row| -> String { row.error.chars().filter(|letter| !letter.is_numeric()).collect() };
+    (&one.source, &one.rule) == (&other.source, &other.rule) && place(one) == place(other) && words(one) == words(other)
+}
+
+/// Where a letter comes from, without the numbers that count what came.
+fn place(row: &Row) -> &str {
+    row.position.split(" at ").next().unwrap_or_default()
 }
 
 /// `GET /board/letters/export`: every letter that matches, the oldest first, piece by piece.

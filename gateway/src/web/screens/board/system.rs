@@ -117,19 +117,16 @@ fn gauges(board: &Board, l: Locale) -> Gauges {
         [processor(board, l), memory(board, l), disk(board, l), heat(board, l), supply(board, l), Some(time(board, l))];
     let gauges: Vec<Gauge> = found.into_iter().flatten().collect();
     let tone = |tone: &str| gauges.iter().filter(|gauge| gauge.tone == tone).count();
-    let (tone, headline) = match (tone("bad"), tone("warn")) {
-        (0, 0) => ("good", l.t("The board is well").to_owned()),
-        (0, 1) => ("warn", l.t("One thing on the board asks for a look").to_owned()),
-        (0, many) => ("warn", l.f1("{} things on the board ask for a look", l.number_word(many))),
-        (bad, warn) if bad + warn == 1 => ("bad", l.t("One thing on the board needs you").to_owned()),
-        (bad, warn) => ("bad", l.f1("{} things on the board need you", l.number_word(bad + warn))),
+    let tone = match (tone("bad"), tone("warn")) {
+        (0, 0) => "good",
+        (0, _) => "warn",
+        _ => "bad",
     };
-    Gauges { l, tone, headline: capital(&headline), list: gauges }
-}
-
-fn capital(text: &str) -> String {
-    let mut chars = text.chars();
-    chars.next().map_or_else(String::new, |first| first.to_uppercase().chain(chars).collect())
+    // What is graver comes first.
+    let asking = ["bad", "warn"].into_iter().flat_map(|tone| gauges.iter().filter(move |gauge| gauge.tone == tone));
+    let asking: Vec<String> = asking.map(|gauge| format!("{}: {}", l.t(gauge.name), l.t(gauge.word))).collect();
+    let headline = if asking.is_empty() { l.t("The board is well").to_owned() } else { asking.join(" · ") };
+    Gauges { l, tone, headline, list: gauges }
 }
 
 fn processor(board: &Board, l: Locale) -> Option<Gauge> {

@@ -63,6 +63,8 @@ struct Page {
     crumbs: Vec<Crumb>,
     about: Vec<Piece>,
     fields: String,
+    /// The fields that need something else, by id and what they are called.
+    mend: Vec<(String, String)>,
     elsewhere: Vec<FieldError>,
     /// The whole of it is a list: its items.
     list: Option<(Vec<Item>, String)>,
@@ -328,8 +330,9 @@ fn show(
         at: place.to_string(),
         base: if entry.base.is_empty() { revision } else { entry.base.clone() },
         title,
-        about: pieces(&now.description),
+        about: pieces(&now.description, l),
         fields: drawn.html,
+        mend: drawn.slots.into_iter().filter(|slot| !slot.errors.is_empty()).map(|slot| (slot.id, slot.label)).collect(),
         elsewhere: drawn.elsewhere,
         list: is_list.then(|| {
             let items = fields::items(&text, place, l);

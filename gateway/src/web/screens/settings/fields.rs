@@ -1,7 +1,7 @@
 //! The fields of a place as HTML, from the shape of the file: a field each, tables within it as groups, lists of tables as
 //! links to forms of their own. What someone has typed already stands in them, and what is wrong with it stands there.
 
-use super::words::{Piece, pieces, readable};
+use super::words::{Piece, pieces, readable, word_of};
 use crate::config::edit::{Place, Step};
 use crate::config::form::{self, Field, Form, Kind, Word};
 use crate::web::failure::FieldError;
@@ -58,6 +58,8 @@ pub(super) struct Drawn {
 pub(super) struct Slot {
     /// The id of its field.
     pub(super) id: String,
+    /// What its field is called.
+    pub(super) label: String,
     /// What is wrong.
     pub(super) errors: Vec<String>,
     /// Whether it takes the place of the one that is shown.
@@ -185,35 +187,46 @@ fn summary(field: &Field, l: Locale) -> (String, String) {
     let table = table.and_then(|table| table.get("it").and_then(toml::Value::as_table).cloned()).unwrap_or_default();
     let known = NAMING.iter().find_map(|key| Some((*key, plain(table.get(*key)?)?)));
     let number = field.name.parse::<usize>().map_or_else(|_| field.name.clone(), |index| l.f1("Number {}", index + 1));
-    let kind = ["type", "kind"].iter().find_map(|key| plain(table.get(*key)?));
+    let kind = ["type", "kind"].iter().find_map(|key| said(key, table.get(*key)?, l));
     let told = |key: &str| known.as_ref().is_some_and(|(known, _)| *known == key) || key == "type" || key == "kind";
     let rank = |key: &str| TELLING.iter().position(|telling| *telling == key).unwrap_or(TELLING.len());
     let mut pairs: Vec<_> = table.iter().filter(|(key, _)| !told(key)).collect();
     pairs.sort_by_key(|(key, _)| rank(key));
-    let says = pairs.into_iter().filter_map(|(key, value)| {
-        let words = readable(key, l);
-        match value {
-            toml::Value::Array(items) if items.iter().any(toml::Value::is_table) => {
-                Some(format!("{words}: {}", items.len()))
-            }
-            toml::Value::Array(items) => {
-                Some(format!("{words} {}", items.iter().filter_map(plain).collect::<Vec<_>>().join(", ")))
-            }
-            toml::Value::Table(table) => {
-                let pairs = table.iter().filter_map(|(key, value)| Some(format!("{key} {}", said(value)?)));
-                let pairs = pairs.filter(|pair| !pair.ends_with(' '));
-                Some(format!("{words} {}", pairs.collect::<Vec<_>>().join(", ")))
-            }
-            value => Some(format!("{words} {}", plain(value)?)),
+    let says = pairs.into_iter().filter_map(|(key, value)| match value {
+        // Tags are called as someone has called them; what is in other tables has a name of its own, which says enough.
+        toml::Value::Table(tags) if key == "tags" => {
+            let pairs = tags.iter().filter_map(|(tag, value)| Some(format!("{tag} = {}", plain(value)?)));
+            Some(format!("{}: {}", readable(key, l), pairs.collect::<Vec<_>>().join(", ")))
         }
+        toml::Value::Table(table) => {
+            let pairs = table.iter().filter_map(|(key, value)| pair(key, value, l));
+            Some(pairs.collect::<Vec<_>>().join(" · ")).filter(|said| !said.is_empty())
+        }
+        value => pair(key, value, l),
     });
     let says = kind.into_iter().chain(says).take(SAID_MAX).collect::<Vec<_>>().join(" · ");
     (known.map_or(number, |(_, name)| name), says.chars().take(SAID_CHARS_MAX).collect())
 }
 
-fn said(value: &toml::Value) -> Option<String> {
+/// An option with its value: `Possible range: −100 – 5000`.
+fn pair(key: &str, value: &toml::Value, l: Locale) -> Option<String> {
+    let said = match value {
+        toml::Value::Array(items) if items.iter().any(toml::Value::is_table) => items.len().to_string(),
+        toml::Value::Array(items) if !items.is_empty() && items.iter().all(|item| item.as_str().is_none()) => {
+            items.iter().filter_map(|item| said(key, item, l)).collect::<Vec<_>>().join(" – ")
+        }
+        toml::Value::Array(items) => items.iter().filter_map(|item| said(key, item, l)).collect::<Vec<_>>().join(", "),
+        value => said(key, value, l)?,
+    };
+    (!said.is_empty()).then(|| format!("{}: {said}", readable(key, l)))
+}
+
+/// A value in words, where the file has a word for it.
+fn said(key: &str, value: &toml::Value, l: Locale) -> Option<String> {
     match value {
-        toml::Value::Array(items) => Some(items.iter().filter_map(plain).collect::<Vec<_>>().join(" – ")),
+        toml::Value::String(word) => Some(word_of(key, word).map_or_else(|| word.clone(), |words| l.t(words).to_owned())),
+        toml::Value::Boolean(on) => Some(l.t(if *on { "on" } else { "off" }).to_owned()),
+        toml::Value::Float(number) => Some(l.exact(*number)),
         value => plain(value),
     }
 }
@@ -280,7 +293,7 @@ impl Drawing<'_> {
             l: self.source.l,
             legend: readable(&field.name, self.source.l),
             key: field.name.clone(),
-            about: pieces(&field.description),
+            about: pieces(&field.description, self.source.l),
             slot,
             open: rows.is_empty(),
             rows,
@@ -304,7 +317,7 @@ impl Drawing<'_> {
                 l,
                 legend: readable(&field.name, l),
                 key: field.name.clone(),
-                about: pieces(&field.description),
+                about: pieces(&field.description, self.source.l),
                 slot,
                 rows,
                 more,
@@ -320,7 +333,7 @@ impl Drawing<'_> {
             l,
             label: readable(&field.name, l),
             key: field.name.clone(),
-            about: pieces(&field.description),
+            about: pieces(&field.description, self.source.l),
             slot,
             left_out: count.saturating_sub(items.len()),
             known: items,
@@ -377,7 +390,7 @@ impl Drawing<'_> {
             id: id_of(&name),
             key: field.name.clone(),
             label: readable(&field.name, l),
-            about: pieces(&field.description),
+            about: pieces(&field.description, self.source.l),
             hint: hint(&field.kind, l),
             placeholder: if usual.is_empty() { String::new() } else { l.f1("usual: {}", usual.replace('\n', ", ")) },
             control,
@@ -404,7 +417,11 @@ impl Drawing<'_> {
             }
         }
         let name = self.name(path);
-        let slot = Slot { id: id_of(&name), errors, swap: false };
+        let label = path.split_last().map(|(_, step)| match step {
+            Step::Key(key) => readable(&key, self.source.l),
+            Step::Item(index) => self.source.l.f1("Number {}", index + 1),
+        });
+        let slot = Slot { id: id_of(&name), label: label.unwrap_or_default(), errors, swap: false };
         let html = slot.render().unwrap_or_default();
         self.slots.push(slot);
         html

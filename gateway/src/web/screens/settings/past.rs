@@ -46,6 +46,17 @@ struct Row {
 struct List {
     frame: Frame,
     rows: Vec<Row>,
+    base: String,
+}
+
+/// What differs between the configuration that runs on trial and the one before it.
+#[derive(Template)]
+#[template(path = "settings/trial.html")]
+struct OnTrial {
+    frame: Frame,
+    by: String,
+    changes: Vec<String>,
+    diff: Option<DiffView>,
 }
 
 #[derive(Template)]
@@ -104,7 +115,23 @@ pub(super) async fn list(State(shared): State<Arc<Shared>>, visit: Visit) -> Res
     let (now_us, revision) = (shared.state.clock.tick().wall_us, running(&shared).1);
     let rows = versions.into_iter().map(|version| row(version, &visit, now_us, &revision)).collect();
     let frame = Frame::new(&shared, &visit, Nav::Settings).tab("/settings/history");
-    Ok(pages::html(StatusCode::OK, &visit, List { frame, rows }.render()))
+    Ok(pages::html(StatusCode::OK, &visit, List { frame, rows, base: revision }.render()))
+}
+
+/// `GET /settings/trial`: what changed with the configuration that runs on trial.
+pub(super) async fn on_trial(State(shared): State<Arc<Shared>>, visit: Visit) -> Result<Response, Failure> {
+    let desk = shared.state.desk.state().borrow().clone();
+    let frame = Frame::new(&shared, &visit, Nav::Settings).tab("/settings/history");
+    let page = match desk.trial {
+        None => OnTrial { frame, by: String::new(), changes: Vec::new(), diff: None },
+        Some(trial) => {
+            let text = desk.text.clone();
+            let diff = change::apart(move || diff_view(&trial.before, &text)).await?;
+            let changes = trial.changes.iter().map(|change| visit.l.say(change).into_owned()).collect();
+            OnTrial { frame, by: trial.by, changes, diff: Some(diff) }
+        }
+    };
+    Ok(pages::html(StatusCode::OK, &visit, page.render()))
 }
 
 /// A kept text, and the one before it.

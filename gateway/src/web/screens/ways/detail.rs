@@ -6,9 +6,10 @@ use crate::reading::PointId;
 use crate::web::live::{Part, Shared};
 use crate::web::locale::Locale;
 use crate::web::screens::board_card::outlook;
+use crate::web::screens::needs::told;
 use crate::web::screens::point::{Look, PointView};
 use crate::web::snapshot::{LaneView, SinkView, Snapshot, SourceView};
-use crate::web::words::{Moment, sentence};
+use crate::web::words::{Moment, sentences};
 use askama::Template;
 
 /// Points of a source that its screen shows; all of them are one tap away.
@@ -138,10 +139,10 @@ fn gone(side: Side, l: Locale) -> String {
 }
 
 fn troubles(snapshot: &Snapshot, name: &str, l: Locale) -> Vec<TroubleLine> {
-    let of = snapshot.troubles.iter().filter(|trouble| trouble.subject == name);
+    let of = told(snapshot).into_iter().filter(|trouble| trouble.subject == name);
     let line = |trouble: &crate::web::snapshot::TroubleView| TroubleLine {
-        what: sentence(&l.say(&trouble.what)),
-        advice: sentence(&l.say(&trouble.advice)),
+        what: sentences(&l.say(&trouble.what)),
+        advice: sentences(&l.say(&trouble.advice)),
         since: Moment::new(trouble.since_us, snapshot.now_us, l),
         tone: if trouble.severity == "error" { "bad" } else { "warn" },
     };
@@ -151,7 +152,7 @@ fn troubles(snapshot: &Snapshot, name: &str, l: Locale) -> Vec<TroubleLine> {
 fn last_error(health: &crate::web::snapshot::HealthView, snapshot: &Snapshot, l: Locale) -> Option<(String, Moment)> {
     let error = health.last_error.as_deref()?;
     let at = Moment::new(health.last_error_us.unwrap_or_default(), snapshot.now_us, l);
-    Some((sentence(&l.say(error)), at))
+    Some((sentences(&l.say(error)), at))
 }
 
 fn source_facts(source: &SourceView, l: Locale) -> Vec<(&'static str, String)> {

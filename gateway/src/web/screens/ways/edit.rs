@@ -21,6 +21,7 @@ use crate::web::locale::Locale;
 use crate::web::pages::{self, Frame, Nav};
 use crate::web::screens::first_steps::{self, BACK, Mark};
 use crate::web::visit::Visit;
+use crate::web::words::sentence;
 use askama::Template;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Redirect, Response};
@@ -78,10 +79,13 @@ struct Page {
     base: String,
     title: String,
     sections: Vec<Section>,
-    /// What is wrong with the whole.
+    /// What is wrong with the whole, as the draft notes it, and in words.
     wrong: String,
+    said: String,
     /// Whether anything is.
     problems: usize,
+    /// The fields that need something else, by id and what they are called.
+    mend: Vec<(String, String)>,
     found: String,
     ports: Vec<Port>,
     /// Where further options are.
@@ -101,6 +105,15 @@ struct Page {
 impl Page {
     fn l(&self) -> Locale {
         self.frame.l
+    }
+
+    /// Says that nothing runs yet, and how much is to be mended.
+    fn not_yet(&self) -> String {
+        match self.mend.len() {
+            0 => self.l().t("Not running yet.").to_owned(),
+            1 => self.l().t("Not running yet: one field needs something else.").to_owned(),
+            many => self.l().f1("Not running yet: {} fields need something else.", many),
+        }
     }
 }
 
@@ -158,6 +171,9 @@ pub(in crate::web) async fn edit(
     let mut draft = running.draft(side, name)?;
     if asked.iter().any(|(name, value)| name == "_to" && value == BACK) {
         draft.set("_to", BACK);
+    }
+    if let Some((_, field)) = asked.iter().find(|(name, _)| name == "_focus") {
+        draft.set("_focus", field.clone());
     }
     let base = running.revision.clone();
     show(StatusCode::OK, shared, visit, draft, base, String::new(), &running).await
@@ -273,7 +289,7 @@ pub(in crate::web) async fn try_saved(
     let mut draft = running.draft(side, name)?;
     begin_try(shared, visit, &mut draft, &running)
         .await?
-        .ok_or_else(|| Failure::unavailable("it cannot be tried: look at its form"))
+        .ok_or_else(|| Failure::unavailable("it cannot be tested: look at its form"))
 }
 
 /// `GET …/{name}/export`: the registers of a source, for a spreadsheet.
@@ -526,6 +542,7 @@ async fn show(
         Frame::new(shared, visit, nav(draft.side))
     };
     let frame = frame.script(&ASSETS.form.url);
+    let sections = fields::sections(&draft, l);
     let page = Page {
         frame,
         side: draft.side,
@@ -533,7 +550,9 @@ async fn show(
         was: draft.was.clone(),
         base,
         title,
-        sections: fields::sections(&draft, l),
+        mend: fields::wrong(&sections, l),
+        sections,
+        said: sentence(&l.say(draft.wrong(""))),
         wrong: draft.wrong("").to_owned(),
         // Whoever has just pasted has not handed anything in.
         problems: if draft.pasted.is_empty() { draft.wrong.len() } else { 0 },

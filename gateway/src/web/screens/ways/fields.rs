@@ -268,6 +268,8 @@ pub(in crate::web) struct CellView {
     pub(in crate::web) name: String,
     /// The heading of its column.
     pub(in crate::web) heading: &'static str,
+    /// The same as an id.
+    pub(in crate::web) id: String,
     /// What is in it.
     pub(in crate::web) value: String,
     /// What is wrong with it.
@@ -357,6 +359,25 @@ pub(in crate::web) fn sections(draft: &Draft, l: Locale) -> Vec<Section> {
     sections
 }
 
+/// The fields and cells that need something else, by id and what they are called.
+pub(in crate::web) fn wrong(sections: &[Section], l: Locale) -> Vec<(String, String)> {
+    let mut found = Vec::new();
+    for section in sections {
+        let of = |label: &'static str| {
+            let label = l.t(label);
+            if section.title.is_empty() { label.to_owned() } else { format!("{}: {label}", section.title) }
+        };
+        let fields = section.fields.iter().filter(|field| !field.wrong.is_empty() && field.input != "hidden");
+        found.extend(fields.map(|field| (field.id.clone(), of(field.label))));
+        for row in section.sheet.iter().flat_map(|sheet| &sheet.rows) {
+            let cells = row.cells.iter().filter(|cell| !cell.wrong.is_empty());
+            let number = row.index + 1;
+            found.extend(cells.map(|cell| (cell.id.clone(), l.f2("{}, register {}", of(cell.heading), number))));
+        }
+    }
+    found
+}
+
 /// Every field that is not a cell, with what is wrong with it, for checks while one types.
 pub(in crate::web) fn checked(draft: &Draft, l: Locale) -> Vec<Section> {
     let mut sections = sections(draft, l);
@@ -372,6 +393,15 @@ pub(in crate::web) fn checked(draft: &Draft, l: Locale) -> Vec<Section> {
 fn section(title: String, specs: &[Spec], row: &str, draft: &Draft) -> Section {
     let fields = specs.iter().map(|spec| view(spec, row, draft)).collect();
     Section { title, fields, drop: String::new(), sheet: None, preview: String::new(), becomes: String::new() }
+}
+
+/// What a field means on a new one, where there is nothing yet to keep.
+fn new_hint(spec: &Spec) -> &'static str {
+    match spec.name {
+        "_password" => "Kept in a file of its own on the gateway, never in the configuration.",
+        "_token" => "Sent as bearer token, kept in a file of its own on the gateway. Empty if none is asked for.",
+        _ => spec.hint,
+    }
 }
 
 fn view(spec: &Spec, row: &str, draft: &Draft) -> FieldView {
@@ -395,7 +425,7 @@ fn view(spec: &Spec, row: &str, draft: &Draft) -> FieldView {
     FieldView {
         id: id_of(&name),
         label: spec.label,
-        hint: spec.hint,
+        hint: if draft.was.is_empty() { new_hint(spec) } else { spec.hint },
         input,
         words,
         value: value.to_owned(),
@@ -417,6 +447,7 @@ fn sheet(draft: &Draft, list: &str, unit: &str, l: Locale) -> SheetView {
             let name = format!("{base}.{}", column.key);
             CellView {
                 heading: column.heading,
+                id: id_of(&name),
                 value: draft.get(&name).to_owned(),
                 wrong: draft.wrong(&name).to_owned(),
                 list: match column.key {

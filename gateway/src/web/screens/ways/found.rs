@@ -5,9 +5,9 @@ use super::jobs::{Findings, Job};
 use super::searching::{use_heard, use_reading, use_topic};
 use crate::sources::discover::{Guess, Heard, TopicSeen, WordReading};
 use crate::sources::modbus::{Kind, Table};
-use crate::tryout::{Step, StepOutcome, TriedValue, Verdict};
+use crate::tryout::{Step, StepOutcome, TriedValue, Verdict, absence_words};
 use crate::web::locale::Locale;
-use crate::web::words::sentence;
+use crate::web::words::{sentence, sentences};
 use askama::Template;
 use std::fmt::Write as _;
 
@@ -100,7 +100,7 @@ impl Found {
         let form = if in_form { "?form=1" } else { "" };
         let again = if findings.over { String::new() } else { format!("{}/jobs/{}{form}", side.root(), job.id) };
         let (headline, tone) = headline(job, &findings, l);
-        let error = findings.error.as_ref().map(|e| (sentence(&l.say(&e.what)), sentence(&l.say(&e.advice))));
+        let error = findings.error.as_ref().map(|e| (sentences(&l.say(&e.what)), sentences(&l.say(&e.advice))));
         let (rows, left_out) = rows(&findings, in_form, l);
         Self {
             l,
@@ -126,9 +126,9 @@ impl Found {
     /// Nothing was tried: the form is wrong.
     pub(in crate::web) fn nothing_tried(whole: &str, count: usize, l: Locale) -> Self {
         let headline = if count == 1 {
-            l.t("Nothing was tried: one field needs something else.").to_owned()
+            l.t("Nothing was tested: one field needs something else.").to_owned()
         } else {
-            l.f1("Nothing was tried: {} fields need something else.", count)
+            l.f1("Nothing was tested: {} fields need something else.", count)
         };
         let error = (!whole.is_empty()).then(|| (sentence(&l.say(whole)), String::new()));
         Self {
@@ -180,7 +180,7 @@ fn headline(job: &Job, findings: &Findings, l: Locale) -> (String, &'static str)
         "serial" => (l.t("Listening at one speed after the other …").to_owned(), "idle"),
         "modbus" if findings.over => (l.t("The device answered. Tap what looks right.").to_owned(), "good"),
         "modbus" => (l.t("Asking the device …").to_owned(), "idle"),
-        _ => (l.f1("Trying, for {} s so far …", seconds), "idle"),
+        _ => (l.f1("Testing, for {} s so far …", seconds), "idle"),
     }
 }
 
@@ -188,7 +188,7 @@ fn step_view(step: &Step, l: Locale) -> StepView {
     let (word, tone, detail, advice) = match &step.outcome {
         StepOutcome::Running => ("under way", "idle", String::new(), String::new()),
         StepOutcome::Ok { detail } => ("done", "good", l.say(detail).into_owned(), String::new()),
-        StepOutcome::Failed { what, advice } => ("failed", "bad", sentence(&l.say(what)), sentence(&l.say(advice))),
+        StepOutcome::Failed { what, advice } => ("failed", "bad", sentences(&l.say(what)), sentences(&l.say(advice))),
     };
     let took = if tone == "idle" { String::new() } else { format!("{} ms", step.took_ms) };
     let what = sentence(&l.say(&step.what)).trim_end_matches('.').to_owned();
@@ -203,7 +203,7 @@ fn value_view(value: &TriedValue, l: Locale) -> ValueView {
         }
         Some(serde_json::Value::String(text)) => text.clone(),
         Some(other) => other.to_string(),
-        None => value.no_data.as_deref().unwrap_or_default().replace('_', " "),
+        None => l.say(absence_words(value.no_data.as_deref().unwrap_or_default())).into_owned(),
     };
     let unit = if value.unit.is_empty() || value.value.is_none() { String::new() } else { format!(" {}", value.unit) };
     ValueView {
