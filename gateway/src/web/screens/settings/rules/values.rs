@@ -120,7 +120,7 @@ impl Sheet<'_> {
 
     fn errors_at(&self, name: &str, swap: bool) -> Slot {
         let said = |error: &FieldError| crate::web::words::sentence(&self.l.say(&error.message));
-        Slot { id: id(name), errors: self.errors_of(name).map(said).collect(), swap }
+        Slot { id: id(name), label: String::new(), errors: self.errors_of(name).map(said).collect(), swap }
     }
 
     /// Every place of errors, to be put in place of those that are shown.
