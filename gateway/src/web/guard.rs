@@ -9,6 +9,7 @@ use super::live::Shared;
 use super::pages::{self, Frame, Nav};
 use super::server::Peer;
 use super::visit::{Pass, Visit, cookie};
+use super::words::sentence;
 use crate::access::Right;
 use askama::Template;
 use axum::body::Body;
@@ -189,8 +190,9 @@ struct Part {
 /// Gives a failure its looks, by who asked.
 pub(super) async fn present(State(shared): State<Arc<Shared>>, request: Request, next: Next) -> Response {
     let (mut parts, body) = request.into_parts();
-    // Without its body, so that it outlives the handler; the guard inside adds who it is.
-    let visit = Visit::of(&parts);
+    // Without its body, so that it outlives the handler; who it is is looked up below, where it matters.
+    let mut visit = Visit::of(&parts);
+    let pass = pass(&parts.headers, visit.secure);
     let path = parts.uri.path().to_owned();
     parts.extensions.remove::<crate::access::Who>();
     let mut response = next.run(Request::from_parts(parts, body)).await;
@@ -201,7 +203,8 @@ pub(super) async fn present(State(shared): State<Arc<Shared>>, request: Request,
     let mut shown = if is_interface(&path) {
         pages::problem(&failure)
     } else {
-        let (title, detail) = (visit.l.t(failure.title), visit.l.say(&failure.detail).into_owned());
+        visit.who = pass.and_then(|pass| pass.who(&shared.state.access));
+        let (title, detail) = (visit.l.t(failure.title), sentence(&visit.l.say(&failure.detail)));
         let fields = failure.fields.clone();
         if visit.htmx {
             pages::html(failure.status, &visit, Part { title, detail, fields }.render())

@@ -25,7 +25,7 @@ use std::sync::Arc;
 /// Changes at places of the configuration.
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub(in crate::web) struct Edits {
+pub(in crate::web) struct Places {
     /// The revision that they are made from; another one by now is a conflict.
     base: Revision,
     /// What changes, one after the other: all of it, or nothing.
@@ -97,7 +97,7 @@ pub(in crate::web) fn add_to(api: Api) -> Api {
     api.at(
         "/api/v1/config",
         patch("Tries the configuration with changes at places of it; comments stay.")
-            .takes::<Edits>()
+            .takes::<Places>()
             .answers::<Tried>(),
         change_places,
     )
@@ -121,7 +121,7 @@ pub(in crate::web) fn add_to(api: Api) -> Api {
 async fn change_places(
     State(shared): State<Arc<Shared>>,
     visit: Visit,
-    Given(asked): Given<Edits>,
+    Given(asked): Given<Places>,
 ) -> Result<Response, Failure> {
     let within = within(asked.confirm_within_s)?;
     change::is_still(&shared, Some(&asked.base))?;

@@ -46,8 +46,8 @@ fn whole(value: &mut Value) {
         Value::Number(number) => {
             let float =
                 number.as_f64().filter(|float| number.is_f64() && float.fract() == 0.0 && float.abs() < WHOLE_MAX);
-            if let Some(float) = float {
-                *value = Value::from(float as i64);
+            if let Some(whole) = float.and_then(|float| format!("{float:.0}").parse::<i64>().ok()) {
+                *value = Value::from(whole);
             }
         }
         Value::Array(items) => items.iter_mut().for_each(whole),

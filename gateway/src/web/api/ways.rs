@@ -165,6 +165,7 @@ pub(in crate::web) struct Replays {
 
 /// Adds the addresses of this file.
 pub(in crate::web) fn add_to(api: Api) -> Api {
+    const ID: &[(&str, u64)] = &[("id", u32::MAX as u64)];
     const REPLAYS: &str = "/api/v1/replays";
     api.at("/api/v1/sources", get("The sources with their state.").answers::<Sources>(), sources)
         .at("/api/v1/sources/{name}", get("A source with its state.").answers::<SourceView>(), source)
@@ -211,9 +212,7 @@ pub(in crate::web) fn add_to(api: Api) -> Api {
         )
         .at(
             "/api/v1/replays/{id}",
-            delete("Calls a replay off; what is on its way may still arrive.")
-                .answers::<ReplayView>()
-                .numbers(&[("id", u32::MAX as u64)]),
+            delete("Calls a replay off; what is on its way may still arrive.").answers::<ReplayView>().numbers(ID),
             cancel_replay,
         )
 }
