@@ -223,20 +223,18 @@ async fn take_name(
         Ok(edits) => {
             let text = apply(&running.text, &edits).map_err(|error| Failure::unfit(error.to_string(), Vec::new()))?;
             let examined = change::look_at(text.clone()).await?;
-            let wrong = examined.problems.first().map(|problem| problem.message.clone());
-            if wrong.is_none() {
-                change::hand_in(&shared, &visit, &ask.base, text, "gateway.id").await?;
-            }
-            wrong
+            let Some(problem) = examined.problems.first() else {
+                let within = change::CONFIRM_WITHIN;
+                let (_, seen) = change::try_text(&shared, &visit, &ask.base, text, "gateway.id", within).await?;
+                // It is answered before the gateway starts anew: until then what runs is the one before.
+                let why = visit.l.f1("The gateway starts anew as {}.", name);
+                return wait_page(&shared, &visit, "source", why, seen.0);
+            };
+            Some(problem.message.clone())
         }
     };
-    match wrong {
-        Some(wrong) => {
-            let status = StatusCode::UNPROCESSABLE_ENTITY;
-            Ok(show_name(status, &shared, &visit, name, ask.base, visit.l.say(&wrong).into_owned()))
-        }
-        None => wait_page(&shared, &visit, "source", visit.l.f1("The gateway starts anew as {}.", name)),
-    }
+    let (status, wrong) = (StatusCode::UNPROCESSABLE_ENTITY, wrong.unwrap_or_default());
+    Ok(show_name(status, &shared, &visit, name, ask.base, visit.l.say(&wrong).into_owned()))
 }
 
 async fn source(State(shared): State<Arc<Shared>>, visit: Visit) -> Result<Response, Failure> {
@@ -305,7 +303,12 @@ async fn wait(
     visit: Visit,
     Query(ask): Query<KeepAsk>,
 ) -> Result<Response, Failure> {
-    wait_page(&shared, &visit, step(&ask.to), visit.l.t("The change runs on trial.").to_owned())
+    let seen = {
+        let desk = shared.state.desk.state();
+        let desk = desk.borrow();
+        desk.trial.as_ref().map(|_| desk.revision.to_string()).unwrap_or_default()
+    };
+    wait_page(&shared, &visit, step(&ask.to), visit.l.t("The change runs on trial.").to_owned(), seen)
 }
 
 /// `POST /first-steps/keep`: keeps what is on trial, and goes on; or says what it waits for.
@@ -362,8 +365,7 @@ fn waiting(shared: &Shared, visit: &Visit, to: &'static str, part: &Wait) -> Res
     Ok(pages::html(StatusCode::OK, visit, page.render()))
 }
 
-fn wait_page(shared: &Shared, visit: &Visit, to: &'static str, why: String) -> Result<Response, Failure> {
-    let seen = shared.state.desk.state().borrow().revision.to_string();
+fn wait_page(shared: &Shared, visit: &Visit, to: &'static str, why: String, seen: String) -> Result<Response, Failure> {
     let part = edit::rendered(Wait { l: visit.l, to, seen, why, force: false, again: true }.render())?;
     let page = WaitPage { frame: frame(shared, visit), steps: marks(shared, to), wait: part };
     Ok(pages::html(StatusCode::OK, visit, page.render()))
