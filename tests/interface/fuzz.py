@@ -30,7 +30,7 @@ BIN = TARGET / "peers/venv/bin"
 FOREBAY = os.environ.get("FOREBAY_BIN") or str(TARGET / "debug/forebay")
 
 EXAMPLES = int(os.environ.get("EXAMPLES") or 10)
-SECONDS = int(os.environ.get("SECONDS") or 110)
+SECONDS = int(os.environ.get("SECONDS") or 150)
 SEED = int(os.environ.get("SEED") or time.time() % 1_000_000)
 
 # How long a busy machine may take to start anything here.
