@@ -203,17 +203,17 @@ fn kind_of(record: &RecordView) -> (&str, &str, String) {
     (rule, subject, message.chars().filter(|letter| !letter.is_ascii_digit()).collect())
 }
 
-fn name_of(record: &RecordView) -> (&str, &str) {
-    match &record.what {
-        RecordWhat::Alert { rule, subject, .. } => (rule, subject),
-        _ => ("", ""),
-    }
+/// By what an end finds its beginning. A source or sink may have several troubles at once, which end in the words in which they
+/// began; a rule has one for each point.
+fn name_of(record: &RecordView) -> (&str, &str, String) {
+    let (rule, subject, words) = kind_of(record);
+    (rule, subject, if rule == "health" { words } else { String::new() })
 }
 
 /// Puts each end to its beginning: the newest record comes first, so an end is met before its beginning.
 fn events(records: &[RecordView]) -> Vec<Event<'_>> {
     let mut events: Vec<Event<'_>> = Vec::new();
-    let mut ended: HashMap<(&str, &str), usize> = HashMap::new();
+    let mut ended: HashMap<(&str, &str, String), usize> = HashMap::new();
     for record in records {
         let RecordWhat::Alert { raised, .. } = &record.what else { continue };
         let name = name_of(record);
