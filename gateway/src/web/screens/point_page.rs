@@ -169,13 +169,11 @@ fn rule(shared: &Shared, key: &PointKey) -> (String, bool) {
     };
     let checks = running(shared).map(|config| config.check).unwrap_or_default();
     let place = checks.iter().position(|check| check.points == own && holds(check));
-    match place.or_else(|| checks.iter().position(holds)) {
-        Some(index) => (rules::edit_at(&text, &Place::root().key("check").item(index)), true),
-        None => {
-            let query = pages::query(&[("kind", "limits"), ("points", &own)]);
-            (format!("{}/new?{query}", rules::HERE), false)
-        }
+    if let Some(index) = place.or_else(|| checks.iter().position(holds)) {
+        return (rules::edit_at(&text, &Place::root().key("check").item(index)), true);
     }
+    let query = pages::query(&[("kind", "limits"), ("points", &own)]);
+    (format!("{}/new?{query}", rules::HERE), false)
 }
 
 /// `GET /points/{id}`.

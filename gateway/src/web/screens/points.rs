@@ -135,9 +135,9 @@ struct Table {
 
 impl Table {
     /// Whether a row is the first of its device on this page.
-    fn begins(&self, index: &usize) -> bool {
+    fn begins(&self, index: usize) -> bool {
         let device = |index: usize| self.rows.get(index).map(|row| (&row.device, &row.source));
-        self.grouped && (*index == 0 || index.checked_sub(1).and_then(device) != device(*index))
+        self.grouped && (index == 0 || index.checked_sub(1).and_then(device) != device(index))
     }
 
     /// Which points these are.

@@ -174,7 +174,7 @@ pub(super) async fn new(
         entry.typed.push(("points".to_owned(), ask.points));
     }
     let work = Work::new(&shared, &Ask { kind: kind.key().to_owned(), ..Ask::default() }, entry)?;
-    show(&shared, &visit, StatusCode::OK, &work, &[], "")
+    Ok(show(&shared, &visit, StatusCode::OK, &work, &[], ""))
 }
 
 /// `GET /settings/rules/edit?at=check[0]`.
@@ -188,7 +188,7 @@ pub(super) async fn page(
         return Err(nothing());
     }
     let work = Work::new(&shared, &ask, Entry { at, ..Entry::default() })?;
-    show(&shared, &visit, StatusCode::OK, &work, &[], "")
+    Ok(show(&shared, &visit, StatusCode::OK, &work, &[], ""))
 }
 
 /// `POST /settings/rules/edit?kind=limits`: hands it in.
@@ -203,18 +203,18 @@ pub(super) async fn save(
         let pattern = pattern.to_owned();
         work.entry.typed.retain(|(name, _)| name != "points");
         work.entry.typed.push(("points".to_owned(), pattern));
-        return show(&shared, &visit, StatusCode::OK, &work, &[], "");
+        return Ok(show(&shared, &visit, StatusCode::OK, &work, &[], ""));
     }
     let (entry, text) = match work.new_text(&shared, visit.l) {
         Ok(new) => new,
-        Err(errors) => return show(&shared, &visit, StatusCode::UNPROCESSABLE_ENTITY, &work, &errors, ""),
+        Err(errors) => return Ok(show(&shared, &visit, StatusCode::UNPROCESSABLE_ENTITY, &work, &errors, "")),
     };
     if work.entry.base != work.revision {
         return conflict::of_form(&shared, &visit, &entry).await;
     }
     if text == work.text {
         let said = "nothing was changed; change a field first";
-        return show(&shared, &visit, StatusCode::UNPROCESSABLE_ENTITY, &work, &[], said);
+        return Ok(show(&shared, &visit, StatusCode::UNPROCESSABLE_ENTITY, &work, &[], said));
     }
     let within = change::confirm_within(&entry.within);
     let name = entry.at.to_string();
@@ -228,7 +228,7 @@ pub(super) async fn save(
             StatusCode::CONFLICT => conflict::of_form(&shared, &visit, &entry).await,
             StatusCode::UNPROCESSABLE_ENTITY => {
                 let said = if failure.fields.is_empty() { failure.detail } else { String::new() };
-                show(&shared, &visit, StatusCode::UNPROCESSABLE_ENTITY, &work, &failure.fields, &said)
+                Ok(show(&shared, &visit, StatusCode::UNPROCESSABLE_ENTITY, &work, &failure.fields, &said))
             }
             _ => Err(failure),
         },
@@ -297,7 +297,7 @@ fn show(
     work: &Work,
     errors: &[FieldError],
     said: &str,
-) -> Result<Response, Failure> {
+) -> Response {
     let l = visit.l;
     let picked = work.picked(shared, l);
     let sheet = work.sheet(errors, &picked.unit, l);
@@ -332,5 +332,5 @@ fn show(
         };
         page.render()
     };
-    Ok(pages::html(status, visit, draw()))
+    pages::html(status, visit, draw())
 }

@@ -60,7 +60,7 @@ impl Kind for Unusual {
     fn draw(&self, sheet: &Sheet<'_>) -> askama::Result<String> {
         let mut alarms = sheet.number(ALARMS);
         if alarms.value.is_empty() && sheet.entry.typed.is_empty() {
-            alarms.value = "4".to_owned();
+            "4".clone_into(&mut alarms.value);
         }
         Form { l: sheet.l, alarms, slot: sheet.slot(ALARMS)? }.render()
     }
