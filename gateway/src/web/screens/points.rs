@@ -135,7 +135,9 @@ struct Table {
 
 impl Table {
     /// Whether a row is the first of its device on this page.
-    fn begins(&self, index: usize) -> bool {
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "templates hand over what they count by reference")]
+    fn begins(&self, index: &usize) -> bool {
+        let index = *index;
         let device = |index: usize| self.rows.get(index).map(|row| (&row.device, &row.source));
         self.grouped && (index == 0 || index.checked_sub(1).and_then(device) != device(index))
     }
