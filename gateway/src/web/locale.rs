@@ -131,6 +131,8 @@ struct Catalogue {
     texts: HashMap<String, String>,
     /// The literal parts between the `{}` of what lower floors say, the longest text first, so that the most exact one is found.
     patterns: Vec<(Vec<String>, String)>,
+    /// Whether it says English anew: there what it does not know may stand beside what it knows.
+    is_english: bool,
 }
 
 /// The German catalogue, a file for each group of screens, and last what lower floors say.
@@ -152,7 +154,8 @@ const GERMAN_SAID: [&str; 2] = [include_str!("language/de/said.toml"), include_s
 /// What lower floors say with the names of options, in words for someone who never sees the file.
 const PLAIN_SAID: &str = include_str!("language/en/said.toml");
 
-static PLAIN: LazyLock<Catalogue> = LazyLock::new(|| Catalogue::read(&[PLAIN_SAID], &[PLAIN_SAID]));
+static PLAIN: LazyLock<Catalogue> =
+    LazyLock::new(|| Catalogue { is_english: true, ..Catalogue::read(&[PLAIN_SAID], &[PLAIN_SAID]) });
 
 static GERMAN: LazyLock<Catalogue> = LazyLock::new(|| Catalogue::read(&GERMAN_TEXTS, &GERMAN_SAID));
 
@@ -179,7 +182,7 @@ impl Catalogue {
         };
         let mut patterns: Vec<_> = said.iter().flat_map(|file| parse(file)).filter_map(pattern).collect();
         patterns.sort_by_key(|(parts, _)| std::cmp::Reverse(parts.iter().map(String::len).sum::<usize>()));
-        Self { texts, patterns }
+        Self { texts, patterns, is_english: false }
     }
 
     /// What a lower floor said, in this language; none unless all of it is known.
@@ -200,7 +203,18 @@ impl Catalogue {
             let advice = self.said(advice, nested, decimal)?;
             Some(format!("{}; {advice}", self.said(what, nested, decimal).unwrap_or_else(|| what.to_owned())))
         };
-        whole.or_else(in_parts)
+        // A trouble that became an alert is what happened and what to do in one text.
+        let in_sentences = || {
+            let (what, advice) = english.strip_suffix('.').unwrap_or(english).split_once(". ")?;
+            let parts = [self.said(what, nested, decimal), self.said(advice, nested, decimal)];
+            let known =
+                if self.is_english { parts.iter().any(Option::is_some) } else { parts.iter().all(Option::is_some) };
+            let [first, second] = parts;
+            let (first, second) =
+                (first.unwrap_or_else(|| what.to_owned()), second.unwrap_or_else(|| advice.to_owned()));
+            known.then(|| format!("{first}. {}", super::words::capital(&second)))
+        };
+        whole.or_else(in_parts).or_else(in_sentences)
     }
 
     /// What stands in a place of a pattern: said anew if it is known; a name or a number as it is; no unknown sentence.
@@ -218,7 +232,8 @@ fn plain(english: String, decimal: char) -> String {
 /// A number with its unit as the page writes it: a true minus, the viewer's decimal sign. Anything else stays as it is.
 fn figure(value: &str, decimal: char) -> String {
     let (number, unit) = value.split_once(' ').map_or((value, ""), |(number, unit)| (number, unit));
-    let is_figure = number.parse::<f64>().is_ok() && number.starts_with(|first: char| first == '-' || first.is_ascii_digit());
+    let is_figure =
+        number.parse::<f64>().is_ok() && number.starts_with(|first: char| first == '-' || first.is_ascii_digit());
     if !is_figure || unit.contains(|letter: char| letter == ' ' || letter.is_ascii_digit()) {
         return value.to_owned();
     }
@@ -316,12 +331,16 @@ mod tests {
                 "Paused of the dead-letters: 401 Unauthorized: no; check the token in auth.bearer_file: the endpoint does not know it or it has expired",
                 "takes no dead letters: 401 Unauthorized: no; the endpoint does not know the token, or it has expired",
             ),
-            ("there is nothing at \"/value\"; check the JSON pointer `value`", "nothing stands at \"/value\" in the message"),
+            (
+                "there is nothing at \"/value\"; check the JSON pointer `value`",
+                "nothing stands at \"/value\" in the message",
+            ),
             ("Unit 4 does not answer", "Unit 4 does not answer"),
         ] {
             assert_eq!(Locale::ENGLISH.say(log), page);
         }
-        for name in ["bearer_file", "password_file", "`value`", "os error", "JSON pointer", "format =", "dead-letters:"] {
+        for name in ["bearer_file", "password_file", "`value`", "os error", "JSON pointer", "format =", "dead-letters:"]
+        {
             let told = PLAIN.texts.values().find(|text| text.contains(name));
             assert_eq!(told, None, "the page would say {name}");
         }
@@ -367,8 +386,9 @@ mod tests {
             ),
             (
                 "Unit 2 does not answer. Check its wiring and unit id.",
-                "Unit 2 does not answer. Check its wiring and unit id.",
+                "Gerät 2 am Bus antwortet nicht. Prüfen Sie seine Verdrahtung und Gerätenummer",
             ),
+            ("Unit 2 does not answer. Its fan is off", "Unit 2 does not answer. Its fan is off"),
             ("some of two", "some of two"),
         ] {
             assert_eq!(german.say(english), said);

@@ -51,6 +51,21 @@ async fn every_answer_carries_the_headers_that_keep_a_browser_safe() {
 }
 
 #[tokio::test]
+async fn one_thing_that_is_broken_is_told_once_with_the_way_to_mend_it() {
+    let served = Served::start().await;
+    let why = "401 Unauthorized; check the token in auth.bearer_file: the endpoint does not know it or it has expired";
+    for what in ["Paused", "Paused of the alerts", "Paused of the dead-letters"] {
+        served.trouble(&format!("{what}: {why}"), Severity::Error);
+    }
+    let page = served.text("/").await;
+    assert!(page.contains("One thing needs you"), "{page}");
+    assert!(page.contains("Takes nothing: 401 Unauthorized. The endpoint does not know the token, or it has expired."));
+    assert!(page.contains("/sources/boiler-bus/edit?_focus=_token") && page.contains("Change the token"), "{page}");
+    assert!(served.text("/alerts").await.contains("One thing is told now"));
+    assert!(!page.contains("bearer_file") && !page.contains("Paused of"), "{page}");
+}
+
+#[tokio::test]
 async fn names_and_notes_from_outside_are_shown_as_text_never_as_markup() {
     const HOSTILE: &str = "<script>alert(1)</script>\"'&";
     let served = Served::start().await;

@@ -227,13 +227,16 @@ pub(in crate::web) fn sentences(text: &str) -> String {
     parts.collect::<Vec<_>>().join(" ")
 }
 
+/// Puts a capital where a sentence begins.
+pub(in crate::web) fn capital(text: &str) -> String {
+    let mut chars = text.chars();
+    chars.next().map_or_else(String::new, |first| first.to_uppercase().chain(chars).collect())
+}
+
 /// Puts a full stop and a capital where a person would.
 pub(in crate::web) fn sentence(text: &str) -> String {
-    let text = text.trim();
-    let mut chars = text.chars();
-    let Some(first) = chars.next() else { return String::new() };
-    let mut out: String = first.to_uppercase().chain(chars).collect();
-    if !out.ends_with(['.', '!', '?']) {
+    let mut out = capital(text.trim());
+    if !out.is_empty() && !out.ends_with(['.', '!', '?']) {
         out.push('.');
     }
     out

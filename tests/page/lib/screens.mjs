@@ -35,6 +35,7 @@ export const SCREENS = [
   { name: "settings-rule-new", path: "/settings/rules/new?kind=unusual" },
   { name: "settings-file", path: "/settings/file" },
   { name: "settings-history", path: "/settings/history" },
+  { name: "settings-trial", path: "/settings/trial" },
   { name: "settings-templates", path: "/settings/templates" },
   { name: "settings-security", path: "/settings/security" },
   { name: "alerts", path: "/alerts" },

@@ -81,7 +81,7 @@ class Way {
     await hands.press(topic.getByRole("button").first());
     await this.main("input[name*=filter]").and(page.locator('[value*="plant/"]')).first().waitFor();
     await this.usable("the source, filled in");
-    await hands.press(this.button("Try it"));
+    await hands.press(this.button("Test it"));
     await this.main("#tried .said.good-edge").waitFor();
     await this.usable("the source, tried");
     await hands.press(this.button("Next"));
@@ -104,7 +104,7 @@ class Way {
     await hands.press(page.locator("form", { has: page.locator("#url") }).getByRole("button", { name: "Go on" }));
     await page.waitForURL(/\/upstream\/new/);
     await this.usable("the way upstream, filled in");
-    await hands.press(this.button("Try it"));
+    await hands.press(this.button("Test it"));
     await this.main("#tried .said.good-edge").waitFor();
     assert.ok(plant.receiver.records > 0, "the test record has arrived");
     await this.usable("the way upstream, tried");

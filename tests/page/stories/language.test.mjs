@@ -7,12 +7,16 @@ import { setting } from "../lib/story.mjs";
 const at = setting();
 
 /** Words that no German text of the page has. */
-const ENGLISH = /\b(the|and|with|of|not|your|has|this|from|since|here|it)\b/i;
+const ENGLISH = /\b(the|and|with|of|not|your|has|this|from|since|here|it|is|are|check|must|been)\b/i;
+
+/** Forms that are made from the options, each of another kind. */
+const FORMS = ["gateway", "web", "buffer", "source[0]", "source[0].subscribe[0]", "source[1]", "source[1].unit[0]", "check[0]", "sink[0]"]
+  .map((at) => ({ name: `options of ${at}`, path: `/settings/edit?at=${at}` }));
 
 test("a German browser gets a German page, on every screen", async (t) => {
   const visitor = await at.visitor({ language: "de" });
   await visitor.signIn();
-  for (const screen of SCREENS.filter((screen) => !screen.stranger && !screen.fresh)) {
+  for (const screen of [...SCREENS.filter((screen) => !screen.stranger && !screen.fresh), ...FORMS]) {
     if (screen.status) visitor.allow(new RegExp(`status of ${screen.status}`));
     await t.test(screen.name, async () => {
       await open(visitor.page, screen);

@@ -88,7 +88,7 @@ test("a change is taken back by a button, and its text is still there to be mend
   await banner(visitor).getByRole("button", { name: "Take it back" }).click();
   await banner(visitor).getByText("The old configuration is back").waitFor();
   assert.equal(file(), before);
-  await banner(visitor).getByRole("link", { name: "Look at what was tried" }).click();
+  await banner(visitor).getByRole("link", { name: "Look at what ran on trial" }).click();
   await page.waitForURL(/tried=1/);
   assert.match(await page.locator("#text").inputValue(), /25\.5/);
   await visitor.leave();

@@ -264,7 +264,7 @@ fn row(group: &[Event<'_>], may_go_on: impl Fn(&str, &str) -> bool, now_us: Unix
         word,
         subject: subject.clone(),
         address: format!("{HERE}?{}", pages::query(&[("source", subject)])),
-        message: sentence(&l.say(message)),
+        message: sentences(&l.say(message)),
         rule: rule.clone(),
         lasted: match (span, newest.over_us) {
             (Some(span_us), _) => l.f1("over after {}", l.span(span_us)),

@@ -32,7 +32,7 @@ const SCREENS: [&str; 8] = [
 fn letter(number: u64, raw: &[u8]) -> Vec<Record> {
     let letter = DeadLetter {
         source: if number == 0 { HOSTILE } else { "meters" }.to_owned(),
-        position: format!("{HOSTILE}-{number}"),
+        position: format!("{HOSTILE}-{}", number % 2),
         error: format!("value {number} is no number {HOSTILE}"),
         rule: "decode".to_owned(),
         config_version: 3,
@@ -163,7 +163,7 @@ async fn dead_letters_are_paged_looked_into_and_taken_home() {
     let (served, _buffer, _dir) = gateway().await;
     let first = served.text("/board/letters").await;
     assert!(first.contains("Value 119 is no number") && !first.contains("Value 19 is no number"));
-    assert!(first.contains("99 more like it since") && first.matches("id=\"letter-").count() == 1);
+    assert!(first.contains("49 more like it since") && first.matches("id=\"letter-").count() == 2);
     assert!(first.contains("They can be looked into and exported"));
     let next = first.split("rel=\"next\" href=\"").nth(1).unwrap().split('"').next().unwrap().replace("&#38;", "&");
     let second = served.text(&next).await;

@@ -123,6 +123,8 @@ async fn a_wrong_field_is_told_at_the_field_and_nothing_is_handed_in() {
     assert!(slot.contains("class=\"wrong\""), "{slot}");
     assert!(page.contains("value=\"soon\"") && page.contains("value=\"1 TiB\""), "what was typed is lost");
     assert!(page.contains("aria-invalid=\"true\""));
+    assert!(page.contains("Not running yet: 2 fields need something else."), "{page}");
+    assert!(page.contains("href=\"#f-commit-interval-ms\"") && page.contains("id=\"f-commit-interval-ms\""), "{page}");
     assert_eq!(served.text_now(), PLANT);
     // What only the whole shows is told at its field, too.
     let answer = served.fill("source[0]", &[("url", "ftp://nowhere")]).await;
@@ -163,7 +165,9 @@ async fn comments_survive_a_change_in_a_form_and_the_change_is_in_the_audit_log(
     assert!(entry.detail.contains("-id = \"boiler-3\"") && entry.detail.contains("+id = \"boiler-4\""), "{entry:?}");
     // On trial until someone keeps it.
     let page = served.text("/settings").await;
-    assert!(page.contains("A new configuration runs on trial."), "{page}");
+    assert!(page.contains("A new configuration runs on trial.") && page.contains("href=\"/settings/trial\""), "{page}");
+    let changed = served.text("/settings/trial").await;
+    assert!(changed.contains("id = &#34;boiler-4&#34;") && !changed.contains("s3cret"), "{changed}");
     // Whoever saw another text decides nothing.
     for what in ["confirm", "force", "revert"] {
         let answer = served.post("/settings/trial", &[("do", what), ("revision", "0123456789abcdef")]).await;
@@ -410,6 +414,10 @@ async fn one_goes_back_to_a_kept_version_and_sees_before_what_that_changes() {
     let page = served.text("/settings/history").await;
     let places = ["bob", "&#60;b&#62;ann"].map(|name| page.find(name).unwrap_or_else(|| panic!("{name}: {page}")));
     assert!(places[0] < places[1] && page.contains("runs now"));
+    assert!(
+        page.contains("action=\"/settings/history/1\"") && !page.contains("action=\"/settings/history/2\""),
+        "{page}"
+    );
     let page = served.text("/settings/history/1").await;
     assert!(page.contains("class=\"added\"") && page.contains("boiler-2"), "{page}");
     let answer = served.post("/settings/history/1", &[("base", &served.revision()), ("confirm_within", "15")]).await;

@@ -7,7 +7,7 @@ use super::excerpt::excerpt;
 use super::fields::{self, Drawn, Item, Slot, Source};
 use super::highlight::{self, Line};
 use super::rules;
-use super::words::{Piece, pieces, readable};
+use super::words::{Piece, pieces, readable_as};
 use crate::config::edit::{self, Edit, Place, Step};
 use crate::config::form;
 use crate::config::redacted_toml;
@@ -322,7 +322,7 @@ fn show(
     let crumbs = crumbs(&text, place, l);
     let exists = now.exists;
     let title = match (exists, step) {
-        (false, Step::Item(_)) => l.f1("New: {}", readable(&last_key(place), l)),
+        (false, Step::Item(_)) => l.f1("New: {}", readable_as(&last_key(place), true, false, l)),
         _ => crumbs.last().map(|crumb| crumb.name.clone()).unwrap_or_default(),
     };
     let page = Page {
@@ -332,7 +332,12 @@ fn show(
         title,
         about: pieces(&now.description, l),
         fields: drawn.html,
-        mend: drawn.slots.into_iter().filter(|slot| !slot.errors.is_empty()).map(|slot| (slot.id, slot.label)).collect(),
+        mend: drawn
+            .slots
+            .into_iter()
+            .filter(|slot| !slot.errors.is_empty())
+            .map(|slot| (slot.id, slot.label))
+            .collect(),
         elsewhere: drawn.elsewhere,
         list: is_list.then(|| {
             let items = fields::items(&text, place, l);
@@ -365,7 +370,7 @@ fn crumbs(text: &str, place: &Place, l: Locale) -> Vec<Crumb> {
     let mut at = Place::root();
     for step in place.steps() {
         let name = match step {
-            Step::Key(key) => readable(key, l),
+            Step::Key(key) => readable_as(key, true, false, l),
             Step::Item(index) => {
                 let known = fields::items(text, &at, l).into_iter().nth(*index).map(|item| item.name);
                 known.unwrap_or_else(|| l.t("New").to_owned())

@@ -1,7 +1,7 @@
 //! The fields of a place as HTML, from the shape of the file: a field each, tables within it as groups, lists of tables as
 //! links to forms of their own. What someone has typed already stands in them, and what is wrong with it stands there.
 
-use super::words::{Piece, pieces, readable, word_of};
+use super::words::{Piece, pieces, readable, readable_as, word_of};
 use crate::config::edit::{Place, Step};
 use crate::config::form::{self, Field, Form, Kind, Word};
 use crate::web::failure::FieldError;
@@ -218,13 +218,16 @@ fn pair(key: &str, value: &toml::Value, l: Locale) -> Option<String> {
         toml::Value::Array(items) => items.iter().filter_map(|item| said(key, item, l)).collect::<Vec<_>>().join(", "),
         value => said(key, value, l)?,
     };
-    (!said.is_empty()).then(|| format!("{}: {said}", readable(key, l)))
+    let is_list = matches!(value, toml::Value::Array(items) if items.iter().any(toml::Value::is_table));
+    (!said.is_empty()).then(|| format!("{}: {said}", readable_as(key, is_list, value.is_integer(), l)))
 }
 
 /// A value in words, where the file has a word for it.
 fn said(key: &str, value: &toml::Value, l: Locale) -> Option<String> {
     match value {
-        toml::Value::String(word) => Some(word_of(key, word).map_or_else(|| word.clone(), |words| l.t(words).to_owned())),
+        toml::Value::String(word) => {
+            Some(word_of(key, word).map_or_else(|| word.clone(), |words| l.t(words).to_owned()))
+        }
         toml::Value::Boolean(on) => Some(l.t(if *on { "on" } else { "off" }).to_owned()),
         toml::Value::Float(number) => Some(l.exact(*number)),
         value => plain(value),
@@ -315,7 +318,7 @@ impl Drawing<'_> {
             let (rows, more) = self.rows(&form, depth + 1);
             let group = Group {
                 l,
-                legend: readable(&field.name, l),
+                legend: readable_as(&field.name, true, false, l),
                 key: field.name.clone(),
                 about: pieces(&field.description, self.source.l),
                 slot,
@@ -331,7 +334,7 @@ impl Drawing<'_> {
         let count = if let Kind::List { count, .. } = field.kind { count } else { 0 };
         let list = Items {
             l,
-            label: readable(&field.name, l),
+            label: readable_as(&field.name, true, false, l),
             key: field.name.clone(),
             about: pieces(&field.description, self.source.l),
             slot,
@@ -389,7 +392,7 @@ impl Drawing<'_> {
             l,
             id: id_of(&name),
             key: field.name.clone(),
-            label: readable(&field.name, l),
+            label: readable_as(&field.name, false, matches!(field.kind, Kind::Integer { .. }), l),
             about: pieces(&field.description, self.source.l),
             hint: hint(&field.kind, l),
             placeholder: if usual.is_empty() { String::new() } else { l.f1("usual: {}", usual.replace('\n', ", ")) },

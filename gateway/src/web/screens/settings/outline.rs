@@ -71,10 +71,9 @@ fn ones(config: &Config, l: Locale) -> Vec<One> {
         WhenFull::DropOldest => "when full, the oldest readings go",
         WhenFull::Block => "when full, nothing new is taken in",
     };
-    let kept = l.f(
-        "{} on disk; {}; delivered readings are kept for {}",
-        &[&config.buffer.disk_max, &l.t(full), &config.buffer.keep_delivered],
-    );
+    let days = config.buffer.keep_delivered.to_string();
+    let days = days.strip_suffix(" days").map_or(days.clone(), |days| l.f1("{} days", days));
+    let kept = l.f("{} on disk; {}; delivered readings are kept for {}", &[&config.buffer.disk_max, &l.t(full), &days]);
     vec![
         One { name: "Gateway", says: gateway, at: "gateway" },
         One { name: "Web page", says: web, at: "web" },

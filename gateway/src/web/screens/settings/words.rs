@@ -11,8 +11,12 @@ pub(super) struct Piece {
     pub(super) text: String,
 }
 
+/// `unit` names what a value is measured in, and the list of what is on a bus; `id` a gateway or device, and a number on a bus.
+const UNITS: &str = "unit[]";
+const UNIT_ID: &str = "unit.id";
+
 /// What each option is called, as the forms for sources and ways upstream call it, too.
-const LABELS: [(&str, &str); 89] = [
+const LABELS: [(&str, &str); 91] = [
     ("id", "ID"),
     ("data_dir", "Data folder"),
     ("certificate_file", "Certificate"),
@@ -61,6 +65,8 @@ const LABELS: [(&str, &str); 89] = [
     ("address", "Address"),
     ("kind", "Kind"),
     ("type", "Kind"),
+    (UNITS, "Units on the bus"),
+    (UNIT_ID, "Unit id"),
     ("not_available", "Not available"),
     ("offset", "Offset"),
     ("order", "Order"),
@@ -141,6 +147,15 @@ const WORDS: [(&str, &str, &str); 23] = [
 /// What a word of the file means.
 pub(super) fn word_of(key: &str, word: &str) -> Option<&'static str> {
     WORDS.iter().find(|(of, known, _)| *of == key && *known == word).map(|(.., words)| *words)
+}
+
+/// What an option with tables or whole numbers in it is called, where another one has the same key.
+pub(super) fn readable_as(key: &str, is_list: bool, is_number: bool, l: Locale) -> String {
+    match key {
+        "unit" if is_list => readable(UNITS, l),
+        "id" if is_number => readable(UNIT_ID, l),
+        key => readable(key, l),
+    }
 }
 
 /// A description in the viewer's language and in pieces: what stands between backticks is as in the file.

@@ -45,6 +45,19 @@ struct Table {
     closes: bool,
 }
 
+impl Table {
+    /// The same by what is counted: each with its number in every stream.
+    fn by_count(&self) -> Vec<(&'static str, Vec<(String, String, bool)>)> {
+        let of = |at: usize| {
+            let cell = |(name, numbers): &(String, Vec<(String, bool)>)| {
+                numbers.get(at).map(|(value, strong)| (name.clone(), value.clone(), *strong))
+            };
+            self.rows.iter().filter_map(cell).collect::<Vec<_>>()
+        };
+        self.head.iter().enumerate().map(|(at, head)| (*head, of(at))).collect()
+    }
+}
+
 #[derive(Template)]
 #[template(path = "ways/points.html")]
 struct PointsPart {
