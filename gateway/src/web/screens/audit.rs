@@ -131,7 +131,7 @@ fn row(entry: Entry, now_us: UnixMicros, l: Locale) -> Row {
         // What is kept or taken back is the change before, which says what it was.
         subject: if entry.subject == "configuration" { String::new() } else { entry.subject },
         lines: if long { entry.detail.lines().map(line).collect() } else { Vec::new() },
-        detail: if long { String::new() } else { entry.detail },
+        detail: if long { String::new() } else { l.say(&entry.detail).into_owned() },
     }
 }
 

@@ -421,7 +421,7 @@ impl Drawing<'_> {
         }
         let name = self.name(path);
         let label = path.split_last().map(|(_, step)| match step {
-            Step::Key(key) => readable(&key, self.source.l),
+            Step::Key(key) => readable(key, self.source.l),
             Step::Item(index) => self.source.l.f1("Number {}", index + 1),
         });
         let slot = Slot { id: id_of(&name), label: label.unwrap_or_default(), errors, swap: false };

@@ -45,9 +45,12 @@ struct Table {
     closes: bool,
 }
 
+/// A number of a stream: of which, the number, and whether it asks for a look.
+type Counted = (String, String, bool);
+
 impl Table {
     /// The same by what is counted: each with its number in every stream.
-    fn by_count(&self) -> Vec<(&'static str, Vec<(String, String, bool)>)> {
+    fn by_count(&self) -> Vec<(&'static str, Vec<Counted>)> {
         let of = |at: usize| {
             let cell = |(name, numbers): &(String, Vec<(String, bool)>)| {
                 numbers.get(at).map(|(value, strong)| (name.clone(), value.clone(), *strong))

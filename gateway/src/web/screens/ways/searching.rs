@@ -25,6 +25,9 @@ use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
+/// Longest unit that is taken over from a payload, in characters: `kg/(m²·s)` is long already.
+const UNIT_CHARS_MAX: usize = 16;
+
 /// How long a search in a form listens to a broker: most devices speak within it, and a person waits.
 const LISTEN_S: u64 = 60;
 
@@ -181,17 +184,28 @@ pub(in crate::web) fn use_topic(
         }
         _ => suggestion.point.clone(),
     };
+    // The unit that stands beside the value is that of this topic; others of its kind may have another one.
+    let unit = (filter == seen.topic && format == "json").then(|| unit_beside(&seen.payload, value)).flatten();
     let fields = [
         ("filter", filter),
         ("device", &suggestion.device),
         ("point", &point),
-        ("unit", &suggestion.unit),
+        ("unit", unit.as_deref().unwrap_or(&suggestion.unit)),
         ("payload.format", format),
         ("payload.value", value),
         ("payload.time", &time),
         ("_seen", &seen.topic),
     ];
     format!("use:subscribe?{}", pages::query(&fields))
+}
+
+/// The text at `unit` beside a value in a payload.
+fn unit_beside(payload: &str, pointer: &str) -> Option<String> {
+    let around = pointer.rsplit_once('/').map_or("", |(around, _)| around);
+    let payload: serde_json::Value = serde_json::from_str(payload).ok()?;
+    let unit = payload.pointer(&format!("{around}/unit"))?.as_str()?.trim();
+    let fits = !unit.is_empty() && unit.chars().count() <= UNIT_CHARS_MAX && !unit.contains(['{', '}']);
+    fits.then(|| unit.to_owned())
 }
 
 fn own_pointer(payload: &Payload) -> Option<&str> {
@@ -256,4 +270,17 @@ pub(in crate::web) fn use_heard(suggestion: &SourceOptions) -> String {
 /// A word of the file for a value.
 fn word(value: &impl Serialize) -> String {
     serde_json::to_value(value).ok().and_then(|value| value.as_str().map(str::to_owned)).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_unit_that_stands_beside_a_value_is_taken_over() {
+        assert_eq!(unit_beside(r#"{"value":7,"unit":"°C"}"#, "/value").as_deref(), Some("°C"));
+        assert_eq!(unit_beside(r#"{"a":{"value":7},"unit":"°C"}"#, "/a/value"), None);
+        assert_eq!(unit_beside(r#"{"value":7,"unit":"{1}"}"#, "/value"), None);
+        assert_eq!(unit_beside("7", ""), None);
+    }
 }
