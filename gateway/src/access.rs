@@ -5,9 +5,11 @@
 
 mod audit;
 mod book;
+mod devices;
 mod entering;
 mod error;
 mod files;
+mod kept_sessions;
 mod passwords;
 mod people;
 mod random;
@@ -19,9 +21,10 @@ mod tests;
 mod throttle;
 mod tokens;
 
-pub use audit::{Action, AuditFilter, AuditPage, DETAIL_BYTES_MAX, Deed, Entry, PAGE_ENTRIES_MAX};
+pub use audit::{Action, AuditFilter, AuditPage, DETAIL_BYTES_MAX, Deed, Entry, PAGE_ENTRIES_MAX, PutAside};
 pub use entering::SignedIn;
 pub use error::{AccessError, NameProblem, PasswordProblem, SetUpError, SignInError};
+pub use kept_sessions::TEND_EVERY;
 pub use people::{PEOPLE_MAX, Person};
 pub use rights::{Kind, Right, Rights, Role, UnknownName, Who};
 pub use sessions::{SESSION_AGE_MAX, SESSION_IDLE_MAX};
@@ -30,6 +33,7 @@ pub use tokens::{MadeToken, TOKENS_MAX, Token};
 use crate::clock::Clock;
 use audit::Audit;
 use book::BookFile;
+use devices::Devices;
 use passwords::Passwords;
 use sessions::Sessions;
 use std::net::IpAddr;
@@ -75,7 +79,10 @@ struct Inner {
     book: BookFile,
     passwords: Passwords,
     sessions: Sessions,
+    devices: Devices,
     throttle: Throttle,
+    /// Of wrong API tokens: a program with an old one keeps nobody beside it from signing in.
+    token_throttle: Throttle,
     last_used: LastUsed,
     audit: Audit,
 }
@@ -109,7 +116,9 @@ impl Access {
             book: BookFile::open(&dir),
             passwords: Passwords::new(),
             sessions: Sessions::default(),
+            devices: Devices::of(&dir),
             throttle: Throttle::default(),
+            token_throttle: Throttle::default(),
             last_used: LastUsed::default(),
             audit: Audit::new(&dir),
             dir,
@@ -155,6 +164,12 @@ impl Access {
         filter: AuditFilter,
     ) -> Result<AuditPage, AccessError> {
         self.apart(move |inner| inner.audit.page(before, limit, &filter)).await
+    }
+
+    /// That a file of the audit log was full and was put aside, if it was since this was last asked.
+    #[must_use]
+    pub fn take_put_aside(&self) -> Option<PutAside> {
+        self.0.audit.take_put_aside()
     }
 
     /// Writes down what stands already. That it cannot be written is logged, and undoes nothing: a full disk must not keep out

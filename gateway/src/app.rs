@@ -208,8 +208,10 @@ async fn start_by(plan: Plan, clock: Clock, handles: Handles) -> Result<Running,
 
     let (reload, reloads) = mpsc::channel(RELOADS_MAX);
     let mut control = Supervisor::new("control");
-    let access = Control { buffer, registry, status: status.clone(), clock: clock.clone(), reload, desk: handles.desk };
-    control.spawn("socket", tools::serve(data_dir, access, status.clone(), clock, control.stop_token()));
+    let access = web_state.access.clone();
+    let door =
+        Control { buffer, registry, status: status.clone(), clock: clock.clone(), reload, desk: handles.desk, access };
+    control.spawn("socket", tools::serve(data_dir, door, status.clone(), clock, control.stop_token()));
 
     let mut ingest_supervisor = Supervisor::new("ingest");
     ingest_supervisor.spawn("ingest", ingest.run(intakes_out, changes_out));
@@ -276,6 +278,7 @@ fn open_access(data_dir: &Path, clock: &Clock, status: &Status) -> Access {
         };
         status.raise("web/access", trouble);
     }
+    access.keep_sessions();
     access
 }
 

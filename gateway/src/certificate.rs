@@ -1,6 +1,8 @@
-//! Certificates of the page: read, understood, shown; [`own`] makes the gateway's own one. What is served with them is
-//! `web`'s work.
+//! Certificates of the page: read, understood, shown; [`own`] makes the gateway's own one, [`given`] keeps one that someone brought
+//! to the page. What is served with them is `web`'s work.
 
+mod files;
+pub mod given;
 mod machine;
 pub mod own;
 
@@ -34,6 +36,8 @@ const NAMES_SHOWN_MAX: usize = 64;
 pub enum Origin {
     /// The gateway made it itself.
     Own,
+    /// Someone brought it to the page, or to the interface.
+    Given,
     /// The files that the configuration names.
     File,
 }
@@ -88,9 +92,34 @@ pub enum CertificateError {
         "the key in key_file does not belong to the first certificate in certificate_file; put the gateway's own certificate first, and the key that it was asked for with"
     )]
     Mismatch,
+    /// What was brought lacks something.
+    #[error("{0}")]
+    Lacking(&'static str),
+    /// None of the certificates that someone brought belongs to the key.
+    #[error("the key belongs to none of these certificates; bring the certificate that was made with it")]
+    Apart,
     /// They are of a kind that cannot be used.
     #[error("the certificate or its key cannot be used: {0}; ECDSA P-256 works everywhere")]
     Unusable(String),
+    /// The key is locked.
+    #[error("the key is locked with a passphrase; ask whoever made it for one without")]
+    Locked,
+    /// A kind of key that no browser takes.
+    #[error("browsers take no certificate with an Ed25519 key; use one with ECDSA P-256 or RSA 2048")]
+    Unfamiliar,
+    /// Nothing in it says what it is for.
+    #[error(
+        "the certificate names neither hosts nor addresses (subjectAltName), and browsers refuse one without; ask for one with names"
+    )]
+    Nameless,
+    /// It is not in its time.
+    #[error("{0}")]
+    Untimely(String),
+    /// Too long to be one.
+    #[error(
+        "certificate and key together have more than 64 KiB; leave the gateway's own certificate, those that it is signed by, and the key"
+    )]
+    Large,
     /// A new one could not be made.
     #[error("a certificate could not be made: {0}")]
     Make(String),
@@ -99,7 +128,7 @@ pub enum CertificateError {
     File {
         /// The file or folder.
         path: PathBuf,
-        /// What was tried: read, written.
+        /// What was tried: written, removed.
         doing: &'static str,
         /// What the system said.
         error: io::Error,

@@ -11,6 +11,7 @@ pub mod history;
 mod load;
 mod meaning;
 mod mend;
+mod network;
 mod problem;
 mod redact;
 mod reference;
@@ -25,6 +26,7 @@ mod tree;
 
 pub use examine::{Examined, examine};
 pub use load::{FILE_BYTES_MAX, Loaded, load, parse, parse_with_secrets};
+pub use network::Network;
 pub use problem::{ConfigErrors, Problem, Problems};
 pub use redact::{redacted_toml, restore};
 pub use reference::reference;
@@ -106,6 +108,10 @@ pub struct WebOptions {
     /// browsers trust: for so long they let nobody pass a warning. Without it browsers are told nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hsts: Option<HumanDuration>,
+    /// Reverse proxies that are believed who asks (`X-Forwarded-For`) and whether it came encrypted to them (`X-Forwarded-Proto`):
+    /// addresses such as `127.0.0.1`, or networks such as `10.0.0.0/24`. Without it everyone behind a proxy has its address.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub trusted_proxies: Vec<String>,
 }
 
 /// Whether the page is encrypted on its way.
@@ -277,7 +283,14 @@ impl LimitsOptions {
 
 impl Default for WebOptions {
     fn default() -> Self {
-        Self { listen: listen(), https: HttpsMode::default(), certificate_file: None, key_file: None, hsts: None }
+        Self {
+            listen: listen(),
+            https: HttpsMode::default(),
+            certificate_file: None,
+            key_file: None,
+            hsts: None,
+            trusted_proxies: Vec::new(),
+        }
     }
 }
 

@@ -27,6 +27,10 @@ pub const POINTS: &[&str] = &[
     "delivery.after_catch_up_saved",
     "config.file_written",
     "config.file_renamed",
+    "access.file_written",
+    "access.file_renamed",
+    "certificate.file_written",
+    "certificate.file_renamed",
 ];
 
 #[cfg(all(feature = "fault-points", not(debug_assertions)))]

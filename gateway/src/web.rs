@@ -5,8 +5,10 @@
 //! [`Desk`], people and tokens to [`Access`].
 
 mod api;
+mod aside;
 mod assets;
 mod body;
+mod certify;
 mod change;
 mod crowd;
 mod failure;
@@ -24,6 +26,7 @@ mod server;
 mod server_tests;
 mod snapshot;
 mod sparkline;
+mod tend;
 #[cfg(test)]
 mod tests;
 mod tls;
@@ -90,7 +93,8 @@ pub async fn serve(listener: TcpListener, state: WebState, stop: CancellationTok
     let tls = state.tls.clone();
     let shared = Arc::new(Shared::new(state, stop.clone()));
     let served = server::run(listener, routes(shared.clone()), tls.clone(), stop.clone());
-    tokio::join!(served, live::beat(shared), tls.keep(stop));
+    let tended = tend::tend(shared.state.clone(), stop.clone());
+    tokio::join!(served, live::beat(shared), tls.keep(stop), tended);
 }
 
 /// The routes alone, for a caller that brings its own server: rates stay unknown and open pages still.
@@ -130,6 +134,7 @@ fn routes(shared: Arc<Shared>) -> Router {
         .merge(api::routes())
         .fallback(missing::missing)
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
+        .layer(middleware::from_fn(aside::answer))
         .layer(middleware::from_fn_with_state(shared.clone(), guard::admit))
         .layer(tower_http::csrf::CsrfLayer::new())
         .layer(middleware::from_fn_with_state(shared.clone(), guard::present))

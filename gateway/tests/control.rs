@@ -29,7 +29,8 @@ async fn served() -> TempDir {
     let (reload, _nobody) = tokio::sync::mpsc::channel(1);
     let (registry, status) = (Arc::new(registry), Arc::new(Status::default()));
     let desk = Desk::closed("");
-    let control = Control { buffer, registry, status, clock, reload, desk };
+    let access = forebay::access::Access::open(dir.path(), clock.clone()).unwrap();
+    let control = Control { buffer, registry, status, clock, reload, desk, access };
     let listener = control::bind(dir.path()).unwrap();
     tokio::spawn(control::serve(listener, control, CancellationToken::new()));
     dir

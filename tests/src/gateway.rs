@@ -250,6 +250,14 @@ impl Gateway {
         (status, answer.text().await.expect("the page answers to the end"))
     }
 
+    /// Sends its page a body of a kind, and follows nowhere; the status, unless the gateway ends before it answers.
+    pub async fn send(&self, method: reqwest::Method, path: &str, kind: &str, body: &str) -> Option<u16> {
+        let address = self.page_address().expect("the gateway has said where its page is");
+        let request = self.client.request(method, format!("http://{address}{path}"));
+        let answer = request.header("content-type", kind).body(body.to_owned()).send().await.ok()?;
+        Some(answer.status().as_u16())
+    }
+
     /// What its page says about the gateway, if it answers: while it is started anew in place there is none for a moment.
     pub async fn status_if_any(&self) -> Option<serde_json::Value> {
         let address = self.page_address()?;

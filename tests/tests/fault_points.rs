@@ -15,7 +15,8 @@ use e2e::mosquitto::{Broker, Publisher};
 use e2e::receiver::Receiver;
 use e2e::wait;
 use forebay::fault::POINTS;
-use serde_json::Value;
+use reqwest::Method;
+use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 use tokio::time::interval;
 
@@ -27,6 +28,8 @@ const BURST_MESSAGES: u64 = 8;
 const BURST_INTERVAL: Duration = Duration::from_millis(20);
 /// Everything that has to come to an end, on a busy machine.
 const LIMIT: Duration = Duration::from_mins(2);
+/// The password of ben.
+const PASSWORD: &str = "kettle boils at noon";
 /// The number of SIGKILL.
 const KILLED: i32 = 9;
 
@@ -43,8 +46,7 @@ fn chains() -> Vec<Chain> {
             // Once a start, while nothing was left undecided.
             "kafka.after_init" | "kafka.reading_cursors" => &[1],
             point if point.contains("catch_up") => &[1],
-            // On the way of a changed configuration, not of a reading.
-            point if point.starts_with("config.") => &[],
+            point if !is_on_the_way(point) => &[],
             _ => &[1, 3],
         };
         chains.extend(later.iter().map(|pass| vec![(*point, *pass)]));
@@ -62,6 +64,11 @@ fn chains() -> Vec<Chain> {
         }
     }
     chains
+}
+
+/// Whether a reading passes there; the others are on the way of a changed configuration, a session, a certificate.
+fn is_on_the_way(point: &str) -> bool {
+    !["config.", "access.", "certificate."].iter().any(|room| point.starts_with(room))
 }
 
 fn config(broker: &Broker, kafka: &Kafka, receiver: &Receiver) -> String {
@@ -169,7 +176,7 @@ async fn a_death_at_any_step_of_the_way_loses_nothing_and_repeats_nothing() {
             visited.insert(*point);
         }
     }
-    let on_the_way = POINTS.iter().copied().filter(|point| !point.starts_with("config."));
+    let on_the_way = POINTS.iter().copied().filter(|point| is_on_the_way(point));
     assert_eq!(visited, on_the_way.collect(), "every point was reached");
 
     gateway.end_at(None);
@@ -222,6 +229,51 @@ async fn a_death_while_a_change_is_kept_leaves_the_old_file_or_the_new_one() {
         assert_eq!(found, if is_new { new } else { old }, "{point}");
         gateway.end_at(None);
         gateway.start_again().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_death_while_someone_signs_in_or_brings_a_certificate_leaves_whole_files() {
+    let person = json!({ "name": "ben", "role": "viewer", "password": PASSWORD });
+    for written in [false, true] {
+        let step = if written { "renamed" } else { "written" };
+        let mut gateway = Gateway::prepare_faulty("");
+        gateway.start_again().await;
+        assert_eq!(
+            gateway.send(Method::POST, "/api/v1/people", "application/json", &person.to_string()).await,
+            Some(201)
+        );
+        assert!(gateway.terminate().await.success());
+
+        gateway.end_at(Some((if written { "access.file_renamed" } else { "access.file_written" }, 1)));
+        gateway.start_again().await;
+        let form = format!("name=ben&password={}", PASSWORD.replace(' ', "+"));
+        let signed_in = gateway.send(Method::POST, "/sign-in", "application/x-www-form-urlencoded", &form).await;
+        assert_eq!(signed_in, None, "whoever signs in hears nothing of a gateway that ends meanwhile");
+        assert_eq!(gateway.wait_exit().await.signal(), Some(KILLED), "access.file_{step}");
+        let sessions = std::fs::read_to_string(gateway.data_dir().join("access/sessions.json"));
+        assert_eq!(sessions.is_ok(), written);
+        if let Ok(sessions) = sessions {
+            let kept: Value = serde_json::from_str(&sessions).unwrap();
+            assert_eq!(kept["sessions"][0]["name"], "ben");
+        }
+
+        gateway.end_at(Some((if written { "certificate.file_renamed" } else { "certificate.file_written" }, 1)));
+        gateway.start_again().await;
+        let tls = gateway.data_dir().join("access/tls");
+        let read = |name: &str| std::fs::read_to_string(tls.join(name)).unwrap();
+        let pair = json!({ "certificate": read("certificate.pem"), "key": read("key.pem") });
+        let brought = gateway.send(Method::PUT, "/api/v1/certificate", "application/json", &pair.to_string()).await;
+        assert_eq!(brought, None);
+        assert_eq!(gateway.wait_exit().await.signal(), Some(KILLED), "certificate.file_{step}");
+
+        gateway.end_at(None);
+        gateway.start_again().await;
+        let (_, served) = gateway.get("/api/v1/certificate").await;
+        let served: Value = serde_json::from_str(&served).unwrap();
+        assert_eq!(served["certificate"]["origin"], if written { "given" } else { "own" });
+        let signed_in = gateway.send(Method::POST, "/sign-in", "application/x-www-form-urlencoded", &form).await;
+        assert_eq!(signed_in, Some(200), "and is led to the overview");
     }
 }
 

@@ -10,9 +10,10 @@ use super::rights::{Kind, Who};
 use crate::reading::UnixMicros;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use std::io::{Read, Seek, SeekFrom, Write};
+use std::io::{BufRead, BufReader, Read, Seek, SeekFrom, Write};
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 /// Longest detail, in bytes: some hundred lines of a difference; what is longer is cut, so that nobody washes the log away with
 /// long ones. A configuration that was kept is in the history as a whole.
@@ -145,17 +146,27 @@ pub struct AuditPage {
 pub(super) struct Audit {
     dir: PathBuf,
     file_bytes_max: u64,
+    put_aside: Mutex<Option<PutAside>>,
+}
+
+/// A file of the log was full and was put aside.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PutAside {
+    /// When.
+    pub at_us: UnixMicros,
+    /// When the first entry of it was written.
+    pub since_us: UnixMicros,
 }
 
 impl Audit {
     pub(super) fn new(dir: &Path) -> Self {
-        Self { dir: dir.to_owned(), file_bytes_max: FILE_BYTES_MAX }
+        Self { dir: dir.to_owned(), file_bytes_max: FILE_BYTES_MAX, put_aside: Mutex::default() }
     }
 
     /// Writes one entry; it is on disk on return.
     pub(super) fn append(&self, deed: Deed, at_us: UnixMicros) -> Result<Entry, AccessError> {
         let lock = Lock::take(&self.dir)?;
-        self.make_room()?;
+        self.make_room(at_us)?;
         let path = self.path(0);
         let entry = Entry {
             number: self.last_number()? + 1,
@@ -189,14 +200,29 @@ impl Audit {
     }
 
     /// Puts a full file aside; the oldest goes.
-    fn make_room(&self) -> Result<(), AccessError> {
+    fn make_room(&self, now_us: UnixMicros) -> Result<(), AccessError> {
         if std::fs::metadata(self.path(0)).map_or(0, |meta| meta.len()) < self.file_bytes_max {
             return Ok(());
         }
+        let since_us = self.first_us().unwrap_or(now_us);
         for age in (1..FILES_MAX).rev() {
             files::rename(&self.path(age - 1), &self.path(age))?;
         }
+        *self.put_aside.lock().unwrap_or_else(PoisonError::into_inner) = Some(PutAside { at_us: now_us, since_us });
         Ok(())
+    }
+
+    /// What was put aside since this was last asked.
+    pub(super) fn take_put_aside(&self) -> Option<PutAside> {
+        self.put_aside.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    /// When the first entry of the file that is written was made.
+    fn first_us(&self) -> Option<UnixMicros> {
+        let file = files::open_to_read(&self.path(0)).ok()?;
+        let mut line = Vec::new();
+        BufReader::new(file.take(LINE_BYTES_MAX)).read_until(b'\n', &mut line).ok()?;
+        serde_json::from_slice::<Entry>(&line).ok().map(|entry| entry.at_us)
     }
 }
 

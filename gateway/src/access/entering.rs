@@ -5,6 +5,7 @@ use super::passwords::sound_password;
 use super::throttle::Attempt;
 use super::{Access, AccessError, Action, By, Kind, Rights, SignInError, Who};
 use std::net::IpAddr;
+use std::time::Duration;
 
 /// Someone who has just signed in.
 #[derive(Clone, PartialEq, Eq)]
@@ -13,6 +14,8 @@ pub struct SignedIn {
     pub who: Who,
     /// The session's secret id, for the cookie.
     pub cookie_value: String,
+    /// What makes the browser known, for another cookie: strangers' guesses do not keep it waiting. None if none can be made.
+    pub device_value: Option<String>,
 }
 
 impl std::fmt::Debug for SignedIn {
@@ -27,12 +30,28 @@ impl Access {
     /// # Errors
     /// If name and password do not belong together, too many attempts failed, or nobody can sign in.
     pub async fn sign_in(&self, name: &str, password: &str, from: IpAddr) -> Result<SignedIn, SignInError> {
-        let person = self.prove(name, password, from).await?;
+        self.sign_in_with(name, password, from, None).await
+    }
+
+    /// The same for a browser that may be known: what it was given when the person last signed in with it.
+    ///
+    /// # Errors
+    /// As [`Access::sign_in`].
+    pub async fn sign_in_with(
+        &self,
+        name: &str,
+        password: &str,
+        from: IpAddr,
+        device: Option<&str>,
+    ) -> Result<SignedIn, SignInError> {
+        let person = self.prove(name, password, from, device).await?;
         let who = Who::person(&person.name, person.role);
         let cookie_value = self.0.sessions.begin(&person.name, &person.key, self.0.clock.mono_us())?;
+        self.save_sessions().await;
+        let device_value = self.0.devices.make(&person.name);
         self.note(&By::new(who.clone(), from), Action::SignedIn, &person.name, String::new()).await;
         tracing::info!("{} signed in from {from}", person.name);
-        Ok(SignedIn { who, cookie_value })
+        Ok(SignedIn { who, cookie_value, device_value })
     }
 
     /// Gives a person another password who proves to know the old one. All their sessions end; this is the new one.
@@ -47,13 +66,14 @@ impl Access {
         from: IpAddr,
     ) -> Result<SignedIn, SignInError> {
         sound_password(name, new).map_err(AccessError::from)?;
-        let person = self.prove(name, old, from).await?;
+        let person = self.prove(name, old, from, None).await?;
         let by = By::new(Who::person(&person.name, person.role), from);
         self.set_password(&by, &person.name, new).await?;
         let book = self.0.book.current()?;
         let person = book.person(&person.name).ok_or(SignInError::Wrong)?;
         let cookie_value = self.0.sessions.begin(&person.name, &person.key, self.0.clock.mono_us())?;
-        Ok(SignedIn { who: by.who, cookie_value })
+        self.save_sessions().await;
+        Ok(SignedIn { who: by.who, cookie_value, device_value: self.0.devices.make(&person.name) })
     }
 
     /// Who the session of this cookie belongs to, with the role they have now; counts as a use.
@@ -78,7 +98,9 @@ impl Access {
     /// Ends the session of this cookie.
     pub async fn sign_out(&self, cookie_value: &str, from: IpAddr) {
         let who = self.session(cookie_value);
-        self.0.sessions.end(cookie_value);
+        if self.0.sessions.end(cookie_value).is_some() {
+            self.save_sessions().await;
+        }
         if let Some(who) = who {
             let name = who.name.clone();
             self.note(&By::new(who, from), Action::SignedOut, &name, String::new()).await;
@@ -89,18 +111,26 @@ impl Access {
     pub async fn sign_out_everywhere(&self, by: &By, name: &str) -> usize {
         let ended = self.0.sessions.end_all_of(name);
         if ended > 0 {
+            self.save_sessions().await;
             self.note(by, Action::SignedOutEverywhere, name, format!("{ended} sessions")).await;
         }
         ended
     }
 
     /// The person, if this is their password.
-    async fn prove(&self, name: &str, password: &str, from: IpAddr) -> Result<PersonRow, SignInError> {
+    async fn prove(
+        &self,
+        name: &str,
+        password: &str,
+        from: IpAddr,
+        device: Option<&str>,
+    ) -> Result<PersonRow, SignInError> {
         let book = self.0.book.current()?;
         if book.people.is_empty() {
             return Err(SignInError::NotSetUp);
         }
-        let attempt = match self.0.throttle.begin(Some(name), from, self.0.clock.mono_us()) {
+        let device = device.and_then(|device| self.0.devices.of_note(device, name));
+        let attempt = match self.0.throttle.begin_with(Some(name), from, device, self.0.clock.mono_us()) {
             Ok(attempt) => attempt,
             Err(after) => {
                 self.refused(book.person(name), from, "too many attempts").await;
@@ -125,6 +155,22 @@ impl Access {
         let person = book.person(&person.name).filter(|now| now.key == person.key).ok_or(SignInError::Wrong)?;
         self.0.throttle.succeeded(attempt);
         Ok(person.clone())
+    }
+
+    /// Notes that a wrong API token came from an address. A right one is never kept waiting; whoever sends wrong ones is.
+    ///
+    /// # Errors
+    /// If too many came from there: how long to wait.
+    pub async fn wrong_token(&self, from: IpAddr) -> Result<(), Duration> {
+        let now_us = self.0.clock.mono_us();
+        let begun = self.0.token_throttle.begin(None, from, now_us).map(drop);
+        if let Some(unreported) = self.0.token_throttle.report(now_us) {
+            let detail = format!("wrong API token{}", others(unreported));
+            tracing::warn!("a program could not enter from {from}: {detail}");
+            self.note(&By::new(stranger(), from), Action::SignInRefused, "an API token that is not known", detail)
+                .await;
+        }
+        begun
     }
 
     /// Writes down who was not let in. A name that is not known is not told: people type passwords into the wrong field.

@@ -3,6 +3,7 @@
 //! Root writes here too, in a directory of a user with fewer rights: no link is ever followed.
 
 use super::AccessError;
+use crate::fault;
 use rustix::fs::OFlags;
 use rustix::process::geteuid;
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
@@ -87,7 +88,10 @@ pub(super) fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), AccessError> 
         give_to_owner(&file, &fresh)?;
         file.write_all(bytes)?;
         file.sync_all()?;
-        fs::rename(&fresh, path)
+        fault::point("access.file_written");
+        fs::rename(&fresh, path)?;
+        fault::point("access.file_renamed");
+        Ok(())
     };
     write().map_err(|e| {
         // Half a file is of no use to anyone; if it cannot be removed it is overwritten the next time.

@@ -124,7 +124,7 @@ impl Access {
             })
         });
         let name = removed.await?;
-        self.0.sessions.end_all_of(&name);
+        self.end_sessions_of(&name).await;
         self.note(by, Action::PersonRemoved, &name, String::new()).await;
         Ok(())
     }
@@ -178,9 +178,15 @@ impl Access {
             })
         });
         changed.await?;
-        self.0.sessions.end_all_of(&name);
+        self.end_sessions_of(&name).await;
         self.note(by, Action::PasswordChanged, &name, String::new()).await;
         Ok(())
+    }
+
+    async fn end_sessions_of(&self, name: &str) {
+        if self.0.sessions.end_all_of(name) > 0 {
+            self.save_sessions().await;
+        }
     }
 
     /// The sound name and the password's hash of a person to be.

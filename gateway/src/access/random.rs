@@ -39,7 +39,7 @@ fn pick<const LETTERS: usize, const CHARS: usize>(letters: &[u8; LETTERS], rando
         .collect()
 }
 
-fn bytes<const COUNT: usize>() -> Result<[u8; COUNT], AccessError> {
+pub(super) fn bytes<const COUNT: usize>() -> Result<[u8; COUNT], AccessError> {
     let mut random = [0; COUNT];
     getrandom::fill(&mut random).map_err(|e| AccessError::Disk(format!("the system gives no random numbers: {e}")))?;
     Ok(random)

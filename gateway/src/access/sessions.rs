@@ -1,11 +1,12 @@
-//! Who is signed in: random ids, kept as digests in memory alone, with an end.
+//! Who is signed in: random ids, kept as digests alone, with an end.
 
 use super::AccessError;
 use super::book::folded;
 use super::random::{Hash, WORD_CHARS, digest, word};
-use crate::reading::MonoMicros;
+use crate::clock::Tick;
+use crate::reading::{MonoMicros, TimeQuality, UnixMicros};
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 /// A session ends when it was not used for so long: a shift.
@@ -15,46 +16,67 @@ pub const SESSION_IDLE_MAX: Duration = Duration::from_secs(8 * 3_600);
 pub const SESSION_AGE_MAX: Duration = Duration::from_secs(7 * 24 * 3_600);
 
 /// Sessions kept, with some 200 bytes each; the one that was not used for longest makes room.
-const SESSIONS_MAX: usize = 256;
+pub(super) const SESSIONS_MAX: usize = 256;
 
 /// Sessions of one person, so that nobody's browsers push the others out.
 const PER_PERSON_MAX: usize = 32;
 
 #[derive(Debug)]
-struct Session {
-    name: String,
+pub(super) struct Session {
+    pub(super) name: String,
     /// The person's key when it began.
-    key: String,
-    began_us: MonoMicros,
-    used_us: MonoMicros,
+    pub(super) key: String,
+    /// By the monotonic clock of this boot; below zero, if it was before.
+    pub(super) began_us: i64,
+    pub(super) used_us: i64,
 }
 
 impl Session {
-    fn is_over(&self, now_us: MonoMicros) -> bool {
-        let over = |since_us: MonoMicros, max: Duration| u128::from(now_us.saturating_sub(since_us)) >= max.as_micros();
+    fn is_over(&self, now_us: i64) -> bool {
+        let over = |since_us: i64, max: Duration| now_us.saturating_sub(since_us) >= micros(max);
         over(self.used_us, SESSION_IDLE_MAX) || over(self.began_us, SESSION_AGE_MAX)
     }
 }
 
 /// All sessions.
 #[derive(Debug, Default)]
-pub(super) struct Sessions(Mutex<HashMap<Hash, Session>>);
+pub(super) struct Sessions {
+    all: Mutex<All>,
+    /// Held while they are written.
+    saving: Mutex<()>,
+}
+
+#[derive(Debug, Default)]
+struct All {
+    sessions: HashMap<Hash, Session>,
+    /// Whether they are kept on disk.
+    is_kept: bool,
+    /// Whether one began or ended that is not written yet.
+    is_changed: bool,
+    /// Whether one was used since they were written.
+    is_used: bool,
+    saved_us: i64,
+    /// Sessions were taken up while the clock was not set: when they had been written, and when they were taken up.
+    unsettled: Option<(UnixMicros, i64)>,
+}
 
 impl Sessions {
     /// Begins a session and hands out its id, which is new each time: nobody can choose it for somebody else.
     pub(super) fn begin(&self, name: &str, key: &str, now_us: MonoMicros) -> Result<String, AccessError> {
-        let id = word()?;
-        let mut sessions = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let (id, now_us) = (word()?, signed(now_us));
+        let mut all = self.lock();
+        let sessions = &mut all.sessions;
         sessions.retain(|_, session| !session.is_over(now_us));
         let own = |session: &Session| session.name == name;
         if sessions.values().filter(|session| own(session)).count() >= PER_PERSON_MAX {
-            remove_oldest(&mut sessions, own);
+            remove_oldest(sessions, own);
         }
         if sessions.len() >= SESSIONS_MAX {
-            remove_oldest(&mut sessions, |_| true);
+            remove_oldest(sessions, |_| true);
         }
         let session = Session { name: name.to_owned(), key: key.to_owned(), began_us: now_us, used_us: now_us };
         sessions.insert(digest(&id), session);
+        all.is_changed = true;
         Ok(id)
     }
 
@@ -72,39 +94,125 @@ impl Sessions {
         if id.len() != WORD_CHARS {
             return None;
         }
-        let hash = digest(id);
-        let mut sessions = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let session = sessions.get_mut(&hash)?;
+        let (hash, now_us) = (digest(id), signed(now_us));
+        let mut all = self.lock();
+        let session = all.sessions.get_mut(&hash)?;
         if session.is_over(now_us) {
-            sessions.remove(&hash);
+            all.sessions.remove(&hash);
             return None;
         }
         if is_use {
             session.used_us = now_us;
         }
-        Some((session.name.clone(), session.key.clone()))
+        let found = (session.name.clone(), session.key.clone());
+        all.is_used |= is_use;
+        Some(found)
     }
 
     /// Ends one session; tells whose it was.
     pub(super) fn end(&self, id: &str) -> Option<String> {
-        let mut sessions = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        sessions.remove(&digest(id)).map(|session| session.name)
+        let mut all = self.lock();
+        let ended = all.sessions.remove(&digest(id)).map(|session| session.name);
+        all.is_changed |= ended.is_some();
+        ended
     }
 
     /// Ends all sessions of a person; tells how many.
     pub(super) fn end_all_of(&self, name: &str) -> usize {
         let name = folded(name);
-        let mut sessions = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let before = sessions.len();
-        sessions.retain(|_, session| folded(&session.name) != name);
-        before - sessions.len()
+        let mut all = self.lock();
+        let before = all.sessions.len();
+        all.sessions.retain(|_, session| folded(&session.name) != name);
+        let ended = before - all.sessions.len();
+        all.is_changed |= ended > 0;
+        ended
     }
 
     /// How many sessions a person has.
     pub(super) fn count_of(&self, name: &str, now_us: MonoMicros) -> usize {
-        let sessions = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        sessions.values().filter(|session| session.name == name && !session.is_over(now_us)).count()
+        let now_us = signed(now_us);
+        self.lock().sessions.values().filter(|session| session.name == name && !session.is_over(now_us)).count()
     }
+
+    /// Takes up sessions with their ages and how long they were not used, in place of all others, and keeps them from now on.
+    pub(super) fn restore(
+        &self,
+        written_us: Option<UnixMicros>,
+        sessions: impl Iterator<Item = (Hash, Session, i64, i64)>,
+        now: Tick,
+    ) {
+        let now_us = signed(now.mono_us);
+        let since = |(hash, session, age_us, idle_us): (Hash, Session, i64, i64)| {
+            let (began_us, used_us) = (now_us.saturating_sub(age_us), now_us.saturating_sub(idle_us));
+            (hash, Session { began_us, used_us, ..session })
+        };
+        let mut all = self.lock();
+        all.sessions = sessions.map(since).collect();
+        all.is_kept = true;
+        all.saved_us = now_us;
+        all.unsettled = written_us.map(|written_us| (written_us, now_us));
+        all.settle(now);
+    }
+
+    /// Settles what hangs on the clocks; tells whether it is time to write. Uses wait for `uses_every_us`.
+    pub(super) fn tend(&self, now: Tick, uses_every_us: i64) -> bool {
+        let mut all = self.lock();
+        all.settle(now);
+        let uses = all.is_used && signed(now.mono_us).saturating_sub(all.saved_us) >= uses_every_us;
+        all.is_kept && (all.is_changed || uses)
+    }
+
+    /// Keeps other writers out; none if nothing is kept.
+    pub(super) fn begin_saving(&self) -> Option<MutexGuard<'_, ()>> {
+        self.lock().is_kept.then(|| self.saving.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// What is to be written: each with its age and how long it was not used. From here on it counts as written.
+    pub(super) fn rows<T>(&self, now_us: MonoMicros, row: impl Fn(&Hash, &Session, i64, i64) -> T) -> Vec<T> {
+        let now_us = signed(now_us);
+        let mut all = self.lock();
+        (all.is_changed, all.is_used, all.saved_us) = (false, false, now_us);
+        let living = all.sessions.iter().filter(|(_, session)| !session.is_over(now_us));
+        let since = |since_us: i64| now_us.saturating_sub(since_us);
+        living.map(|(hash, session)| row(hash, session, since(session.began_us), since(session.used_us))).collect()
+    }
+
+    /// What could not be written is to be written later.
+    pub(super) fn remember_to_save(&self) {
+        self.lock().is_changed = true;
+    }
+
+    fn lock(&self) -> MutexGuard<'_, All> {
+        self.all.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl All {
+    /// Adds the time in which the gateway was off to what was taken up, once the clock tells it. A clock that went back tells
+    /// nothing.
+    fn settle(&mut self, now: Tick) {
+        if now.quality == TimeQuality::Unset {
+            return;
+        }
+        let Some((written_us, restored_us)) = self.unsettled.take() else { return };
+        let counted_us = signed(now.mono_us).saturating_sub(restored_us);
+        let off_us = now.wall_us.saturating_sub(written_us).saturating_sub(counted_us).max(0);
+        for session in self.sessions.values_mut().filter(|session| session.began_us <= restored_us) {
+            session.began_us = session.began_us.saturating_sub(off_us);
+            // What was used since is known to be in use.
+            if session.used_us <= restored_us {
+                session.used_us = session.used_us.saturating_sub(off_us);
+            }
+        }
+    }
+}
+
+fn signed(mono_us: MonoMicros) -> i64 {
+    i64::try_from(mono_us).unwrap_or(i64::MAX)
+}
+
+fn micros(duration: Duration) -> i64 {
+    i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)
 }
 
 fn remove_oldest(sessions: &mut HashMap<Hash, Session>, of: impl Fn(&Session) -> bool) {
@@ -168,6 +276,6 @@ mod tests {
                 sessions.begin(&format!("person {person}"), "key", person * 10 + browser).unwrap();
             }
         }
-        assert_eq!(sessions.0.lock().unwrap().len(), SESSIONS_MAX);
+        assert_eq!(sessions.lock().sessions.len(), SESSIONS_MAX);
     }
 }

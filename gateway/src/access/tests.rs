@@ -48,6 +48,15 @@ impl Room {
         self.clock.set(mono_us, NOW_US + MonoMicros::cast_signed(mono_us));
     }
 
+    /// The same gateway after a restart with a power cut, off for so long.
+    fn restarted(&self, off: Duration) -> Access {
+        let off_us = i64::try_from(off.as_micros()).unwrap();
+        let clock = Clock::manual(2, 5_000_000, self.clock.tick().wall_us + off_us);
+        let access = Access::open(self.dir.path(), clock).unwrap();
+        access.keep_sessions();
+        access
+    }
+
     async fn actions(&self) -> Vec<Action> {
         let page = self.access.audit(None, PAGE_ENTRIES_MAX, AuditFilter::default()).await.unwrap();
         page.entries.iter().rev().map(|entry| entry.action).collect()
@@ -118,6 +127,115 @@ async fn whoever_guesses_the_set_up_token_waits_and_a_bad_password_is_no_guess()
     assert_eq!(error.to_string(), "too many attempts failed; try again in 1 s");
     room.pass(Duration::from_secs(1));
     room.access.set_up(&token, "Eva", PASSWORD, here()).await.unwrap();
+}
+
+#[tokio::test]
+async fn who_is_signed_in_stays_so_over_a_power_cut_and_no_id_is_on_disk() {
+    let room = Room::with_eva().await;
+    room.access.keep_sessions();
+    let eva = room.access.sign_in("Eva", PASSWORD, here()).await.unwrap().cookie_value;
+    let again = room.restarted(Duration::from_secs(3_600));
+    assert_eq!(again.session(&eva).unwrap().name, "Eva");
+    let text = fs::read_to_string(room.file("sessions.json")).unwrap();
+    assert!(!text.contains(&eva) && text.contains("Eva"), "{text}");
+    assert_eq!(fs::metadata(room.file("sessions.json")).unwrap().permissions().mode() & 0o777, 0o600);
+    // Off over night: as long as if it had run.
+    assert!(room.restarted(Duration::from_secs(8 * 3_600)).session(&eva).is_none());
+}
+
+#[tokio::test]
+async fn what_ended_before_a_restart_is_over_after_it() {
+    let room = Room::with_eva().await;
+    room.access.keep_sessions();
+    room.access.add_person(&by_eva(), "Max", Role::Viewer, OTHER).await.unwrap();
+    let (access, moment) = (&room.access, Duration::from_secs(1));
+    let signed_out = access.sign_in("Eva", PASSWORD, here()).await.unwrap().cookie_value;
+    access.sign_out(&signed_out, here()).await;
+    let everywhere = access.sign_in("Eva", PASSWORD, here()).await.unwrap().cookie_value;
+    access.sign_out_everywhere(&by_eva(), "Eva").await;
+    let removed = access.sign_in("Max", OTHER, here()).await.unwrap().cookie_value;
+    let by_tool = access.sign_in("Eva", PASSWORD, here()).await.unwrap().cookie_value;
+    assert!(room.restarted(moment).session(&removed).is_some());
+    access.remove_person(&by_eva(), "Max").await.unwrap();
+    // A tool that runs beside the gateway and knows no session.
+    room.beside().set_password(&By::tool(), "Eva", OTHER).await.unwrap();
+    let again = room.restarted(moment);
+    for cookie in [signed_out, everywhere, removed, by_tool] {
+        assert!(again.session(&cookie).is_none());
+    }
+}
+
+#[tokio::test]
+async fn use_does_not_wear_the_card_and_is_known_after_an_orderly_end() {
+    let room = Room::with_eva().await;
+    room.access.keep_sessions();
+    let eva = room.access.sign_in("Eva", PASSWORD, here()).await.unwrap().cookie_value;
+    let written =
+        || fs::metadata(room.file("sessions.json")).map(|meta| std::os::unix::fs::MetadataExt::ino(&meta)).unwrap();
+    let (mut last, mut writes) = (written(), 0);
+    for _ in 0..8 * 60 {
+        room.pass(Duration::from_secs(60));
+        assert!(room.access.session(&eva).is_some());
+        room.access.tend().await;
+        writes += u32::from(std::mem::replace(&mut last, written()) != last);
+    }
+    assert!((1..=16).contains(&writes), "{writes} writes in a shift");
+    room.pass(Duration::from_secs(7 * 3_600));
+    assert!(room.access.session(&eva).is_some());
+    room.access.settle_sessions().await;
+    assert!(room.restarted(Duration::from_secs(3_600)).session(&eva).is_some());
+}
+
+#[tokio::test]
+async fn while_the_clock_is_not_set_nobody_is_signed_out_and_then_the_time_off_counts() {
+    let room = Room::with_eva().await;
+    room.access.keep_sessions();
+    let eva = room.access.sign_in("Eva", PASSWORD, here()).await.unwrap().cookie_value;
+    let clock = Clock::manual(2, 1_000_000, 0);
+    let again = Access::open(room.dir.path(), clock.clone()).unwrap();
+    again.keep_sessions();
+    assert!(again.session_goes_on(&eva).is_some());
+    clock.set(61_000_000, NOW_US + 9 * 3_600 * 1_000_000);
+    again.tend().await;
+    assert!(again.session_goes_on(&eva).is_none());
+}
+
+#[tokio::test]
+async fn a_damaged_file_of_sessions_lets_nobody_in_and_a_large_one_is_not_read() {
+    let room = Room::with_eva().await;
+    room.access.keep_sessions();
+    let eva = room.access.sign_in("Eva", PASSWORD, here()).await.unwrap().cookie_value;
+    let whole = fs::read(room.file("sessions.json")).unwrap();
+    for length in 0..whole.len() - 1 {
+        if length % 17 == 0 {
+            fs::write(room.file("sessions.json"), &whole[..length]).unwrap();
+            assert!(room.restarted(Duration::from_secs(1)).session(&eva).is_none());
+        }
+    }
+    fs::write(room.file("sessions.json"), vec![b' '; 1 << 20]).unwrap();
+    assert!(room.restarted(Duration::from_secs(1)).session(&eva).is_none());
+    fs::write(room.file("sessions.json"), whole).unwrap();
+    assert!(room.restarted(Duration::from_secs(1)).session(&eva).is_some());
+}
+
+#[tokio::test]
+async fn a_browser_that_signed_in_before_is_not_kept_out_by_who_guesses_beside_it() {
+    let room = Room::with_eva().await;
+    let known = room.access.sign_in("Eva", PASSWORD, here()).await.unwrap().device_value.unwrap();
+    for _ in 0..5 {
+        room.access.sign_in("Eva", "a wrong password", here()).await.unwrap_err();
+    }
+    let refused = room.access.sign_in("Eva", PASSWORD, here()).await;
+    assert!(matches!(refused, Err(SignInError::TooMany { .. })), "{refused:?}");
+    room.access.sign_in_with("Eva", PASSWORD, here(), Some(&known)).await.unwrap();
+    let forged = "ab".repeat(known.len() / 2);
+    assert!(room.access.sign_in_with("Eva", PASSWORD, here(), Some(&forged)).await.is_err());
+    for _ in 0..5 {
+        let wrong = room.access.sign_in_with("Eva", "a wrong password", here(), Some(&known)).await;
+        assert_eq!(wrong, Err(SignInError::Wrong));
+    }
+    let refused = room.access.sign_in_with("Eva", PASSWORD, here(), Some(&known)).await;
+    assert!(matches!(refused, Err(SignInError::TooMany { .. })), "whoever has it guesses no faster: {refused:?}");
 }
 
 #[tokio::test]

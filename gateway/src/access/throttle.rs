@@ -4,6 +4,7 @@
 //! failures. Who is signed in is not asked here at all.
 
 use super::book::folded;
+use super::random::Hash as Hashed;
 use crate::reading::MonoMicros;
 use std::collections::{HashMap, VecDeque};
 use std::hash::Hash;
@@ -13,6 +14,9 @@ use std::time::Duration;
 
 /// Failures without a wait: people mistype.
 const FREE_FAILURES: u32 = 5;
+
+/// Failures without a wait of all machines of an IPv6 network that they share: one of them may take any address there.
+const NETWORK_FREE_FAILURES: u32 = 60;
 
 /// The first wait; each further failure doubles it.
 const WAIT_FIRST: Duration = Duration::from_secs(1);
@@ -52,11 +56,11 @@ impl Tally {
         Duration::from_micros(self.until_us.saturating_sub(now_us))
     }
 
-    fn fail(&mut self, now_us: MonoMicros, max: Duration) {
+    fn fail(&mut self, now_us: MonoMicros, free: u32, max: Duration) {
         self.failures = self.failures.saturating_add(1);
         self.last_us = now_us;
-        let doublings = self.failures.saturating_sub(FREE_FAILURES);
-        if self.failures >= FREE_FAILURES {
+        let doublings = self.failures.saturating_sub(free);
+        if self.failures >= free {
             let wait = WAIT_FIRST.saturating_mul(2_u32.saturating_pow(doublings)).min(max);
             self.until_us = now_us.saturating_add(micros(wait));
         }
@@ -73,6 +77,8 @@ pub(super) struct Attempt {
     name: Option<String>,
     counts_for_name: bool,
     address: IpAddr,
+    /// A browser that signed in before: its failures are its own.
+    device: Option<Hashed>,
 }
 
 /// What is watched.
@@ -83,6 +89,8 @@ pub(super) struct Throttle(Mutex<Watched>);
 struct Watched {
     names: HashMap<String, Tally>,
     addresses: HashMap<IpAddr, Tally>,
+    networks: HashMap<IpAddr, Tally>,
+    devices: HashMap<Hashed, Tally>,
     known: VecDeque<(String, IpAddr)>,
     report_since_us: MonoMicros,
     reports: u32,
@@ -93,32 +101,69 @@ impl Throttle {
     /// Lets an attempt begin, or says how long to wait. It counts as a failure at once, so that many at the same moment are
     /// no way around; a refused one does not count.
     pub(super) fn begin(&self, name: Option<&str>, from: IpAddr, now_us: MonoMicros) -> Result<Attempt, Duration> {
+        self.begin_with(name, from, None, now_us)
+    }
+
+    /// The same for a browser that may be known: what others guess, at whatever address, does not keep it waiting.
+    pub(super) fn begin_with(
+        &self,
+        name: Option<&str>,
+        from: IpAddr,
+        device: Option<Hashed>,
+        now_us: MonoMicros,
+    ) -> Result<Attempt, Duration> {
         let address = network(from);
         let name = name.map(|name| folded(&name.chars().take(NAME_CHARS_MAX).collect::<String>()));
         let mut watched = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let watched = &mut *watched;
         forget(&mut watched.names, now_us);
         forget(&mut watched.addresses, now_us);
+        forget(&mut watched.networks, now_us);
+        forget(&mut watched.devices, now_us);
+        if let Some(device) = device {
+            let tally = tally(&mut watched.devices, device);
+            let wait = tally.wait(now_us);
+            if !wait.is_zero() {
+                return Err(wait);
+            }
+            tally.fail(now_us, FREE_FAILURES, ADDRESS_WAIT_MAX);
+            return Ok(Attempt { name, counts_for_name: false, address, device: Some(device) });
+        }
         let counts_for_name =
             name.as_ref().is_some_and(|name| !watched.known.iter().any(|known| known.0 == *name && known.1 == address));
         let mut wait = watched.addresses.get(&address).map_or(Duration::ZERO, |tally| tally.wait(now_us));
         if counts_for_name && let Some(tally) = name.as_ref().and_then(|name| watched.names.get(name)) {
             wait = wait.max(tally.wait(now_us));
         }
+        let around = shared_network(from);
+        if counts_for_name || name.is_none() {
+            let tally = around.and_then(|around| watched.networks.get(&around));
+            wait = wait.max(tally.map_or(Duration::ZERO, |tally| tally.wait(now_us)));
+        }
         if !wait.is_zero() {
             return Err(wait);
         }
-        tally(&mut watched.addresses, address).fail(now_us, ADDRESS_WAIT_MAX);
-        if counts_for_name && let Some(name) = &name {
-            tally(&mut watched.names, name.clone()).fail(now_us, NAME_WAIT_MAX);
+        tally(&mut watched.addresses, address).fail(now_us, FREE_FAILURES, ADDRESS_WAIT_MAX);
+        if let Some(around) = around {
+            tally(&mut watched.networks, around).fail(now_us, NETWORK_FREE_FAILURES, NAME_WAIT_MAX);
         }
-        Ok(Attempt { name, counts_for_name, address })
+        if counts_for_name && let Some(name) = &name {
+            tally(&mut watched.names, name.clone()).fail(now_us, FREE_FAILURES, NAME_WAIT_MAX);
+        }
+        Ok(Attempt { name, counts_for_name, address, device: None })
     }
 
     /// The attempt was right: the name is free of its failures, the address of this one.
     pub(super) fn succeeded(&self, attempt: Attempt) {
         let mut watched = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(device) = attempt.device {
+            watched.devices.remove(&device);
+            return;
+        }
         take_back(&mut watched.addresses, &attempt.address);
+        if let Some(around) = shared_network(attempt.address) {
+            take_back(&mut watched.networks, &around);
+        }
         let Some(name) = attempt.name else { return };
         watched.names.remove(&name);
         let pair = (name, attempt.address);
@@ -132,7 +177,13 @@ impl Throttle {
     /// The attempt was not decided: it does not count.
     pub(super) fn undecided(&self, attempt: &Attempt) {
         let mut watched = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(device) = &attempt.device {
+            return take_back(&mut watched.devices, device);
+        }
         take_back(&mut watched.addresses, &attempt.address);
+        if let Some(around) = shared_network(attempt.address) {
+            take_back(&mut watched.networks, &around);
+        }
         if attempt.counts_for_name
             && let Some(name) = &attempt.name
         {
@@ -163,6 +214,16 @@ fn network(address: IpAddr) -> IpAddr {
         IpAddr::V6(v6) if v6.is_unicast_link_local() || v6.is_unique_local() => IpAddr::V6(v6),
         IpAddr::V6(v6) => IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() >> 64 << 64)),
         v4 @ IpAddr::V4(_) => v4,
+    }
+}
+
+/// The network of 64 bits around a local address, whose machines count one by one and, with more patience, together.
+fn shared_network(address: IpAddr) -> Option<IpAddr> {
+    match address.to_canonical() {
+        IpAddr::V6(v6) if v6.is_unicast_link_local() || v6.is_unique_local() => {
+            Some(IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() >> 64 << 64)))
+        }
+        _ => None,
     }
 }
 
@@ -259,6 +320,26 @@ mod tests {
         assert_eq!(network(ip("::ffff:10.0.0.1")), ip("10.0.0.1"));
         assert_ne!(network(ip("fe80::a")), network(ip("fe80::b")), "neighbours on one network");
         assert_ne!(network(ip("fd00::a")), network(ip("fd00::b")), "neighbours on one network");
+    }
+
+    #[test]
+    fn one_machine_with_many_addresses_of_the_plants_network_waits_and_a_known_browser_does_not() {
+        let throttle = Throttle::default();
+        let begun = (0..1_000_u32)
+            .filter(|host| throttle.begin(Some(&format!("name {host}")), ip(&format!("fe80::{host:x}")), 0).is_ok())
+            .count();
+        assert_eq!(begun, 60);
+        assert!(throttle.begin(Some("Eva"), ip("fe80::ffff"), 0).is_err());
+        assert!(throttle.begin(Some("Eva"), ip("10.0.0.1"), 0).is_ok());
+        let device = Some([7; 32]);
+        for _ in 0..4 {
+            throttle.begin_with(Some("Eva"), ip("fe80::ffff"), device, 0).unwrap();
+        }
+        let right = throttle.begin_with(Some("Eva"), ip("fe80::ffff"), device, 0).unwrap();
+        assert!(throttle.begin_with(Some("Eva"), ip("fe80::ffff"), device, 0).is_err(), "its own failures count");
+        throttle.succeeded(right);
+        assert!(throttle.begin_with(Some("Eva"), ip("fe80::ffff"), device, 0).is_ok());
+        assert!(throttle.begin(Some("Eva"), ip("fe80::ffff"), 0).is_err(), "no other is let in for it");
     }
 
     #[test]

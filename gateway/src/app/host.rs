@@ -7,7 +7,9 @@ use super::trial::Trials;
 use super::{AppError, Event, Handles, Running, build_sinks, page, start_by, supervisor};
 use crate::block::records::Severity;
 use crate::clock::Clock;
-use crate::config::desk::{Desk, DeskRequest, DeskState};
+use crate::config::desk::{Desk, DeskRequest, DeskState, Revision};
+use crate::config::history::{History, Kept};
+use crate::config::secrets::Secrets;
 use crate::config::{self, Config, Loaded};
 use crate::control::ReloadRequest;
 use crate::logs::LogRing;
@@ -16,10 +18,14 @@ use crate::status::{Status, Trouble};
 use std::path::PathBuf;
 use std::pin::pin;
 use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 use tokio::sync::watch;
 
 /// The key of the trouble that the file on disk is not what runs.
 pub(super) const FILE_TROUBLE: &str = "config/reload";
+
+/// Who is said to have made a text that the history does not know.
+const AS_FOUND: &str = "the file as it was found";
 
 /// A gateway and what may be asked of it.
 pub(super) struct Host {
@@ -117,6 +123,7 @@ impl Host {
         handles.access = Some(running.web_state.access.clone());
         tracing::info!(page = running.page.map(|page| page::address(page, running.web_state.tls.mode())), "ready");
         let watched = watch::Sender::new(Some(running.status.clone()));
+        settle_files(&loaded, on_disk.as_deref(), &clock);
         let (current, trials) = (loaded.config.clone(), Trials::new(requests, state));
         Ok(Self { path, on_disk, confirmed: loaded, current, trials, clock, running: Some(running), handles, watched })
     }
@@ -230,6 +237,18 @@ impl Host {
         self.running.as_ref().is_none_or(|running| needs_restart(&running.plan.config, &plan.config).is_some())
     }
 
+    /// Whether a plan moves the page, so that the connection of whoever asked over it ends.
+    pub(super) fn moves_page(&self, plan: &Plan) -> bool {
+        self.running.as_ref().is_some_and(|running| running.plan.config.web.listen != plan.config.web.listen)
+    }
+
+    /// Whether the page can be had where a plan moves it.
+    pub(super) async fn look_at_page(&self, plan: &Plan) -> Result<(), Stays> {
+        let own_port = self.running.as_ref().and_then(|running| running.page).map(|page| page.port());
+        let free = super::reload::can_listen(&plan.config.web.listen, own_port).await;
+        free.map_err(|error| Stays::Refused(error.to_string()))
+    }
+
     /// What of a plan can be seen to fail without a stop.
     pub(super) fn look_over(plan: &Plan) -> Result<(), Stays> {
         let is_fit = build_sinks(&plan.config.gateway.id, &plan.config.sink).and(plan.store_options().map(drop));
@@ -296,9 +315,73 @@ impl Host {
     }
 }
 
+/// Puts in order what a power cut, or someone else, has left: a file that the history does not know as its newest is kept there, and
+/// secrets that nobody names any more go. What cannot be done is told and holds nothing up.
+fn settle_files(loaded: &Loaded, on_disk: Option<&str>, clock: &Clock) {
+    let data_dir = &loaded.config.gateway.data_dir;
+    let history = History::of(data_dir);
+    let versions = history.list();
+    if let (Some(text), Some(newest)) = (on_disk, versions.first())
+        && newest.revision != Revision::of(text)
+    {
+        let (at_us, by) = (clock.tick().wall_us, AS_FOUND.to_owned());
+        let kept = Kept { at_us, by, changes: Vec::new(), note: String::new() };
+        if let Err(error) = history.keep(text, kept) {
+            tracing::warn!(%error, "the file as it was found could not be kept in the history");
+        }
+    }
+    let secrets = Secrets::of(data_dir);
+    if secrets.list().is_empty() {
+        return;
+    }
+    let mut texts = vec![loaded.text.clone()];
+    texts.extend(versions.iter().filter_map(|version| Some(history.get(version.n).ok()?.1)));
+    if texts.len() <= versions.len() {
+        // A version that cannot be read may name any of them.
+        return;
+    }
+    let wall_us = u64::try_from(clock.tick().wall_us).unwrap_or_default();
+    let removed = secrets.tidy(&texts, SystemTime::UNIX_EPOCH + Duration::from_micros(wall_us));
+    if !removed.is_empty() {
+        tracing::info!(names = removed.join(", "), "secrets that nobody names any more were removed");
+    }
+}
+
 /// Logs what may be meant, but should be known.
 pub(super) fn warn(loaded: &Loaded) {
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use super::*;
+
+    #[test]
+    fn a_file_that_the_history_does_not_know_is_kept_there_and_secrets_of_no_use_go() {
+        let dir = tempfile::tempdir().unwrap();
+        let secrets = Secrets::of(dir.path());
+        let named = secrets.write("broker-password", "s3cret").unwrap();
+        secrets.write("try-out-1234abcd", "s3cret").unwrap();
+        let text = format!("[gateway]\nid = \"a\"\ndata_dir = {:?}\n", dir.path());
+        let loaded = |text: &str| config::parse("test", text.to_owned()).unwrap();
+        let clock = Clock::manual(1, 1, 1_800_000_000_000_000);
+        let history = History::of(dir.path());
+        settle_files(&loaded(&text), Some(&text), &clock);
+        assert!(history.list().is_empty(), "before the first change there is nothing to go back to");
+        assert_eq!(secrets.list(), ["broker-password"]);
+
+        let kept = Kept { at_us: 1, by: "anna".to_owned(), changes: Vec::new(), note: String::new() };
+        history.keep(&format!("{text}# {}\n", named.display()), kept).unwrap();
+        settle_files(&loaded(&text), Some(&text), &clock);
+        let newest = &history.list()[0];
+        assert_eq!((newest.by.as_str(), history.get(newest.n).unwrap().1.as_str()), (AS_FOUND, text.as_str()));
+        settle_files(&loaded(&text), Some(&text), &clock);
+        assert_eq!(history.list().len(), 2, "once");
+        let late = Clock::manual(1, 1, 4_000_000_000_000_000);
+        settle_files(&loaded(&text), Some(&text), &late);
+        assert_eq!(secrets.list(), ["broker-password"], "an older version names it");
     }
 }

@@ -227,6 +227,11 @@ pub(super) fn changes(old: &Config, new: &Config) -> Vec<String> {
     lines
 }
 
+/// Whether the page can have a new address, without taking it yet.
+pub(super) async fn can_listen(address: &str, own_port: Option<u16>) -> Result<(), ReloadError> {
+    listen(address, own_port).await.map(drop)
+}
+
 /// Has the page's new address, so that a reload that cannot have it changes nothing. None where the old page itself is in the
 /// way, on another address of the same port: it goes first.
 async fn listen(listen: &str, own_port: Option<u16>) -> Result<Option<TcpListener>, ReloadError> {

@@ -12,7 +12,7 @@ use crate::buffer::Ends;
 use crate::config::desk::{CONFIRM_WITHIN, Change, DeskError, DeskRequest, DeskState, Reverted, Revision, Trial};
 use crate::config::history::{History, Kept};
 use crate::config::{self, Config, ConfigErrors, FILE_BYTES_MAX, Loaded};
-use crate::reading::{PointId, UnixMicros};
+use crate::reading::{MonoMicros, PointId, UnixMicros};
 use crate::site::Registry;
 use crate::sources::SourceOptions;
 use crate::status::{Status, Trouble};
@@ -23,6 +23,10 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep, sleep_until};
 
+/// How the names of those who made one trial are told together, how many of them, and what the others are called.
+const AND: &str = ", ";
+const NAMED_MAX: usize = 3;
+const OTHERS: &str = "others";
 /// The key of the trouble that a change was taken back.
 const REVERTED: &str = "config/trial";
 /// The key of the trouble that a change could not be kept after all.
@@ -48,6 +52,7 @@ pub(super) struct Underway {
     lines: Vec<String>,
     since_us: UnixMicros,
     until_us: UnixMicros,
+    until_mono_us: MonoMicros,
     deadline: Instant,
     /// Where the readings end: moves with each commit.
     ends: watch::Receiver<Ends>,
@@ -130,6 +135,7 @@ impl Trials {
                 by: trial.by.clone(),
                 since_us: trial.since_us,
                 until_us: trial.until_us,
+                until_mono_us: trial.until_mono_us,
                 changes: trial.lines.clone(),
                 before: confirmed.into(),
                 flows: trial.flows,
@@ -174,7 +180,8 @@ impl Host {
                     done.send(Err(DeskError::NoTrial));
                     return Ok(());
                 }
-                if self.must_restart(&Plan::settled(self.confirmed.clone())) {
+                let plan = Plan::settled(self.confirmed.clone());
+                if self.must_restart(&plan) || self.moves_page(&plan) {
                     done.send(Ok(()));
                 }
                 done.tell(self.take_back(format!("{by} took it back")).await)
@@ -199,6 +206,9 @@ impl Host {
             return done.tell(back.map(|()| lines));
         }
         warn(&wanted.loaded);
+        if !self.must_restart(&wanted.plan) && self.moves_page(&wanted.plan) {
+            return self.move_page(wanted, done).await;
+        }
         if !self.must_restart(&wanted.plan) {
             let went = self.go(wanted.plan.clone()).await;
             if went.is_ok() {
@@ -211,6 +221,29 @@ impl Host {
         }
         done.send(Ok(lines));
         match self.restart(wanted.plan.clone()).await {
+            Ok(()) => {
+                self.begin(wanted);
+                Ok(())
+            }
+            Err(Stays::Refused(words)) => {
+                self.tell_reverted(wanted.by, wanted.loaded.text, format!("it did not start: {words}"));
+                Ok(())
+            }
+            Err(Stays::Ended(error)) => Err(error),
+        }
+    }
+
+    /// Tries a change that moves the page. Whoever asked over it is answered first: the old page waits for answers under way.
+    async fn move_page(&mut self, wanted: Wanted, mut done: Reply<Vec<String>>) -> Result<(), AppError> {
+        let looked = match Self::look_over(&wanted.plan) {
+            Ok(()) => self.look_at_page(&wanted.plan).await,
+            stays => stays,
+        };
+        if let Err(stays) = looked {
+            return done.tell(Err(stays));
+        }
+        done.send(Ok(wanted.lines.clone()));
+        match self.go(wanted.plan.clone()).await {
             Ok(()) => {
                 self.begin(wanted);
                 Ok(())
@@ -261,6 +294,7 @@ impl Host {
         let until_us = since_us.saturating_add(i64::try_from(within.as_micros()).unwrap_or(i64::MAX));
         tracing::info!(by, within = %HumanDuration(within), changes = lines.join("; "), "a change is on trial");
         let Some(speakers) = self.speakers(&loaded.config, since_us) else { return };
+        let by = self.trials.underway.as_ref().map_or_else(|| by.clone(), |before| both(&before.by, &by));
         self.trials.underway = Some(Underway {
             by,
             flows: loaded.config.source.is_empty(),
@@ -268,6 +302,7 @@ impl Host {
             lines,
             since_us,
             until_us,
+            until_mono_us: self.clock.mono_us().saturating_add(u64::try_from(within.as_micros()).unwrap_or(u64::MAX)),
             deadline: Instant::now() + within,
             ends,
             speakers,
@@ -450,6 +485,18 @@ impl Host {
     }
 }
 
+/// Who made a trial that more than one had a hand in.
+fn both(before: &str, by: &str) -> String {
+    let known = before.split(AND).any(|name| name == by) || before.ends_with(OTHERS);
+    if known {
+        before.to_owned()
+    } else if before.split(AND).count() >= NAMED_MAX {
+        format!("{before}{AND}{OTHERS}")
+    } else {
+        format!("{before}{AND}{by}")
+    }
+}
+
 fn trouble(what: String, severity: Severity, since_us: UnixMicros) -> Trouble {
     let advice = "The configuration before it runs again; what was tried can be tried again at the page".to_owned();
     Trouble { subject: "configuration".to_owned(), what, advice, severity, since_us }
@@ -482,5 +529,20 @@ impl<T> Reply<T> {
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whoever_had_a_hand_in_a_trial_is_named_once() {
+        assert_eq!(both("anna", "ben"), "anna, ben");
+        assert_eq!(both("anna, ben", "anna"), "anna, ben");
+        assert_eq!(both("anna, ben", "cleo"), "anna, ben, cleo");
+        let many = both("anna, ben, cleo", "dora");
+        assert_eq!(many, "anna, ben, cleo, others");
+        assert_eq!(both(&many, "emil"), many);
     }
 }

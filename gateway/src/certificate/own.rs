@@ -1,16 +1,15 @@
 //! The gateway's own certificate: made at the first start, kept beside its key, renewed before it ends.
 
-use super::{CertificateError, Origin, Pair, machine};
+use super::{CertificateError, Origin, Pair, files, machine};
 use crate::clock::{EARLIEST_PLAUSIBLE_US, Tick};
 use crate::reading::{TimeQuality, UnixMicros};
 use rcgen::{
-    CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, KeyPair, KeyUsagePurpose,
-    PKCS_ECDSA_P256_SHA256, SanType,
+    BasicConstraints, CertificateParams, CidrSubnet, DistinguishedName, DnType, ExtendedKeyUsagePurpose,
+    GeneralSubtree, IsCa, Issuer, KeyPair, KeyUsagePurpose, NameConstraints, PKCS_ECDSA_P256_SHA256, SanType,
 };
 use rustls::pki_types::DnsName;
-use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::io;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -24,11 +23,11 @@ const VALID: Duration = Duration::from_secs(820 * 24 * 3_600);
 /// A new one is made so long before the end of the old one: a gateway that is off for a month comes back with a valid one.
 const RENEW_BEFORE: Duration = Duration::from_secs(30 * 24 * 3_600);
 
-/// Largest file that is read: a certificate with its names takes two kilobytes.
-const FILE_BYTES_MAX: u64 = 64 * 1024;
-
 /// The name that every gateway answers to in its own network.
 const COMMON_NAME: &str = "forebay.local";
+
+/// What the authority of a gateway's certificate is called, before the gateway's name.
+const AUTHORITY: &str = "Forebay certificate of";
 
 /// Longest common name that X.509 allows, in characters.
 const SUBJECT_CHARS_MAX: usize = 64;
@@ -58,12 +57,11 @@ impl OwnCertificate {
     /// The certificate of this gateway below `data_dir`; nothing is read or made yet.
     #[must_use]
     pub fn new(data_dir: &Path, gateway: &str) -> Self {
-        let folder = data_dir.join("access").join("tls");
+        let folder = files::folder(data_dir);
         Self { folder, gateway: gateway.to_owned(), kept: Mutex::new(None) }
     }
 
-    /// The certificate to serve now: the kept one, or a new one if there is none, it is for another gateway, cannot be read, or
-    /// ends within 30 days.
+    /// The certificate to serve now: the kept one, or a new one if there is none, it cannot be read, or ends within 30 days.
     ///
     /// # Errors
     /// If none can be made. One that cannot be written down is served all the same; see [`OwnCertificate::unsaved`].
@@ -110,10 +108,11 @@ impl OwnCertificate {
         Ok(pair)
     }
 
-    /// The kept one, if it is there, whole and for this gateway.
+    /// The kept one, if it is there and whole. One from before the gateway got its name stays: whoever has compared its fingerprint,
+    /// or installed it, is not to do so again because of a name.
     fn read(&self) -> Option<Pair> {
         let [certificate, key] = self.paths();
-        let texts = (read_text(&certificate), read_text(&key));
+        let texts = (files::read_text(&certificate), files::read_text(&key));
         let (Ok(certificate), Ok(key)) = texts else {
             if let (Err(error), _) | (_, Err(error)) = &texts
                 && error.kind() != io::ErrorKind::NotFound
@@ -125,8 +124,7 @@ impl OwnCertificate {
         // A power cut between the two files leaves a key without its certificate: it is made anew.
         let pair = Pair::from_pem(&certificate, &key, Origin::Own)
             .inspect_err(|error| tracing::warn!(%error, "the page's own certificate is damaged; a new one is made"));
-        let names = named(gateway_names(&self.gateway));
-        pair.ok().filter(|pair| names.iter().all(|name| pair.info.names.contains(name)))
+        pair.ok()
     }
 
     fn paths(&self) -> [PathBuf; 2] {
@@ -134,15 +132,9 @@ impl OwnCertificate {
     }
 
     fn save(&self, texts: &Texts) -> Result<(), CertificateError> {
-        let failed = |path: &Path, error| CertificateError::File { path: path.to_owned(), doing: "written", error };
-        let made = DirBuilder::new().recursive(true).mode(0o700).create(&self.folder);
-        made.map_err(|error| failed(&self.folder, error))?;
         let [certificate, key] = self.paths();
         // The certificate last: a new one beside an old key would be noticed, too.
-        for (path, text) in [(key, &texts.key), (certificate, &texts.certificate)] {
-            write_whole(&path, text).map_err(|error| failed(&path, error))?;
-        }
-        File::open(&self.folder).and_then(|folder| folder.sync_all()).map_err(|error| failed(&self.folder, error))
+        files::save(&self.folder, &[(&key, &texts.key), (&certificate, &texts.certificate)])
     }
 }
 
@@ -153,20 +145,10 @@ fn is_good(pair: &Pair, now: Tick) -> bool {
         || (pair.info.not_before_us <= now.wall_us && now.wall_us.saturating_add(lead_us) < pair.info.not_after_us)
 }
 
+/// A certificate for the gateway, signed by an authority that exists for nothing else: its key is forgotten here, and it may name
+/// none but this gateway. Phones install authorities alone, and one whose key could sign for any site must not lie on a card.
 fn make(gateway: &str, now: Tick) -> Result<Texts, CertificateError> {
     let failed = |error: rcgen::Error| CertificateError::Make(error.to_string());
-    let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).map_err(failed)?;
-    let mut params = CertificateParams::default();
-    let names = dns_names(gateway).into_iter().map(|name| name.try_into().map(SanType::DnsName));
-    params.subject_alt_names = names.collect::<Result<_, _>>().map_err(failed)?;
-    params.subject_alt_names.extend(machine::addresses().into_iter().map(SanType::IpAddress));
-    params.distinguished_name = DistinguishedName::new();
-    let subject: String = gateway.chars().take(SUBJECT_CHARS_MAX).collect();
-    params.distinguished_name.push(DnType::CommonName, subject);
-    params.distinguished_name.push(DnType::OrganizationName, "Forebay");
-    params.is_ca = IsCa::ExplicitNoCa;
-    params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
     // A clock that was never set says 1970; no Forebay existed before the earliest date, and no browser is behind it. Else a day
     // earlier than now: a phone's clock may be behind.
     let from_us = if now.quality == TimeQuality::Unset {
@@ -177,10 +159,42 @@ fn make(gateway: &str, now: Tick) -> Result<Texts, CertificateError> {
     let from = Duration::from_secs(u64::try_from(from_us / 1_000_000).unwrap_or_default());
     let epoch = rcgen::date_time_ymd(1970, 1, 1);
     let ends = epoch.checked_add((from + VALID).try_into().map_err(|_| beyond())?).ok_or_else(beyond)?;
-    params.not_before = epoch + from;
-    params.not_after = ends;
-    let certificate = params.self_signed(&key).map_err(failed)?;
-    Ok(Texts { certificate: certificate.pem(), key: key.serialize_pem() })
+    let named = |name: String| {
+        let mut params = CertificateParams::default();
+        (params.not_before, params.not_after) = (epoch + from, ends);
+        params.distinguished_name = DistinguishedName::new();
+        params.distinguished_name.push(DnType::CommonName, name.chars().take(SUBJECT_CHARS_MAX).collect::<String>());
+        params.distinguished_name.push(DnType::OrganizationName, "Forebay");
+        params
+    };
+    let (names, addresses) = (dns_names(gateway), machine::addresses());
+
+    let mut authority = named(format!("{AUTHORITY} {gateway}"));
+    authority.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+    authority.key_usages = vec![KeyUsagePurpose::KeyCertSign];
+    let permitted = names.iter().cloned().map(GeneralSubtree::DnsName);
+    let permitted = permitted.chain(addresses.iter().map(|address| GeneralSubtree::IpAddress(alone(*address))));
+    authority.name_constraints =
+        Some(NameConstraints { permitted_subtrees: permitted.collect(), excluded_subtrees: Vec::new() });
+    let authority_key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).map_err(failed)?;
+    let authority_pem = authority.self_signed(&authority_key).map_err(failed)?.pem();
+
+    let mut params = named(gateway.to_owned());
+    let names = names.into_iter().map(|name| name.try_into().map(SanType::DnsName));
+    params.subject_alt_names = names.collect::<Result<_, _>>().map_err(failed)?;
+    params.subject_alt_names.extend(addresses.into_iter().map(SanType::IpAddress));
+    params.is_ca = IsCa::ExplicitNoCa;
+    params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+    params.use_authority_key_identifier_extension = true;
+    let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).map_err(failed)?;
+    let certificate = params.signed_by(&key, &Issuer::new(authority, authority_key)).map_err(failed)?;
+    Ok(Texts { certificate: certificate.pem() + &authority_pem, key: key.serialize_pem() })
+}
+
+/// A network of this address alone.
+fn alone(address: IpAddr) -> CidrSubnet {
+    CidrSubnet::from_addr_prefix(address, if address.is_ipv4() { 32 } else { 128 })
 }
 
 /// A clock that stands tens of thousands of years ahead.
@@ -213,25 +227,6 @@ fn named(names: impl Iterator<Item = String>) -> Vec<String> {
     found
 }
 
-fn read_text(path: &Path) -> io::Result<String> {
-    if fs::metadata(path)?.len() > FILE_BYTES_MAX {
-        return Err(io::Error::new(io::ErrorKind::FileTooLarge, "it is larger than any certificate"));
-    }
-    fs::read_to_string(path)
-}
-
-/// The old text or the new one is there, never half of it; nobody else may read it.
-fn write_whole(path: &Path, text: &str) -> io::Result<()> {
-    let fresh = path.with_extension("new");
-    // One that a power cut left may be anybody's to read.
-    fs::remove_file(&fresh)
-        .or_else(|error| if error.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(error) })?;
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&fresh)?;
-    file.write_all(text.as_bytes())?;
-    file.sync_all()?;
-    fs::rename(&fresh, path)
-}
-
 fn micros(duration: Duration) -> UnixMicros {
     i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)
 }
@@ -241,7 +236,10 @@ mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
     use super::*;
     use crate::clock::Clock;
+    use std::fs;
     use std::os::unix::fs::PermissionsExt;
+    use x509_parser::extensions::GeneralName;
+    use x509_parser::prelude::{FromDer, X509Certificate};
 
     /// 2027-01-15.
     const NOW_US: i64 = 1_800_000_000_000_000;
@@ -283,11 +281,29 @@ mod tests {
     }
 
     #[test]
-    fn a_gateway_with_another_name_makes_another_one() {
+    fn naming_the_gateway_keeps_its_certificate_until_a_new_one_is_made() {
         let dir = tempfile::tempdir().unwrap();
-        OwnCertificate::new(dir.path(), "plant-7").current(at(NOW_US)).unwrap();
-        let info = OwnCertificate::new(dir.path(), "plant-8").current(at(NOW_US)).unwrap().info;
-        assert!(info.names.contains(&"plant-8.local".to_owned()) && !info.names.contains(&"plant-7".to_owned()));
+        let before = OwnCertificate::new(dir.path(), "forebay-1a2b").current(at(NOW_US)).unwrap().info;
+        let named = OwnCertificate::new(dir.path(), "plant-8");
+        assert_eq!(named.current(at(NOW_US)).unwrap().info, before);
+        let info = named.regenerate(at(NOW_US)).unwrap().info;
+        assert!(info.names.contains(&"plant-8.local".to_owned()) && !info.names.contains(&"forebay-1a2b".to_owned()));
+    }
+
+    #[test]
+    fn a_phone_installs_an_authority_that_can_name_no_other_site() {
+        let dir = tempfile::tempdir().unwrap();
+        let pair = OwnCertificate::new(dir.path(), "plant-7").current(at(NOW_US)).unwrap();
+        let [leaf, authority] = pair.served.cert.as_slice() else { panic!("a certificate and its authority") };
+        let (_, leaf) = X509Certificate::from_der(leaf).unwrap();
+        let (_, authority) = X509Certificate::from_der(authority).unwrap();
+        assert!(!leaf.is_ca() && authority.is_ca());
+        assert_eq!(leaf.issuer(), authority.subject());
+        let constraints = authority.name_constraints().unwrap().unwrap().value;
+        let permitted = constraints.permitted_subtrees.as_ref().unwrap();
+        assert!(permitted.iter().any(|subtree| subtree.base == GeneralName::DNSName("plant-7.local")));
+        let files: Vec<_> = fs::read_dir(dir.path().join("access/tls")).unwrap().collect();
+        assert_eq!(files.len(), 2, "the authority's key is nowhere");
     }
 
     #[test]

@@ -4,7 +4,7 @@
 //! A change runs on trial first: the file on disk stays the old one until someone confirms. If nobody does within the time
 //! set, or the gateway ends meanwhile, the old configuration is back by itself.
 
-use crate::reading::UnixMicros;
+use crate::reading::{MonoMicros, UnixMicros};
 use sha2::{Digest, Sha256};
 use std::fmt;
 use std::sync::Arc;
@@ -71,8 +71,10 @@ pub struct Trial {
     pub by: String,
     /// When it began to run.
     pub since_us: UnixMicros,
-    /// When it is taken back unless confirmed.
+    /// When it is taken back unless confirmed, as far as the wall clock goes on as it does.
     pub until_us: UnixMicros,
+    /// The same by the monotonic clock, which it goes by.
+    pub until_mono_us: MonoMicros,
     /// What changed, a line each.
     pub changes: Vec<String>,
     /// The confirmed text that comes back.

@@ -1,10 +1,12 @@
 //! Checks what a well-formed file says: names, limits, and how its parts go together.
 
+use super::network::Network;
 use super::{BufferOptions, Config, HttpsMode, WebOptions};
 use crate::sinks::SinkOptions;
 use crate::site::{NAME_BYTES_MAX, PointPattern};
 use crate::sources::SourceOptions;
 use crate::units::{ByteSize, HumanDuration};
+use serde_json::Value;
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -23,6 +25,16 @@ const TAGS_MAX: usize = 32;
 
 /// Most checks, and most anomaly rules: a new point is matched against all of them.
 const RULES_MAX: usize = 1_000;
+
+/// Words that stand where a name may stand in an address of the page.
+const PAGE_WORDS: [&str; 5] = ["new", "try", "check", "jobs", "discover"];
+
+/// Options that name what people see, and how deep they may stand.
+const SHOWN: [&str; 3] = ["device", "point", "unit"];
+const SHOWN_DEPTH_MAX: usize = 16;
+
+/// Most reverse proxies: each request is held against all of them.
+const PROXIES_MAX: usize = 16;
 
 /// Longest id of a gateway and name of a source or sink, in bytes: they are part of every key, client id and metric.
 const ID_BYTES_MAX: usize = 64;
@@ -95,6 +107,7 @@ impl Meaning {
         if let Err(message) = check_id(&config.gateway.id) {
             self.error("gateway.id", message);
         }
+        self.shown_names(config);
         if config.gateway.data_dir.as_os_str().is_empty() {
             self.error("gateway.data_dir", "expected the path of a folder");
         }
@@ -111,6 +124,38 @@ impl Meaning {
         self.limits(&config.buffer);
     }
 
+    /// Names of devices, points and units, wherever a source says them.
+    fn shown_names(&mut self, config: &Config) {
+        for (index, source) in config.source.iter().enumerate() {
+            // Options always become JSON.
+            let value = serde_json::to_value(source).unwrap_or_default();
+            self.shown_names_in(&format!("source[{index}]"), &value, SHOWN_DEPTH_MAX);
+        }
+    }
+
+    fn shown_names_in(&mut self, path: &str, value: &Value, depth: usize) {
+        let Some(deeper) = depth.checked_sub(1) else { return };
+        match value {
+            Value::Object(table) => {
+                for (key, value) in table {
+                    let path = super::tree::join(path, key);
+                    match value {
+                        Value::String(name) if SHOWN.contains(&key.as_str()) && name.chars().any(deceives) => {
+                            self.error(path, "expected a name without control characters and invisible marks");
+                        }
+                        value => self.shown_names_in(&path, value, deeper),
+                    }
+                }
+            }
+            Value::Array(items) => {
+                for (index, item) in items.iter().enumerate() {
+                    self.shown_names_in(&format!("{path}[{index}]"), item, deeper);
+                }
+            }
+            _ => {}
+        }
+    }
+
     fn web(&mut self, web: &WebOptions) {
         match listens_on_loopback(&web.listen) {
             None => {
@@ -121,6 +166,18 @@ impl Meaning {
                 "passwords and readings cross the network for everyone to read; leave it at \"required\", or listen on 127.0.0.1 behind a proxy",
             ),
             Some(_) => {}
+        }
+        for (index, proxy) in web.trusted_proxies.iter().enumerate() {
+            if index >= PROXIES_MAX {
+                self.error("web.trusted_proxies", format!("at most {PROXIES_MAX} are possible"));
+                break;
+            }
+            if proxy.parse::<Network>().is_err() {
+                self.error(
+                    format!("web.trusted_proxies[{index}]"),
+                    "expected an address such as \"127.0.0.1\", or a network such as \"10.0.0.0/24\"",
+                );
+            }
         }
         let missing = match (&web.certificate_file, &web.key_file) {
             (Some(_), None) => Some(("certificate_file", "key_file")),
@@ -142,7 +199,7 @@ impl Meaning {
             }
             Some(_) if web.certificate_file.is_none() => self.warning(
                 "web.hsts",
-                "no browser trusts the certificate that the gateway makes itself, and with this none lets anybody pass its warning; set certificate_file, or remove hsts",
+                "no browser trusts the certificate that the gateway makes itself, and with this none lets anybody pass its warning; bring one at Settings, Security, set certificate_file, or remove hsts",
             ),
             _ => {}
         }
@@ -216,7 +273,7 @@ impl Meaning {
         let mut ports = HashMap::new();
         for (index, source) in sources.iter().enumerate() {
             let path = format!("source[{index}]");
-            if let Err(message) = check_id(source.name()) {
+            if let Err(message) = check_name(source.name()) {
                 self.error(format!("{path}.name"), message);
             }
             if let Some(port) = source.serial_port()
@@ -244,7 +301,7 @@ impl Meaning {
         self.unique("sink", "name", sinks.iter().map(SinkOptions::name));
         for (index, sink) in sinks.iter().enumerate() {
             let path = format!("sink[{index}]");
-            if let Err(message) = check_id(sink.name()) {
+            if let Err(message) = check_name(sink.name()) {
                 self.error(format!("{path}.name"), message);
             }
             match sink {
@@ -294,18 +351,35 @@ impl Meaning {
 /// An id goes into keys, topics, client ids and file names.
 fn check_id(id: &str) -> Result<(), String> {
     let fit = id.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte));
+    if matches!(id, "." | "..") {
+        return Err(format!("{id:?} means a folder and not a thing; choose another name"));
+    }
     if fit && (1..=ID_BYTES_MAX).contains(&id.len()) {
         return Ok(());
     }
     Err(format!("expected 1 to {ID_BYTES_MAX} letters, digits, '-', '_' or '.'"))
 }
 
+/// A name that is also a part of the addresses of the page.
+fn check_name(name: &str) -> Result<(), String> {
+    if PAGE_WORDS.contains(&name) {
+        return Err(format!("{name:?} is what the page calls something of its own; choose another name"));
+    }
+    check_id(name)
+}
+
+/// Whether it shows nothing, or changes how others beside it are shown: two names could look alike, or one backwards.
+fn deceives(letter: char) -> bool {
+    letter.is_control()
+        || matches!(letter, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}' | '\u{061c}')
+}
+
 /// A name that people see.
 fn check_text(text: &str) -> Result<(), String> {
-    if (1..=NAME_BYTES_MAX).contains(&text.len()) && !text.chars().any(char::is_control) {
+    if (1..=NAME_BYTES_MAX).contains(&text.len()) && !text.chars().any(deceives) {
         return Ok(());
     }
-    Err(format!("expected 1 to {NAME_BYTES_MAX} bytes without control characters"))
+    Err(format!("expected 1 to {NAME_BYTES_MAX} bytes without control characters and invisible marks"))
 }
 
 /// Whether an address is on this machine only; `None` if it is no address.
@@ -327,6 +401,38 @@ fn names_user(address: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn said(text: &str) -> Vec<String> {
+        let errors = crate::config::examine(text).problems;
+        errors.iter().map(|problem| format!("{}: {}", problem.path, problem.message)).collect()
+    }
+
+    #[test]
+    fn names_that_are_addresses_or_deceive_are_refused_where_they_stand() {
+        let source = |name: &str, device: &str, unit: &str| {
+            format!(
+                "[gateway]\nid = \"a\"\n[[source]]\ntype = \"mqtt\"\nname = \"{name}\"\nurl = \"mqtt://h\"\nclient_id = \"b\"\nsubscribe = [{{ filter = \"a\", device = \"{device}\", point = \"p\", unit = \"{unit}\", payload = {{ format = \"number\" }} }}]\n"
+            )
+        };
+        assert_eq!(said(&source("hall", "dryer", "°C")), Vec::<String>::new());
+        for name in ["new", "try", "check", "jobs", "discover", ".", ".."] {
+            let said = said(&source(name, "dryer", "°C"));
+            assert!(said.len() == 1 && said[0].starts_with("source[0].name: "), "{name}: {said:?}");
+        }
+        for (device, unit, path) in [
+            ("dr\\u202eyer", "°C", "source[0].subscribe[0].device"),
+            ("dr\\nyer", "°C", "source[0].subscribe[0].device"),
+            ("dryer", "\\u200b°C", "source[0].subscribe[0].unit"),
+        ] {
+            let said = said(&source("hall", device, unit));
+            assert!(said.iter().any(|said| said.starts_with(path)), "{device} {unit}: {said:?}");
+        }
+        assert!(said("[gateway]\nid = \"..\"\n")[0].starts_with("gateway.id: "));
+        let sink = "[gateway]\nid = \"a\"\n[[sink]]\ntype = \"http\"\nname = \"new\"\nurl = \"http://h\"\n";
+        assert!(said(sink)[0].starts_with("sink[0].name: "));
+        let proxy = "[gateway]\nid = \"a\"\n[web]\ntrusted_proxies = [\"127.0.0.1\", \"proxy\"]\n";
+        assert!(said(proxy)[0].starts_with("web.trusted_proxies[1]: "), "{:?}", said(proxy));
+    }
 
     #[test]
     fn a_user_is_seen_before_the_host_only() {

@@ -4,13 +4,19 @@ use super::file::{self, Unwritable};
 use crate::reading::UnixMicros;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::UNIX_EPOCH;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// Largest secret, in bytes: as much as is read of a secret file.
 const SECRET_BYTES_MAX: usize = 64 * 1024;
 
 /// Longest name, in bytes.
 const NAME_BYTES_MAX: usize = 64;
+
+/// How the secrets of try-outs are called, before a hyphen and a number.
+pub const TRY_OUT: &str = "try-out";
+
+/// How long a secret may lie that nobody names: who puts it there by hand configures its use within days.
+const UNNAMED_MAX: Duration = Duration::from_secs(7 * 24 * 3_600);
 
 /// Most secrets: one for each source and sink, and room for old ones.
 const SECRETS_MAX: usize = 256;
@@ -88,6 +94,27 @@ impl Secrets {
         i64::try_from(typed.duration_since(UNIX_EPOCH).ok()?.as_micros()).ok()
     }
 
+    /// Removes at a start what nobody names any more: what try-outs have left at once, and others once they have lain for a week, since
+    /// a person may have put them there for what comes next. Answers with their names.
+    #[must_use]
+    pub fn tidy(&self, texts: &[String], now: SystemTime) -> Vec<String> {
+        let mut removed = Vec::new();
+        for name in self.list() {
+            let Ok(path) = self.path(&name) else { continue };
+            let words = path.to_string_lossy();
+            if texts.iter().any(|text| text.contains(&*words)) {
+                continue;
+            }
+            let written = fs::symlink_metadata(&path).and_then(|meta| meta.modified()).ok();
+            let lain = written.and_then(|written| now.duration_since(written).ok());
+            let is_left = name.starts_with(TRY_OUT) || lain.is_some_and(|lain| lain >= UNNAMED_MAX);
+            if is_left && self.remove(&name).is_ok() {
+                removed.push(name);
+            }
+        }
+        removed
+    }
+
     /// The folder.
     #[must_use]
     pub fn folder(&self) -> &Path {
@@ -129,6 +156,24 @@ mod tests {
         assert!(secrets.typed_us("broker-password").is_some() && secrets.typed_us("other").is_none());
         secrets.remove("broker-password").unwrap();
         assert_eq!(secrets.list(), Vec::<String>::new());
+    }
+
+    #[test]
+    fn what_nobody_names_is_tidied_away_and_what_may_come_back_stays() {
+        let folder = tempfile::tempdir().unwrap();
+        let secrets = Secrets::of(folder.path());
+        for name in ["try-out-00c0ffee", "runs", "was", "lies", "new"] {
+            secrets.write(name, "s3cret").unwrap();
+        }
+        let path = |name: &str| secrets.path(name).unwrap().display().to_string();
+        let texts = [format!("password_file = \"{}\"", path("runs")), format!("bearer_file = \"{}\"", path("was"))];
+        fs::write(secrets.folder().join("Not a secret"), "").unwrap();
+        let now = fs::metadata(path("new")).unwrap().modified().unwrap();
+        assert_eq!(secrets.tidy(&texts, now), ["try-out-00c0ffee"]);
+        assert_eq!(secrets.tidy(&texts, now + UNNAMED_MAX), ["lies", "new"]);
+        assert_eq!(secrets.list(), ["runs", "was"]);
+        assert!(secrets.folder().join("Not a secret").exists());
+        assert!(secrets.tidy(&[], SystemTime::UNIX_EPOCH).is_empty(), "a clock that was never set says nothing");
     }
 
     #[test]

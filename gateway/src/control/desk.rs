@@ -1,6 +1,7 @@
 //! The desk over the control socket: tries a configuration, keeps it or takes it back, and says what is on trial.
 
 use super::{Control, REQUEST_TIME};
+use crate::access::{Action, Deed, Kind, Rights, Who};
 use crate::config::desk::{Change, DeskError, Revision};
 use serde::{Deserialize, Serialize};
 use std::future::Future;
@@ -56,14 +57,14 @@ impl DeskStatus {
 }
 
 pub(super) fn status(control: &Control) -> DeskStatus {
-    let now_us = control.clock.tick().wall_us;
+    let now_us = control.clock.mono_us();
     let state = control.desk.state();
     let state = state.borrow();
     DeskStatus {
         revision: state.revision.0.clone(),
         trial: state.trial.as_ref().map(|trial| TrialStatus {
             by: trial.by.clone(),
-            left_s: u64::try_from(trial.until_us.saturating_sub(now_us) / 1_000_000).unwrap_or(0),
+            left_s: trial.until_mono_us.saturating_sub(now_us) / 1_000_000,
             changes: trial.changes.clone(),
             flows: trial.flows,
         }),
@@ -80,15 +81,36 @@ pub(super) async fn try_out(
     by: &str,
 ) -> Result<Vec<String>, String> {
     let change = Change { text, base, by: by.to_owned(), confirm_within: Duration::from_secs(confirm_within_s) };
-    in_time(control.desk.try_out(change)).await
+    let lines = in_time(control.desk.try_out(change)).await?;
+    note(control, by, Action::ConfigurationTried, &lines).await;
+    Ok(lines)
 }
 
 pub(super) async fn confirm(control: &Control, by: &str, force: bool) -> Result<(), String> {
-    in_time(control.desk.confirm(by, force)).await
+    let lines = on_trial(control);
+    in_time(control.desk.confirm(by, force)).await?;
+    note(control, by, Action::ConfigurationKept, &lines).await;
+    Ok(())
 }
 
 pub(super) async fn revert(control: &Control, by: &str) -> Result<(), String> {
-    in_time(control.desk.revert(by)).await
+    let lines = on_trial(control);
+    in_time(control.desk.revert(by)).await?;
+    note(control, by, Action::ConfigurationTakenBack, &lines).await;
+    Ok(())
+}
+
+/// What the trial under way has changed, a line each.
+fn on_trial(control: &Control) -> Vec<String> {
+    control.desk.state().borrow().trial.as_ref().map(|trial| trial.changes.clone()).unwrap_or_default()
+}
+
+/// Writes into the audit log what was done at the command line.
+async fn note(control: &Control, by: &str, action: Action, lines: &[String]) {
+    let who = Who { name: by.to_owned(), kind: Kind::Tool, rights: Rights::default(), role: None };
+    let (subject, detail) = ("configuration".to_owned(), lines.join("\n"));
+    // That it could not be written is logged there; what runs already runs.
+    control.access.record(Deed { who, from: None, action, subject, detail }).await.ok();
 }
 
 async fn in_time<T>(asked: impl Future<Output = Result<T, DeskError>>) -> Result<T, String> {

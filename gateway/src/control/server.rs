@@ -5,6 +5,7 @@ use super::{
     Answer, CONNECTIONS_MAX, PEER_TIME, POINTS_PER_ANSWER, REQUEST_BYTES_MAX, REQUEST_TIME, Request, WireBlock,
     socket_path,
 };
+use crate::access::Access;
 use crate::buffer::{Buffer, ReplayRequest, cancel_replay};
 use crate::clock::Clock;
 use crate::config::desk::Desk;
@@ -45,6 +46,8 @@ pub struct Control {
     pub reload: mpsc::Sender<ReloadRequest>,
     /// Where a changed configuration is handed in.
     pub desk: Desk,
+    /// Where it is written down who changed the configuration.
+    pub access: Access,
 }
 
 /// Asks for a reload; the answer is what changed, a line each, or everything that is wrong.

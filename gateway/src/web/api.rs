@@ -7,6 +7,7 @@
 mod account;
 pub(in crate::web) mod audit;
 pub(in crate::web) mod board;
+pub(in crate::web) mod certificate;
 pub(in crate::web) mod config;
 mod describe;
 mod edits;
@@ -43,6 +44,7 @@ pub(super) fn all() -> Api {
         secrets::add_to,
         people::add_to,
         tokens::add_to,
+        certificate::add_to,
         audit::add_to,
         account::add_to,
     ];

@@ -7,10 +7,14 @@ use super::visit::Visit;
 use crate::access::{Action, Deed};
 use crate::config::desk::{Change, DeskError, Revision};
 use crate::config::history::{DiffKind, diff};
-use crate::config::{Config, Examined, FILE_BYTES_MAX, Problem, Reserved, examine, parse, redacted_toml, restore};
+use crate::config::{
+    Config, Examined, FILE_BYTES_MAX, HttpsMode, Problem, Reserved, examine, parse, redacted_toml, restore,
+};
 use crate::reading::MonoMicros;
 use crate::secret::SecretFile;
+use axum::http::StatusCode;
 use std::collections::VecDeque;
+use std::net::IpAddr;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::Semaphore;
@@ -19,8 +23,10 @@ use tokio::time::timeout;
 /// How long a change waits to be confirmed if nobody chose: enough to look at a live value, and to walk to the device.
 pub(in crate::web) const CONFIRM_WITHIN: Duration = Duration::from_secs(5 * 60);
 
-/// Most trials within [`TRIALS_WINDOW`]: more than hands can do; a program that turns in circles is stopped.
+/// Most trials within [`TRIALS_WINDOW`], and most of one person or token: more than hands can do; a program that turns in circles is
+/// stopped, and does not stop the others.
 const TRIALS_MAX: usize = 30;
+const OWN_TRIALS_MAX: usize = 15;
 const TRIALS_WINDOW: Duration = Duration::from_secs(60);
 
 /// Texts that are looked at once: each takes a processor for up to some seconds if it is as long as one may be.
@@ -43,22 +49,23 @@ pub(in crate::web) fn confirm_within(minutes: &str) -> Duration {
 
 /// When the last trials began.
 #[derive(Debug, Default)]
-pub(in crate::web) struct Trials(Mutex<VecDeque<MonoMicros>>);
+pub(in crate::web) struct Trials(Mutex<VecDeque<(MonoMicros, String)>>);
 
 impl Trials {
     /// One more, unless there were too many just now: each stops and starts parts of the gateway, and is in the audit log.
-    fn begin(&self, now_us: MonoMicros) -> Result<(), Failure> {
+    fn begin(&self, by: &str, now_us: MonoMicros) -> Result<(), Failure> {
         let mut begun = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let window_us = u64::try_from(TRIALS_WINDOW.as_micros()).unwrap_or(u64::MAX);
-        while begun.front().is_some_and(|at_us| now_us.saturating_sub(*at_us) >= window_us) {
+        while begun.front().is_some_and(|(at_us, _)| now_us.saturating_sub(*at_us) >= window_us) {
             begun.pop_front();
         }
-        if begun.len() >= TRIALS_MAX {
+        let own = begun.iter().filter(|(_, known)| known == by).count();
+        if begun.len() >= TRIALS_MAX || own >= OWN_TRIALS_MAX {
             let sentence = "the configuration was changed many times within a minute; wait a minute, then try again";
-            let retry_after_s = Some(TRIALS_WINDOW.as_secs());
-            return Err(Failure { retry_after_s, ..Failure::unavailable(sentence) });
+            let failure = Failure::new(StatusCode::TOO_MANY_REQUESTS, "Too many attempts", sentence);
+            return Err(Failure { retry_after_s: Some(TRIALS_WINDOW.as_secs()), ..failure });
         }
-        begun.push_back(now_us);
+        begun.push_back((now_us, by.to_owned()));
         Ok(())
     }
 }
@@ -102,15 +109,41 @@ pub(in crate::web) async fn try_text(
     if !examined.problems.is_empty() {
         return Err(wrong(&examined.problems));
     }
-    shared.trials.begin(shared.state.clock.mono_us())?;
+    shared.trials.begin(&by_whom(visit), shared.state.clock.mono_us())?;
     let before = shared.state.desk.state().borrow().text.clone();
     refuse_running(&before, examined).await?;
+    let (running, wanted) = (before.to_string(), text.clone());
     let change =
         Change { text: text.clone(), base: Revision(base.to_owned()), by: visit.name().to_owned(), confirm_within };
     let (changes, revision) = (shared.state.desk.try_out(change).await.map_err(failed)?, Revision::of(&text));
     let difference = apart(move || difference(&before, &text)).await?;
     record(shared, visit, Action::ConfigurationTried, what, difference).await;
+    say_where(visit, &running, &wanted, "open it there and keep the change, or it goes back by itself").await?;
     Ok((changes, revision))
+}
+
+/// Says on the page where it is from now on, if a change moves it: what comes next would not be answered here.
+async fn say_where(visit: &Visit, old: &str, new: &str, next: &str) -> Result<(), Failure> {
+    if visit.interface {
+        return Ok(());
+    }
+    let (old, new) = (old.to_owned(), new.to_owned());
+    let listens = apart(move || {
+        let web = |text: String| parse("configuration", text).ok().map(|loaded| loaded.config.web);
+        web(old).zip(web(new)).filter(|(old, new)| old.listen != new.listen).map(|(_, new)| new)
+    });
+    let Some(web) = listens.await? else { return Ok(()) };
+    let (name, port) = web.listen.rsplit_once(':').unwrap_or((&web.listen, ""));
+    let everywhere = name.trim_matches(['[', ']']).parse::<IpAddr>().is_ok_and(|address| address.is_unspecified());
+    let host = if everywhere && !visit.host.is_empty() { visit.host.as_str() } else { name };
+    let scheme = if visit.secure && web.https != HttpsMode::Off { "https" } else { "http" };
+    let sentence = format!("the page moves to {scheme}://{host}:{port}; {next}");
+    Err(Failure::new(StatusCode::OK, "The page moves", sentence))
+}
+
+/// Who asks, apart from another of the same name that is no person, or none.
+pub(in crate::web) fn by_whom(visit: &Visit) -> String {
+    format!("{:?} {}", visit.who.as_ref().map(|who| who.kind), visit.name())
 }
 
 /// Refuses a text that names as a secret what the gateway that runs keeps for itself, though the text has it elsewhere.
@@ -179,10 +212,12 @@ pub(in crate::web) async fn keep(
 /// Takes back what is on trial; what was seen, if that is said.
 pub(in crate::web) async fn take_back(shared: &Shared, visit: &Visit, seen: Option<&Revision>) -> Result<(), Failure> {
     is_still(shared, seen)?;
+    let desk = shared.state.desk.state().borrow().clone();
     let difference = on_trial(shared).await?;
     shared.state.desk.revert(visit.name()).await.map_err(failed)?;
     record(shared, visit, Action::ConfigurationTakenBack, "configuration", difference).await;
-    Ok(())
+    let before = desk.trial.map(|trial| trial.before.to_string()).unwrap_or_default();
+    say_where(visit, &desk.text, &before, "open it there again").await
 }
 
 /// Nobody decides about what they have not seen: whoever says what that was is told if another text runs by now.
@@ -298,10 +333,15 @@ mod tests {
     #[test]
     fn a_program_that_turns_in_circles_does_not_wash_the_audit_log_away() {
         let trials = Trials::default();
-        for _ in 0..TRIALS_MAX {
-            assert!(trials.begin(5).is_ok());
+        let refused = |by: &str, now_us| trials.begin(by, now_us).err().map(|failure| failure.status.as_u16());
+        for _ in 0..OWN_TRIALS_MAX {
+            assert_eq!(refused("loop", 5), None);
         }
-        assert_eq!(trials.begin(6).err().and_then(|failure| failure.retry_after_s), Some(60));
-        assert!(trials.begin(5 + 60_000_000).is_ok());
+        assert_eq!(refused("loop", 6), Some(429));
+        for _ in OWN_TRIALS_MAX..TRIALS_MAX {
+            assert_eq!(refused("anna", 6), None, "one who turns in circles does not stop the others");
+        }
+        assert_eq!(refused("ben", 6), Some(429));
+        assert_eq!(refused("loop", 5 + 60_000_000), None);
     }
 }

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 /// Most connections of one address: five browsers behind one router, each loading a page.
 const ADDRESS_MAX: usize = 32;
 
-/// Most connections from this machine itself: a reverse proxy brings everyone. The rest of the page's connections stays for others.
+/// Most connections from this machine itself, or of a proxy that is trusted: it brings everyone. The rest of the page's connections stays for others.
 const LOOPBACK_MAX: usize = 112;
 
 /// Who is here. It holds no more entries than there are connections.
@@ -23,9 +23,9 @@ pub(super) struct Place {
 
 impl Crowd {
     /// A place for a connection from this address, unless it has too many.
-    pub(super) fn enter(self: &Arc<Self>, address: IpAddr) -> Option<Place> {
+    pub(super) fn enter(self: &Arc<Self>, address: IpAddr, is_proxy: bool) -> Option<Place> {
         let address = neighbourhood(address);
-        let max = if address.is_loopback() { LOOPBACK_MAX } else { ADDRESS_MAX };
+        let max = if address.is_loopback() || is_proxy { LOOPBACK_MAX } else { ADDRESS_MAX };
         let mut counts = self.lock();
         let count = counts.entry(address).or_default();
         if *count >= max {
@@ -71,11 +71,13 @@ mod tests {
     fn an_address_has_its_share_and_gets_it_back() {
         let crowd = Arc::new(Crowd::default());
         let phone: IpAddr = "10.0.0.7".parse().unwrap();
-        let mut places: Vec<Place> = (0..ADDRESS_MAX).map(|_| crowd.enter(phone).unwrap()).collect();
-        assert!(crowd.enter(phone).is_none() && crowd.enter("::ffff:10.0.0.7".parse().unwrap()).is_none());
-        assert!(crowd.enter("10.0.0.8".parse().unwrap()).is_some());
+        let mut places: Vec<Place> = (0..ADDRESS_MAX).map(|_| crowd.enter(phone, false).unwrap()).collect();
+        assert!(
+            crowd.enter(phone, false).is_none() && crowd.enter("::ffff:10.0.0.7".parse().unwrap(), false).is_none()
+        );
+        assert!(crowd.enter("10.0.0.8".parse().unwrap(), false).is_some());
         places.pop();
-        assert!(crowd.enter(phone).is_some());
+        assert!(crowd.enter(phone, false).is_some());
         places.clear();
         assert!(crowd.lock().is_empty());
     }
@@ -84,14 +86,15 @@ mod tests {
     fn addresses_of_one_ipv6_network_share() {
         let crowd = Arc::new(Crowd::default());
         let held: Vec<Place> = (0..ADDRESS_MAX)
-            .map(|host| crowd.enter(format!("2001:db8:0:1::{host:x}").parse().unwrap()).unwrap())
+            .map(|host| crowd.enter(format!("2001:db8:0:1::{host:x}").parse().unwrap(), false).unwrap())
             .collect();
-        assert!(crowd.enter("2001:db8:0:1::ffff".parse().unwrap()).is_none());
-        assert!(crowd.enter("2001:db8:0:2::1".parse().unwrap()).is_some());
+        assert!(crowd.enter("2001:db8:0:1::ffff".parse().unwrap(), false).is_none());
+        assert!(crowd.enter("2001:db8:0:2::1".parse().unwrap(), false).is_some());
         // Machines of the plant's own network do not stand in for each other.
-        let near: Vec<Place> = (0..ADDRESS_MAX).map(|_| crowd.enter("fe80::a".parse().unwrap()).unwrap()).collect();
-        assert!(crowd.enter("fe80::a".parse().unwrap()).is_none());
-        assert!(crowd.enter("fe80::b".parse().unwrap()).is_some());
+        let near: Vec<Place> =
+            (0..ADDRESS_MAX).map(|_| crowd.enter("fe80::a".parse().unwrap(), false).unwrap()).collect();
+        assert!(crowd.enter("fe80::a".parse().unwrap(), false).is_none());
+        assert!(crowd.enter("fe80::b".parse().unwrap(), false).is_some());
         drop(near);
         assert_eq!(held.len(), ADDRESS_MAX);
     }

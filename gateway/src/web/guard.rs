@@ -59,6 +59,7 @@ pub(super) fn need(method: &Method, path: &str) -> Need {
         }
         _ if either("templates") || either("secrets") => Need::Right(Right::Configure),
         _ if !reads && below("/api/v1/sources") => Need::Right(Right::Configure),
+        _ if !reads && below("/api/v1/certificate") => Need::Right(Right::Configure),
         _ if changes_a_way(reads, path) => Need::Right(Right::Configure),
         _ if reads => Need::Right(Right::See),
         _ => Need::Right(Right::Operate),
@@ -74,6 +75,14 @@ fn changes_a_way(reads: bool, path: &str) -> bool {
     forms || !reads && !below.starts_with("replays")
 }
 
+/// Whether an address takes a text of the configuration apart to answer. A decision about what runs waits for none.
+pub(super) fn works_on_text(method: &Method, path: &str) -> bool {
+    let decides = matches!(path, "/settings/trial" | "/api/v1/config/confirm" | "/api/v1/config/revert");
+    let below = |root: &str| path == root || path.strip_prefix(root).is_some_and(|rest| rest.starts_with('/'));
+    let configures = need(method, path) == Need::Right(Right::Configure);
+    !decides && configures && !below("/api/v1/try") && !below("/api/v1/discover")
+}
+
 /// Lets through who may pass, and says who it is to the handlers.
 pub(super) async fn admit(State(shared): State<Arc<Shared>>, mut request: Request, next: Next) -> Response {
     let need = need(request.method(), request.uri().path());
@@ -87,6 +96,13 @@ pub(super) async fn admit(State(shared): State<Arc<Shared>>, mut request: Reques
             let secure = request.extensions().get::<Peer>().is_some_and(|peer| peer.tls);
             let pass = pass(request.headers(), secure);
             let who = pass.as_ref().and_then(|pass| pass.who(access));
+            if let (Some(Pass::Token(_)), None) = (&pass, &who)
+                && let Err(after) = access.wrong_token(Visit::of_request(&request)).await
+            {
+                let words = "too many wrong API tokens came from this address; check the token, and try again later";
+                let failure = Failure::new(StatusCode::TOO_MANY_REQUESTS, "Too many attempts", words);
+                return Failure { retry_after_s: Some(after.as_secs() + 1), ..failure }.into_response();
+            }
             let (Some(pass), Some(who)) = (pass, who) else { return refuse_stranger(&request) };
             if let Need::Right(right) = need
                 && !who.may(right)

@@ -2,7 +2,7 @@
 //!
 //! A page listens at `/events?of=NAME`. Pages that show the same screen in the same language share one rendering.
 
-use super::change::Trials;
+use super::change::{Trials, by_whom};
 use super::locale::Locale;
 use super::rates::Meter;
 use super::screens;
@@ -139,7 +139,7 @@ impl Shared {
     /// # Errors
     /// If there are [`PAGES_MAX`] already, or [`OWN_PAGES_MAX`] of whoever asks.
     pub(in crate::web) fn slot(&self, visit: &Visit) -> Result<Slot, Failure> {
-        let name = format!("{:?} {}", visit.who.as_ref().map(|who| who.kind), visit.name());
+        let name = by_whom(visit);
         let mut held = lock(&self.held);
         let own = held.entry(name.clone()).or_default();
         if *own >= OWN_PAGES_MAX {

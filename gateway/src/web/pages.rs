@@ -82,6 +82,8 @@ pub(in crate::web) struct Frame {
     pub(in crate::web) now: Moment,
     /// The same in milliseconds, so that the browser's own clock need not be right.
     pub(in crate::web) now_ms: i64,
+    /// The monotonic clock in milliseconds: deadlines go by it.
+    pub(in crate::web) mono_ms: u64,
     /// Since when the gateway runs.
     pub(in crate::web) started: Moment,
     /// The files of the page.
@@ -124,6 +126,7 @@ impl Frame {
             version: shared.state.version,
             now: Moment::new(now_us, now_us, l),
             now_ms: now_us / 1_000,
+            mono_ms: tick.mono_us / 1_000,
             started: Moment::new(status.started_us, now_us, l),
             assets: &ASSETS,
             clock_set: tick.quality != TimeQuality::Unset,

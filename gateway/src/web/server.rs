@@ -8,14 +8,14 @@ use super::tls::{Plain, Tls};
 use axum::Router;
 use axum::body::Body;
 use axum::http::uri::Authority;
-use axum::http::{HeaderValue, Request, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, Request, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use hyper::body::{Body as _, Incoming};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use std::convert::Infallible;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -45,6 +45,13 @@ const HANDSHAKES_MAX: usize = 64;
 /// Most bytes of a connection's buffer, which also bounds a request's header: 128 connections stay within 4 MiB.
 const BUFFER_BYTES_MAX: usize = 32 * 1024;
 
+/// What a line of a header has beside name and value: a colon, a space, its end.
+const LINE_BYTES: usize = 4;
+
+/// How a reverse proxy says who asks, and how it was asked.
+const FORWARDED_FOR: &str = "x-forwarded-for";
+const FORWARDED_PROTO: &str = "x-forwarded-proto";
+
 /// How long answers under way may take once the gateway stops.
 const GRACE: Duration = Duration::from_secs(3);
 
@@ -59,8 +66,48 @@ const TLS_HANDSHAKE: u8 = 0x16;
 pub struct Peer {
     /// The other end of the connection: a reverse proxy's, if there is one.
     pub address: SocketAddr,
-    /// Whether it came over HTTPS.
+    /// Who asks: the other end, or who a proxy that is trusted says it is.
+    pub client: IpAddr,
+    /// Whether it came over HTTPS, to here or to such a proxy.
     pub tls: bool,
+}
+
+impl Peer {
+    /// The other end of a connection.
+    #[must_use]
+    pub fn new(address: SocketAddr, tls: bool) -> Self {
+        Self { address, client: address.ip(), tls }
+    }
+
+    /// The same, by what a proxy that is trusted says in its headers; others are not believed.
+    fn forwarded(self, headers: &HeaderMap, tls: &Tls) -> Self {
+        if !tls.trusts(self.address.ip()) {
+            return self;
+        }
+        let texts = |name: &str| {
+            let texts = headers.get_all(name).iter().rev().filter_map(|value| value.to_str().ok());
+            texts.flat_map(|text| text.rsplit(',')).map(str::trim)
+        };
+        // The last ones were written by proxies that are trusted; the first that was not is who asks. What stands before it may be
+        // anybody's.
+        let mut client = self.client;
+        for text in texts(FORWARDED_FOR) {
+            let Some(address) = address(text) else { break };
+            client = address;
+            if !tls.trusts(address) {
+                break;
+            }
+        }
+        let encrypted = texts(FORWARDED_PROTO).next().is_some_and(|scheme| scheme.eq_ignore_ascii_case("https"));
+        Self { client, tls: self.tls || encrypted, ..self }
+    }
+}
+
+/// An address as proxies write it, some with a port.
+fn address(text: &str) -> Option<IpAddr> {
+    let address = text.parse().ok().or_else(|| text.parse::<SocketAddr>().ok().map(|address| address.ip()));
+    let address = address.or_else(|| text.strip_prefix('[')?.strip_suffix(']')?.parse().ok());
+    address.map(|address| address.to_canonical())
 }
 
 /// What the requests of one connection have in common.
@@ -95,7 +142,7 @@ pub(super) async fn run(listener: TcpListener, router: Router, tls: Tls, stop: C
             accepted = accept(&listener, &slots) => accepted,
         };
         let Some((stream, address, slot)) = accepted else { continue };
-        let Some(place) = crowd.enter(address.ip()) else {
+        let Some(place) = crowd.enter(address.ip(), tls.trusts(address.ip())) else {
             tracing::debug!(%address, "the page refused a connection: this address has its share already");
             continue;
         };
@@ -106,7 +153,7 @@ pub(super) async fn run(listener: TcpListener, router: Router, tls: Tls, stop: C
                 () = stop.cancelled() => None,
                 opened = open(stream, &tls, &handshakes) => opened,
             };
-            let peer = |tls| Peer { address, tls };
+            let peer = |tls| Peer::new(address, tls);
             match opened {
                 Some(Opened::Plain(stream)) => {
                     serve(stream, Connection { router, tls, peer: peer(false), local }, stop).await;
@@ -199,7 +246,14 @@ where
 
 /// Answers one request: what comes plainly from elsewhere as the options say, everything else by the router.
 async fn answer(request: Request<Incoming>, connection: Arc<Connection>) -> Result<Response, Infallible> {
-    let Connection { router, tls, peer, .. } = &*connection;
+    let Connection { router, tls, .. } = &*connection;
+    let peer = &connection.peer.forwarded(request.headers(), tls);
+    let head: usize =
+        request.headers().iter().map(|(name, value)| name.as_str().len() + value.len() + LINE_BYTES).sum();
+    if head + request.uri().path_and_query().map_or(0, |path| path.as_str().len()) > BUFFER_BYTES_MAX {
+        let words = "the header of the request is larger than anything that is taken here\n";
+        return Ok(refuse(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, words));
+    }
     let is_local = peer.address.ip().to_canonical().is_loopback();
     let rule = if peer.tls || is_local { Plain::Serve } else { tls.plain_rule() };
     match rule {

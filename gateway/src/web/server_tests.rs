@@ -69,8 +69,8 @@ impl Served {
 
     /// A browser that trusts this certificate alone.
     fn trusting(&self, pem: &str) -> Browser {
-        let trusted = Certificate::from_pem(pem.as_bytes()).unwrap();
-        let client = Client::builder().no_proxy().tls_certs_only([trusted]).pool_max_idle_per_host(0).build().unwrap();
+        let trusted = Certificate::from_pem_bundle(pem.as_bytes()).unwrap();
+        let client = Client::builder().no_proxy().tls_certs_only(trusted).pool_max_idle_per_host(0).build().unwrap();
         Browser { client, address: self.address }
     }
 
@@ -118,7 +118,7 @@ async fn exchange(mut stream: impl AsyncRead + AsyncWrite + Unpin, request: &[u8
 /// A connection as if from another machine; the server's side of it runs in the set.
 fn from_elsewhere(tls: &Tls, tasks: &mut JoinSet<()>) -> impl AsyncRead + AsyncWrite + Unpin + use<> {
     let (near, far) = duplex(64 * 1024);
-    let peer = Peer { address: "10.0.0.7:40000".parse().unwrap(), tls: false };
+    let peer = Peer::new("10.0.0.7:40000".parse().unwrap(), false);
     let connection = Connection { router: router(), tls: tls.clone(), peer, local: "10.0.0.1:8080".parse().ok() };
     tasks.spawn(server::serve(super::patient::Patient::new(far), connection, CancellationToken::new()));
     near

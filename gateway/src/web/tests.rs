@@ -2,7 +2,9 @@
 
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+mod attacks;
 mod board;
+mod certificate;
 mod entering;
 mod interface;
 mod people;

@@ -2,10 +2,11 @@
 //! is served: files that were renewed are taken in, the gateway's own one is renewed before it ends.
 
 use crate::block::records::Severity;
+use crate::certificate::given::{GivenCertificate, LookedOver, look_over};
 use crate::certificate::own::OwnCertificate;
 use crate::certificate::{self, CertificateError, CertificateInfo, Origin, Pair};
 use crate::clock::Clock;
-use crate::config::{HttpsMode, WebOptions};
+use crate::config::{HttpsMode, Network, WebOptions};
 use crate::reading::TimeQuality;
 use crate::secret::SecretFile;
 use crate::status::{Status, Trouble};
@@ -14,6 +15,7 @@ use rustls::sign::SingleCertAndKey;
 use rustls::version::{TLS12, TLS13};
 use rustls::{ServerConfig, crypto::CryptoProvider};
 use sha2::{Digest, Sha256};
+use std::net::IpAddr;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -46,6 +48,7 @@ struct Inner {
 #[derive(Debug)]
 struct Workshop {
     own: OwnCertificate,
+    given: GivenCertificate,
     provider: Arc<CryptoProvider>,
     clock: Clock,
     status: Arc<Status>,
@@ -66,6 +69,8 @@ struct Seen {
 struct Now {
     mode: HttpsMode,
     hsts: Option<HeaderValue>,
+    /// Reverse proxies that are believed who asks.
+    proxies: Vec<Network>,
     served: Option<Served>,
 }
 
@@ -73,6 +78,8 @@ struct Now {
 struct Served {
     acceptor: TlsAcceptor,
     info: CertificateInfo,
+    /// The last certificate of the chain, as bytes: what a phone installs.
+    authority: Vec<u8>,
 }
 
 /// What is done with a request that came without HTTPS from another machine.
@@ -96,14 +103,14 @@ impl Tls {
     /// As the options say. Without a certificate the page is served on this machine alone, and a trouble says why.
     #[must_use]
     pub fn new(data_dir: &Path, gateway: &str, options: &WebOptions, clock: Clock, status: Arc<Status>) -> Self {
-        let own = OwnCertificate::new(data_dir, gateway);
-        let tls = Self::with(Some(Workshop { own, provider: Arc::new(certificate::provider()), clock, status }));
+        let (own, given) = (OwnCertificate::new(data_dir, gateway), GivenCertificate::of(data_dir));
+        let tls = Self::with(Some(Workshop { own, given, provider: Arc::new(certificate::provider()), clock, status }));
         tls.configure(options);
         tls
     }
 
     fn with(workshop: Option<Workshop>) -> Self {
-        let now = watch::Sender::new(Now { mode: HttpsMode::Off, hsts: None, served: None });
+        let now = watch::Sender::new(Now { mode: HttpsMode::Off, hsts: None, proxies: Vec::new(), served: None });
         Self(Arc::new(Inner { workshop, changing: Mutex::default(), now }))
     }
 
@@ -116,7 +123,8 @@ impl Tls {
         if seen.files != files {
             *seen = Seen { files, ..Seen::default() };
         }
-        self.0.now.send_modify(|now| (now.mode, now.hsts) = (options.https, hsts));
+        let proxies = options.trusted_proxies.iter().filter_map(|proxy| proxy.parse().ok()).collect();
+        self.0.now.send_modify(|now| (now.mode, now.hsts, now.proxies) = (options.https, hsts, proxies));
         self.settle(workshop, &mut seen, true);
     }
 
@@ -132,17 +140,63 @@ impl Tls {
         self.0.now.borrow().mode
     }
 
+    /// The certificate that a phone or a browser has to know to trust this page, as bytes (DER); `None` without HTTPS.
+    #[must_use]
+    pub fn authority(&self) -> Option<Vec<u8>> {
+        self.0.now.borrow().served.as_ref().map(|served| served.authority.clone())
+    }
+
+    /// Whether browsers are told to take this page with HTTPS alone.
+    #[must_use]
+    pub fn insists(&self) -> bool {
+        self.0.now.borrow().hsts.is_some()
+    }
+
+    /// Looks over a certificate that someone brings, and its key, both in PEM form.
+    ///
+    /// # Errors
+    /// If it cannot be served, or HTTPS is off.
+    pub fn look_over(&self, certificate: &str, key: &str) -> Result<LookedOver, CertificateError> {
+        look_over(certificate, key, self.workshop()?.clock.tick())
+    }
+
+    /// Keeps a certificate that someone brought and serves it at once; open connections keep the old one. What is served is answered:
+    /// the files that the configuration names go first.
+    ///
+    /// # Errors
+    /// If it cannot be kept; what was served before is served still.
+    pub fn give(&self, given: LookedOver) -> Result<CertificateInfo, CertificateError> {
+        let workshop = self.workshop()?;
+        let mut seen = self.changing();
+        workshop.given.keep(given)?;
+        self.settle(workshop, &mut seen, true);
+        self.certificate().ok_or_else(unavailable)
+    }
+
+    /// Forgets the certificate that someone brought, and goes back to the gateway's own; tells whether there was one.
+    ///
+    /// # Errors
+    /// If it cannot be removed.
+    pub fn forget_given(&self) -> Result<bool, CertificateError> {
+        let workshop = self.workshop()?;
+        let mut seen = self.changing();
+        let was = workshop.given.forget()?;
+        self.settle(workshop, &mut seen, true);
+        Ok(was)
+    }
+
+    fn workshop(&self) -> Result<&Workshop, CertificateError> {
+        let workshop = self.0.workshop.as_ref().filter(|_| self.mode() != HttpsMode::Off);
+        workshop.ok_or_else(unavailable)
+    }
+
     /// Makes a new certificate of the gateway's own, with a new key; open connections keep the old one, the next ones get it. What is
-    /// served is answered: while the user's files are, the new one waits behind them.
+    /// served is answered: while the user's is, the new one waits behind it.
     ///
     /// # Errors
     /// If none can be made; the old one stays.
     pub fn regenerate(&self) -> Result<CertificateInfo, CertificateError> {
-        let unavailable = || CertificateError::Make("HTTPS is off (web.https)".to_owned());
-        let workshop = self.0.workshop.as_ref().ok_or_else(unavailable)?;
-        if self.mode() == HttpsMode::Off {
-            return Err(unavailable());
-        }
+        let workshop = self.workshop()?;
         let mut seen = self.changing();
         workshop.own.regenerate(workshop.clock.tick())?;
         self.settle(workshop, &mut seen, false);
@@ -181,6 +235,11 @@ impl Tls {
         }
     }
 
+    /// Whether an address is that of a reverse proxy that is believed who asks.
+    pub(super) fn trusts(&self, address: IpAddr) -> bool {
+        self.0.now.borrow().proxies.iter().any(|proxy| proxy.contains(address))
+    }
+
     /// What answers over HTTPS tell the browser to remember.
     pub(super) fn hsts(&self) -> Option<HeaderValue> {
         self.0.now.borrow().hsts.clone()
@@ -203,6 +262,18 @@ impl Tls {
         let choice = match seen.files.clone() {
             Some(files) => choose_from_files(seen, &files, fresh, &mut trouble),
             None => Choice::Own,
+        };
+        let mut given = || match workshop.given.current()? {
+            Ok(pair) => Some(pair),
+            Err(why) => {
+                let meanwhile = "bring it again at Settings, Security; the gateway serves its own one until then";
+                trouble = trouble.take().or_else(|| Some(Telling::new(why, meanwhile)));
+                None
+            }
+        };
+        let choice = match choice {
+            Choice::Own => given().map_or(Choice::Own, Choice::Take),
+            choice => choice,
         };
         let chosen = match choice {
             Choice::Stay => None,
@@ -243,13 +314,17 @@ impl Tls {
                 }
             };
         }
-        let info = self.certificate().filter(|info| info.origin == Origin::File && now.quality != TimeQuality::Unset);
+        let info = self.certificate().filter(|info| info.origin != Origin::Own && now.quality != TimeQuality::Unset);
         let ending = info.and_then(|info| {
+            let renew = match info.origin {
+                Origin::File => "put the renewed one into the same files; it is taken in by itself",
+                Origin::Given | Origin::Own => "bring the renewed one to Settings, Security",
+            };
             let said = info.refused_at(now.wall_us).or_else(|| {
                 info.refused_at(now.wall_us + TELL_BEFORE_US)
                     .map(|_| format!("the certificate ends within {} days; renew it", TELL_BEFORE_US / 86_400_000_000))
             });
-            said.map(|said| Telling::new(said, "put the renewed one into the same files; it is taken in by itself"))
+            said.map(|said| Telling::new(said, renew))
         });
         match trouble.or(ending) {
             Some(telling) => workshop.tell(&telling),
@@ -291,7 +366,8 @@ impl Workshop {
             .with_no_client_auth()
             .with_cert_resolver(Arc::new(SingleCertAndKey::from(pair.served.clone())));
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
-        Ok(Served { acceptor: TlsAcceptor::from(Arc::new(config)), info: pair.info.clone() })
+        let authority = pair.served.cert.last().map(|certificate| certificate.to_vec()).unwrap_or_default();
+        Ok(Served { acceptor: TlsAcceptor::from(Arc::new(config)), info: pair.info.clone(), authority })
     }
 
     fn tell(&self, telling: &Telling) {
@@ -314,6 +390,10 @@ impl std::fmt::Debug for Served {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Served").field("info", &self.info).finish_non_exhaustive()
     }
+}
+
+fn unavailable() -> CertificateError {
+    CertificateError::Make("HTTPS is off (web.https)".to_owned())
 }
 
 fn digest(certificate: &SecretFile, key: &SecretFile) -> [u8; 32] {

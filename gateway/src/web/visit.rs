@@ -4,9 +4,9 @@ use super::failure::Failure;
 use super::locale::Locale;
 use super::server::Peer;
 use crate::access::{Access, By, Right, Who};
-use axum::extract::FromRequestParts;
+use axum::extract::{FromRequestParts, Request};
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{Extensions, HeaderMap, StatusCode, header};
 use std::convert::Infallible;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};
@@ -28,6 +28,10 @@ pub(in crate::web) struct Visit {
     pub(in crate::web) secure: bool,
     /// Whether a browser says that a page of this gateway led here, and no other site, typed address or code.
     pub(in crate::web) is_from_here: bool,
+    /// Whether a program asks, through the interface.
+    pub(in crate::web) interface: bool,
+    /// The name that the page was opened by, without its port.
+    pub(in crate::web) host: String,
     /// What let them in, for what goes on after the answer began.
     pub(in crate::web) pass: Option<Pass>,
 }
@@ -75,11 +79,18 @@ impl Visit {
             l: Locale::of(&parts.headers),
             htmx: parts.headers.contains_key("hx-request"),
             gzip: takes_gzip(&parts.headers),
-            from: peer.map_or(IpAddr::V4(Ipv4Addr::LOCALHOST), |peer| peer.address.ip().to_canonical()),
+            from: address(&parts.extensions),
             secure: peer.is_some_and(|peer| peer.tls),
             is_from_here: parts.headers.get("sec-fetch-site").is_some_and(|site| site == "same-origin"),
+            interface: parts.uri.path().starts_with("/api/"),
+            host: host(&parts.headers).to_owned(),
             pass: parts.extensions.get::<Pass>().cloned(),
         }
+    }
+
+    /// Where a request comes from.
+    pub(in crate::web) fn of_request(request: &Request) -> IpAddr {
+        address(request.extensions())
     }
 
     /// Whether whoever asks has a right.
@@ -108,6 +119,19 @@ impl<S: Send + Sync> FromRequestParts<S> for Visit {
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
         Ok(Self::of(parts))
     }
+}
+
+/// The client's address, of this machine itself where nobody says otherwise.
+fn address(extensions: &Extensions) -> IpAddr {
+    extensions.get::<Peer>().map_or(IpAddr::V4(Ipv4Addr::LOCALHOST), |peer| peer.client.to_canonical())
+}
+
+/// The name that a browser has opened the page by, without its port.
+fn host(headers: &HeaderMap) -> &str {
+    let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
+    let (name, port) = host.rsplit_once(':').unwrap_or((host, ""));
+    let has_port = !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit());
+    if has_port { name } else { host }
 }
 
 /// The value of a cookie.

@@ -62,6 +62,9 @@ fn pages_follow_one_another_without_hole_or_repetition_across_files() {
     let expected: Vec<u64> = (51 - seen.len() as u64..=50).rev().collect();
     assert_eq!(seen, expected);
     assert!(seen.len() > 30, "{}", seen.len());
+    let put_aside = audit.take_put_aside().unwrap();
+    assert!(put_aside.since_us < put_aside.at_us && put_aside.at_us < 50, "{put_aside:?}");
+    assert_eq!(audit.take_put_aside(), None, "told once");
 }
 
 #[test]

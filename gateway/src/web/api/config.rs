@@ -42,6 +42,8 @@ pub(in crate::web) struct OnTrial {
     since_us: UnixMicros,
     /// When it is taken back unless it is confirmed, in microseconds since 1970.
     until_us: UnixMicros,
+    /// Seconds that are left until then, whatever becomes of the wall clock.
+    left_s: u64,
     /// What changed, a line each.
     changes: Vec<String>,
     /// Whether readings have come in since it began.
@@ -215,6 +217,7 @@ async fn running(State(shared): State<Arc<Shared>>, visit: Visit) -> Response {
         by: trial.by,
         since_us: trial.since_us,
         until_us: trial.until_us,
+        left_s: trial.until_mono_us.saturating_sub(shared.state.clock.mono_us()) / 1_000_000,
         changes: trial.changes,
         flows: trial.flows,
     });

@@ -244,7 +244,7 @@ async fn try_source(
     visit: Visit,
     Given(asked): Given<TrySource>,
 ) -> Result<Response, Failure> {
-    let _slot = shared.jobs.slot()?;
+    let _slot = shared.jobs.slot(&visit)?;
     let config = Running::read(&shared).await?.config;
     let source = match (asked.name, asked.source) {
         (Some(name), None) => {
@@ -266,7 +266,7 @@ async fn try_sink(
     visit: Visit,
     Given(asked): Given<TrySink>,
 ) -> Result<Response, Failure> {
-    let _slot = shared.jobs.slot()?;
+    let _slot = shared.jobs.slot(&visit)?;
     let config = Running::read(&shared).await?.config;
     let sink = match (asked.name, asked.sink) {
         (Some(name), None) => {
@@ -297,7 +297,7 @@ async fn serial(
     visit: Visit,
     Given(asked): Given<ListenRequest>,
 ) -> Result<Response, Failure> {
-    let _slot = shared.jobs.slot()?;
+    let _slot = shared.jobs.slot(&visit)?;
     let running = Running::read(&shared).await?.config.source;
     change::record_look(&shared, &visit, jobs::serial_look(&asked)).await;
     let heard = discover::listen_serial(&asked, &running, None).await.map_err(|error| nothing(&error))?;
@@ -309,7 +309,7 @@ async fn mqtt(
     visit: Visit,
     Given(asked): Given<TopicSearch>,
 ) -> Result<Response, Failure> {
-    let _slot = shared.jobs.slot()?;
+    let _slot = shared.jobs.slot(&visit)?;
     let config = Running::read(&shared).await?.config;
     let secret = asked.password_file.as_ref();
     change::refuse_reserved(&config, secret.map(|file| ("password_file", file))).await?;
@@ -322,7 +322,7 @@ async fn modbus(
     visit: Visit,
     Given(asked): Given<ModbusQuestion>,
 ) -> Result<Response, Failure> {
-    let _slot = shared.jobs.slot()?;
+    let _slot = shared.jobs.slot(&visit)?;
     let running = Running::read(&shared).await?.config.source;
     change::record_look(&shared, &visit, jobs::modbus_look(&asked)).await;
     Ok(pages::json(&visit, &discover::modbus_read_once(&asked, &running).await.map_err(|error| nothing(&error))?))

@@ -1,7 +1,7 @@
 //! `/account`: who one is here, one's own password, and the browsers in which one is signed in.
 
 use super::said::{self, Wrong};
-use super::session::{SESSION_SECONDS, session_cookie, set_cookie};
+use super::session::{let_in, session_cookie, set_cookie};
 use crate::access::{Kind, Right, SignInError};
 use crate::web::failure::Failure;
 use crate::web::live::Shared;
@@ -114,7 +114,7 @@ pub(in crate::web) async fn change_password(
     let error = match shared.state.access.change_own_password(&name, &given.old, &given.new, visit.from).await {
         Ok(signed_in) => {
             let mut response = Redirect::to("/account?done=password").into_response();
-            set_cookie(&mut response, &session_cookie(&signed_in.cookie_value, visit.secure, SESSION_SECONDS));
+            let_in(&mut response, &signed_in, visit.secure);
             return Ok(response);
         }
         Err(error) => error,

@@ -1,6 +1,6 @@
 //! Signing in and out, and choosing a language.
 
-use crate::access::SignInError;
+use crate::access::{SignInError, SignedIn};
 use crate::web::failure::Failure;
 use crate::web::guard::{SECURE_SESSION_COOKIE, SESSION_COOKIE};
 use crate::web::live::Shared;
@@ -14,12 +14,16 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Redirect, Response};
 use serde::Deserialize;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// How long a browser keeps the chosen language, in seconds: a year.
 const LANGUAGE_SECONDS: u32 = 365 * 24 * 3_600;
 
 /// How long a browser keeps the session's cookie, in seconds. The gateway ends it earlier if it is not used.
 pub(in crate::web) const SESSION_SECONDS: u32 = 7 * 24 * 3_600;
+
+/// How long a browser stays known, in seconds: a year.
+const DEVICE_SECONDS: u32 = 365 * 24 * 3_600;
 
 /// Where to go after signing in.
 #[derive(Debug, Default, Deserialize)]
@@ -44,8 +48,17 @@ struct Page {
     to: String,
     name: String,
     problem: String,
+    /// How long the button is of no use yet.
+    wait_s: u64,
     encrypted: bool,
     secure_url: String,
+}
+
+/// Why someone was not let in.
+#[derive(Default)]
+struct Refused {
+    problem: String,
+    wait_s: u64,
 }
 
 /// `GET /sign-in`.
@@ -58,7 +71,7 @@ pub(in crate::web) async fn sign_in_page(
     if !shared.state.access.is_set_up() {
         return Redirect::to("/set-up").into_response();
     }
-    show(&shared, &visit, &headers, StatusCode::OK, String::new(), &to, String::new())
+    show(&shared, &visit, &headers, StatusCode::OK, String::new(), &to, Refused::default())
 }
 
 fn show(
@@ -68,14 +81,15 @@ fn show(
     status: StatusCode,
     name: String,
     to: &str,
-    problem: String,
+    refused: Refused,
 ) -> Response {
     let local = visit.from.is_loopback();
     let page = Page {
         frame: Frame::bare(shared, visit, Nav::None),
         to: local_path(to).to_owned(),
         name,
-        problem,
+        problem: refused.problem,
+        wait_s: refused.wait_s,
         encrypted: visit.secure || local,
         secure_url: secure_url(shared, headers, "/sign-in"),
     };
@@ -95,10 +109,11 @@ pub(in crate::web) async fn sign_in(
     headers: HeaderMap,
     Form(Given { name, password, to }): Form<Given>,
 ) -> Response {
-    match shared.state.access.sign_in(&name, &password, visit.from).await {
+    let device = cookie(&headers, device_cookie_name(visit.secure));
+    match shared.state.access.sign_in_with(&name, &password, visit.from, device).await {
         Ok(signed_in) => {
             let mut response = Redirect::to(local_path(&to)).into_response();
-            set_cookie(&mut response, &session_cookie(&signed_in.cookie_value, visit.secure, SESSION_SECONDS));
+            let_in(&mut response, &signed_in, visit.secure);
             response
         }
         Err(error) => {
@@ -108,9 +123,11 @@ pub(in crate::web) async fn sign_in(
                 _ => StatusCode::SERVICE_UNAVAILABLE,
             };
             let words = visit.l.say(&error.to_string()).into_owned();
-            let mut response = show(&shared, &visit, &headers, status, name, &to, crate::web::words::sentence(&words));
+            let wait_s = if let SignInError::TooMany { after } = &error { whole_seconds(*after) } else { 0 };
+            let refused = Refused { problem: crate::web::words::sentence(&words), wait_s };
+            let mut response = show(&shared, &visit, &headers, status, name, &to, refused);
             if let SignInError::TooMany { after } = error {
-                response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(after.as_secs().max(1)));
+                response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(whole_seconds(after)));
             }
             response
         }
@@ -144,6 +161,26 @@ pub(in crate::web) async fn language(visit: Visit, Query(Ask { to }): Query<Ask>
         &format!("{LANGUAGE_COOKIE}={tag}; Path=/; Max-Age={LANGUAGE_SECONDS}; SameSite=Lax{secure}"),
     );
     response
+}
+
+/// The cookies of someone who has just signed in: the session's, and what makes this browser known the next time.
+pub(in crate::web) fn let_in(response: &mut Response, signed_in: &SignedIn, secure: bool) {
+    set_cookie(response, &session_cookie(&signed_in.cookie_value, secure, SESSION_SECONDS));
+    if let Some(device) = &signed_in.device_value {
+        let name = device_cookie_name(secure);
+        let mark = if secure { "; Secure" } else { "" };
+        let seconds = DEVICE_SECONDS;
+        set_cookie(response, &format!("{name}={device}; Path=/; Max-Age={seconds}; HttpOnly; SameSite=Strict{mark}"));
+    }
+}
+
+fn device_cookie_name(secure: bool) -> &'static str {
+    if secure { "__Host-forebay-device" } else { "forebay-device" }
+}
+
+/// Whole seconds, rounded up: whoever waits as long as told is let in.
+pub(in crate::web) fn whole_seconds(after: Duration) -> u64 {
+    after.as_secs() + u64::from(after.subsec_nanos() > 0)
 }
 
 /// The session's cookie: not for scripts, not for other sites, not for other hosts.

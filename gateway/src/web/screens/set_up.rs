@@ -1,7 +1,7 @@
 //! `/set-up`: the first thing that anyone sees of a new gateway. Whoever has the token becomes its first administrator.
 
 use super::said::Wrong;
-use super::session::{SESSION_SECONDS, secure_url, session_cookie, set_cookie};
+use super::session::{let_in, secure_url, whole_seconds};
 use crate::access::SetUpError;
 use crate::web::live::Shared;
 use crate::web::pages::{self, Frame, Nav};
@@ -34,6 +34,7 @@ struct Page {
     token: String,
     name: String,
     wrong: Wrong,
+    wait_s: u64,
     encrypted: bool,
     secure_url: String,
 }
@@ -51,11 +52,25 @@ fn show(
     given: &Given,
     wrong: Wrong,
 ) -> Response {
+    show_after(shared, visit, headers, status, given, wrong, 0)
+}
+
+/// The same with a button that is of no use before some seconds are over.
+fn show_after(
+    shared: &Shared,
+    visit: &Visit,
+    headers: &HeaderMap,
+    status: StatusCode,
+    given: &Given,
+    wrong: Wrong,
+    wait_s: u64,
+) -> Response {
     let page = Page {
         frame: Frame::bare(shared, visit, Nav::None),
         token: given.token.clone(),
         name: given.name.clone(),
         wrong,
+        wait_s,
         encrypted: visit.secure || visit.from.is_loopback(),
         secure_url: secure_url(shared, headers, "/set-up"),
     };
@@ -87,9 +102,10 @@ pub(in crate::web) async fn set_up(
         }
         SetUpError::Access(inner) => (StatusCode::SERVICE_UNAVAILABLE, Wrong::of(inner, visit.l)),
     };
-    let mut response = show(&shared, &visit, &headers, status, &given, wrong);
+    let wait_s = if let SetUpError::TooMany { after } = &error { whole_seconds(*after) } else { 0 };
+    let mut response = show_after(&shared, &visit, &headers, status, &given, wrong, wait_s);
     if let SetUpError::TooMany { after } = error {
-        response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(after.as_secs().max(1)));
+        response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(whole_seconds(after)));
     }
     response
 }
@@ -99,7 +115,7 @@ async fn enter(shared: &Shared, visit: &Visit, name: &str, password: &str) -> Re
     match shared.state.access.sign_in(name, password, visit.from).await {
         Ok(signed_in) => {
             let mut response = Redirect::to(NEXT).into_response();
-            set_cookie(&mut response, &session_cookie(&signed_in.cookie_value, visit.secure, SESSION_SECONDS));
+            let_in(&mut response, &signed_in, visit.secure);
             response
         }
         Err(error) => {

@@ -40,6 +40,9 @@ pub(in crate::web) fn routes() -> Router<Arc<Shared>> {
         .route("/settings/templates/{id}", get(templates::page).post(templates::fill))
         .route("/settings/templates/{id}/remove", post(templates::remove))
         .route("/settings/security", get(security::page))
-        .route("/settings/security/certificate", post(security::certificate))
+        .route("/settings/security/certificate", post(security::renew))
+        .route("/settings/security/certificate/own", post(security::give))
+        .route("/settings/security/certificate/back", post(security::back))
+        .route("/settings/security/certificate/download", get(security::download))
         .route("/settings/security/secret", post(security::forget))
 }

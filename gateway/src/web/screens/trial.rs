@@ -23,6 +23,8 @@ struct Running {
     flows: bool,
     changes: Vec<String>,
     until: Moment,
+    /// The same by the monotonic clock, in milliseconds: a wall clock that is set meanwhile changes nothing.
+    until_mono_ms: u64,
 }
 
 struct Over {
@@ -31,17 +33,26 @@ struct Over {
     at: Moment,
 }
 
+/// The names of those who made a trial, as one says them.
+fn together(by: &str, l: Locale) -> String {
+    match by.rsplit_once(", ") {
+        Some((most, last)) => format!("{most} {} {}", l.t("and"), l.say(last)),
+        None => by.to_owned(),
+    }
+}
+
 /// The banner; empty if nothing is on trial and nothing was taken back a moment ago.
 pub(in crate::web) fn banner(shared: &Shared, l: Locale) -> askama::Result<String> {
     let now_us = shared.state.clock.tick().wall_us;
     let desk = shared.state.desk.state();
     let desk = desk.borrow();
     let running = |trial: &Trial| Running {
-        by: trial.by.clone(),
+        by: together(&trial.by, l),
         revision: desk.revision.to_string(),
         flows: trial.flows,
         changes: trial.changes.iter().map(|change| l.say(change).into_owned()).collect(),
         until: Moment::new(trial.until_us, now_us, l),
+        until_mono_ms: trial.until_mono_us / 1_000,
     };
     let over = |reverted: &Reverted| Over {
         by: reverted.by.clone(),
@@ -51,4 +62,15 @@ pub(in crate::web) fn banner(shared: &Shared, l: Locale) -> askama::Result<Strin
     let reverted = desk.reverted.as_ref().filter(|reverted| now_us.saturating_sub(reverted.at_us) < TOLD_US);
     let banner = Banner { l, trial: desk.trial.as_ref().map(running), reverted: reverted.map(over) };
     if banner.trial.is_none() && banner.reverted.is_none() { Ok(String::new()) } else { banner.render() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whoever_had_a_hand_in_it_is_named() {
+        assert_eq!(together("anna", Locale::ENGLISH), "anna");
+        assert_eq!(together("anna, ben, cleo", Locale::ENGLISH), "anna, ben and cleo");
+    }
 }

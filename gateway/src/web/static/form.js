@@ -92,13 +92,15 @@
     text.scrollTop = Math.max(0, (number - 6) * parseFloat(getComputedStyle(text).lineHeight));
     follow();
   });
+})();
 
-  // A file from the viewer's own disk is put into the editor; nothing is sent before someone tries it.
-  const upload = document.getElementById("upload");
+// A file from the viewer's own disk is put into its field; nothing is sent before someone does so.
+(() => {
   const bytesMax = 1048576;
-  if (upload) {
+  document.querySelectorAll("input[type=file][data-into]").forEach((upload) => {
+    const text = document.getElementById(upload.dataset.into);
     upload.hidden = false;
-    document.querySelector("label.pick").hidden = false;
+    document.querySelector('label.pick[for="' + upload.id + '"]').hidden = false;
     upload.addEventListener("change", async () => {
       const file = upload.files[0];
       upload.value = "";
@@ -107,7 +109,7 @@
       text.dispatchEvent(new Event("input", { bubbles: true }));
       text.focus();
     });
-  }
+  });
 })();
 
 // Sheets of registers: cells pasted into a cell of the table go the same way as those pasted into the text area.

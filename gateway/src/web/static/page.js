@@ -5,6 +5,8 @@
   const root = document.documentElement;
   // The board's clock counts, not the browser's: ages are told by the difference between the two.
   const skewMs = Number(root.dataset.nowMs) - Date.now();
+  // A deadline goes by the board's monotonic clock: it stays right when the board's wall clock is set meanwhile.
+  const monoSkewMs = Number(root.dataset.monoMs) - Date.now();
   const nbsp = "\u00a0";
   const words = {
     en: {
@@ -44,7 +46,7 @@
     const way = {
       span: () => span(age),
       ago: () => words.ago(span(age)),
-      left: () => left(-age),
+      left: () => left(time.dataset.untilMs ? time.dataset.untilMs - Date.now() - monoSkewMs : -age),
       clock: () => (age < 43200000 ? clock : date).format(at),
       date: () => date.format(at),
     }[time.dataset.say];
@@ -104,17 +106,19 @@
   // A stream that hangs up while nobody sees the page, and takes up again when someone does: a browser keeps six connections to
   // a gateway, and six tabs left open would leave none for the seventh. A page that is left hangs up, too: its stream would
   // end as an error, and that would be told.
-  const unseenMsMax = 10000;
+  const unseenMsMax = 1000;
   class Stream {
     constructor(url) {
       this.url = url;
       this.listeners = [];
-      this.open();
+      this.source = null;
+      // One that was opened behind the others waits until it is seen.
+      if (!document.hidden) this.open();
       addEventListener("pagehide", () => this.close(), { once: true });
       document.addEventListener("visibilitychange", () => {
         clearTimeout(this.unseen);
-        if (document.hidden) this.unseen = setTimeout(() => this.source.close(), unseenMsMax);
-        else if (!this.closed && this.source.readyState === EventSource.CLOSED) this.open();
+        if (document.hidden) this.unseen = setTimeout(() => this.source && this.source.close(), unseenMsMax);
+        else if (!this.closed && this.readyState === EventSource.CLOSED) this.open();
       });
     }
     open() {
@@ -125,17 +129,17 @@
     }
     addEventListener(type, listener) {
       this.listeners.push([type, listener]);
-      this.source.addEventListener(type, listener);
+      if (this.source) this.source.addEventListener(type, listener);
     }
     removeEventListener(type, listener) {
       this.listeners = this.listeners.filter((known) => known[0] !== type || known[1] !== listener);
-      this.source.removeEventListener(type, listener);
+      if (this.source) this.source.removeEventListener(type, listener);
     }
     close() {
       this.closed = true;
-      this.source.close();
+      if (this.source) this.source.close();
     }
-    get readyState() { return this.source.readyState; }
+    get readyState() { return this.source ? this.source.readyState : EventSource.CLOSED; }
   }
   htmx.createEventSource = (url) => new Stream(url);
   addEventListener("pageshow", (event) => { if (event.persisted) location.reload(); });
@@ -157,7 +161,7 @@
     root.classList.add("stale");
   };
   const find = () => { lost.hidden = true; root.classList.remove("stale"); };
-  // A gateway that has started again knows nobody: the way back leads through signing in, to where one was.
+  // A session may have ended meanwhile: the way back leads through signing in, to where one was.
   setInterval(async () => {
     if (lost.hidden) return;
     const answer = await fetch(location.href, { method: "HEAD", redirect: "manual", cache: "no-store" }).catch(() => null);
@@ -214,6 +218,20 @@
       await navigator.clipboard.writeText(source.textContent.trim());
       button.textContent = words.copied;
     } catch { button.textContent = words.marked; }
+  });
+
+  // Before the wait is over an answer would be refused, and the password typed in vain.
+  document.querySelectorAll("button[data-wait]").forEach((button) => {
+    const text = button.textContent;
+    const endMs = performance.now() + Number(button.dataset.wait) * 1000;
+    const tick = () => {
+      const leftMs = endMs - performance.now();
+      button.disabled = leftMs > 0;
+      button.textContent = leftMs > 0 ? text + " · " + left(leftMs) : text;
+      if (leftMs <= 0) clearInterval(timer);
+    };
+    const timer = setInterval(tick, 250);
+    tick();
   });
 
   // The code on a label leads here with the token behind "#", which no browser sends and no log keeps.

@@ -209,7 +209,8 @@ async fn nobody_smuggles_a_header_in_through_an_address_or_a_name() {
     let hostile = "/points\r\nset-cookie: forebay-session=evil";
     let answer = send(served.form("/sign-in", "", &[("name", "anna"), ("password", PASSWORD), ("to", hostile)])).await;
     assert_eq!(answer.headers()["location"], "/");
-    assert_eq!(answer.headers().get_all("set-cookie").iter().count(), 1);
+    let cookies = answer.headers().get_all("set-cookie").iter().filter_map(|cookie| cookie.to_str().ok());
+    assert_eq!(cookies.filter(|cookie| cookie.contains("session=")).count(), 1);
     let body = serde_json::json!({ "name": "x\r\nset-cookie: a=b", "role": "viewer", "password": PASSWORD });
     let answer = send(served.client.post(format!("{}/api/v1/people", served.base)).json(&body)).await;
     assert_eq!(answer.status(), 422);

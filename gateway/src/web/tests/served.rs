@@ -4,6 +4,7 @@ use crate::access::{Access, By, Rights};
 use crate::block::records::Severity;
 use crate::buffer::{Ends, Usage, Wear};
 use crate::clock::Clock;
+use crate::config::WebOptions;
 use crate::config::desk::{Desk, DeskRequest, DeskState, Revision};
 use crate::history::History;
 use crate::logs::LogRing;
@@ -51,7 +52,7 @@ pub(in crate::web) struct Served {
     pub(in crate::web) access: Access,
     pub(in crate::web) desk: watch::Sender<DeskState>,
     pub(in crate::web) asked: mpsc::Receiver<DeskRequest>,
-    _directory: TempDir,
+    pub(in crate::web) directory: TempDir,
     pub(in crate::web) status: Arc<Status>,
     pub(in crate::web) registry: Arc<Registry>,
     pub(in crate::web) clock: Clock,
@@ -66,20 +67,25 @@ pub(in crate::web) struct Served {
 impl Served {
     /// A page that anna has set up, asked with a token of every right.
     pub(in crate::web) async fn start() -> Self {
-        Self::begin(true, History::absent(), Arc::default()).await
+        Self::begin(true, History::absent(), Arc::default(), None).await
+    }
+
+    /// The same with HTTPS, though asked plainly on its own machine.
+    pub(in crate::web) async fn start_with_https(options: WebOptions) -> Self {
+        Self::begin(true, History::absent(), Arc::default(), Some(options)).await
     }
 
     /// The same, with a history and the points that it is of.
     pub(in crate::web) async fn start_with(history: History, registry: Arc<Registry>) -> Self {
-        Self::begin(true, history, registry).await
+        Self::begin(true, history, registry, None).await
     }
 
     /// A page that nobody has set up, asked by a stranger.
     pub(in crate::web) async fn start_new() -> Self {
-        Self::begin(false, History::absent(), Arc::default()).await
+        Self::begin(false, History::absent(), Arc::default(), None).await
     }
 
-    async fn begin(set_up: bool, history: History, registry: Arc<Registry>) -> Self {
+    async fn begin(set_up: bool, history: History, registry: Arc<Registry>, https: Option<WebOptions>) -> Self {
         // Another test may have installed it already.
         _ = rustls::crypto::ring::default_provider().install_default();
         let clock = Clock::manual(1, 60_000_000, NOW_US);
@@ -121,6 +127,9 @@ impl Served {
         let (desk_in, desk_out) = watch::channel(desk_state(CONFIG));
         let (desk, asked) = Desk::new(desk_out);
         let logs = LogRing::new(clock.clone());
+        let encrypted =
+            |options: WebOptions| Tls::new(directory.path(), "plant-7", &options, clock.clone(), status.clone());
+        let tls = https.map_or_else(Tls::plain, encrypted);
         let state = WebState {
             status: status.clone(),
             registry: registry.clone(),
@@ -131,7 +140,7 @@ impl Served {
             desk,
             clock: clock.clone(),
             version: "1.2.3",
-            tls: Tls::plain(),
+            tls,
             history,
             system: Arc::new(System::new(Path::new("."), clock.clone())),
             logs: logs.clone(),
@@ -146,7 +155,7 @@ impl Served {
             access,
             desk: desk_in,
             asked,
-            _directory: directory,
+            directory,
             status,
             registry,
             clock,

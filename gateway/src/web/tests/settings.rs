@@ -82,6 +82,7 @@ fn work_off(request: DeskRequest, desk: &tokio::sync::watch::Sender<DeskState>) 
                 by: change.by,
                 since_us: NOW_US,
                 until_us: NOW_US + i64::try_from(change.confirm_within.as_micros()).unwrap(),
+                until_mono_us: 60_000_000 + u64::try_from(change.confirm_within.as_micros()).unwrap(),
                 changes: vec!["something".to_owned()],
                 before: now.trial.map_or(now.text, |trial| trial.before),
                 flows: true,
@@ -515,4 +516,30 @@ async fn no_screen_of_the_settings_needs_what_the_policy_forbids_and_all_speak_g
         "/settings/edit?at=source%5B0%5D"
     );
     assert_eq!(served.get("/settings/edit?at=source%5B77%5D").await.status(), 404);
+}
+
+#[tokio::test]
+async fn a_change_that_moves_the_page_says_where_it_is() {
+    let (served, _works) = Served::with(PLANT).await;
+    let text = format!("{PLANT}\n[web]\nlisten = \"0.0.0.0:9090\"\n");
+    let fields = [("base", served.revision()), ("text", text)];
+    let fields: Vec<(&str, &str)> = fields.iter().map(|(name, text)| (*name, text.as_str())).collect();
+    let answer = served.post("/settings/file", &fields).await;
+    assert_eq!(answer.status(), 200);
+    let page = body(answer).await;
+    assert!(page.contains("http://127.0.0.1:9090; open it there and keep the change"), "{page}");
+    let answer = served.post("/settings/trial", &[("do", "revert"), ("revision", &served.revision())]).await;
+    assert!(body(answer).await.contains("open it there again"));
+}
+
+#[tokio::test]
+async fn the_time_that_is_left_goes_by_no_clock_that_may_be_set() {
+    let (served, _works) = Served::with(PLANT).await;
+    served.fill("buffer", &[("commit_interval_ms", "50")]).await;
+    assert_eq!(served.json("/api/v1/config").await["trial"]["left_s"], 300);
+    // An hour later by the wall, a minute by the clock that counts.
+    served.clock.set(120_000_000, NOW_US + 3_600_000_000);
+    assert_eq!(served.json("/api/v1/config").await["trial"]["left_s"], 240);
+    let page = served.text("/points").await;
+    assert!(page.contains("data-until-ms=\"360000\"") && page.contains("data-mono-ms=\"120000\""), "{page}");
 }

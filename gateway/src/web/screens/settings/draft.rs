@@ -3,7 +3,7 @@
 use super::edit::SECRET;
 use crate::config::edit::{self, Edit, Place, Step};
 use crate::config::form::{self, Kind};
-use crate::config::secrets::Secrets;
+use crate::config::secrets::{Secrets, SecretsError};
 use crate::web::change;
 use crate::web::failure::{Failure, FieldError};
 use crate::web::live::Shared;
@@ -16,7 +16,7 @@ const TAGS_MAX: usize = 64;
 /// Most fields of one form.
 const FIELDS_MAX: usize = 2_000;
 
-/// Most secrets of the same name that are tried before the last one is written over.
+/// Most secrets of the same name; one more is refused.
 const SAME_NAME_MAX: usize = 100;
 
 /// What came with a form. Names that begin with a colon are the form's own.
@@ -168,7 +168,7 @@ pub(super) async fn write_secrets(
             let known = secrets.list();
             let free = |name: &String| !known.contains(name);
             let numbered = (2..SAME_NAME_MAX).map(|number| format!("{stem}-{number}"));
-            let name = std::iter::once(stem.clone()).chain(numbered).find(free).unwrap_or(stem.clone());
+            let name = std::iter::once(stem.clone()).chain(numbered).find(free).ok_or(SecretsError::Full)?;
             secrets.write(&name, &secret).map(|path| (name, path))
         });
         let path = entry.at.below(&name).unwrap_or_default();

@@ -6,13 +6,16 @@ use super::edit::running;
 use crate::access::{Action, Deed};
 use crate::certificate::Origin;
 use crate::config::secrets::{Secrets, SecretsError};
+use crate::certificate::given::covers;
 use crate::config::{HttpsMode, parse};
+use crate::web::assets::ASSETS;
+use crate::web::certify;
 use crate::web::change;
 use crate::web::failure::Failure;
 use crate::web::live::Shared;
 use crate::web::pages::{self, Frame, Nav};
 use crate::web::visit::Visit;
-use crate::web::words::Moment;
+use crate::web::words::{Moment, sentence};
 use askama::Template;
 use axum::Form;
 use axum::extract::State;
@@ -22,7 +25,9 @@ use serde::Deserialize;
 use std::sync::Arc;
 
 struct Certificate {
-    own: bool,
+    origin: Origin,
+    /// The name that the page was opened by, if the certificate is not for it.
+    elsewhere: String,
     fingerprint: String,
     names: Vec<String>,
     from: Moment,
@@ -45,6 +50,10 @@ struct Page {
     hsts: String,
     secrets: Vec<Secret>,
     may_make: bool,
+    may_bring: bool,
+    brought: String,
+    /// What is wrong with the certificate, and with the key, that someone brought.
+    wrong: [String; 2],
 }
 
 /// Which secret.
@@ -53,12 +62,26 @@ pub(super) struct Named {
     name: String,
 }
 
+/// A certificate that someone brings.
+#[derive(Deserialize)]
+pub(super) struct Brought {
+    #[serde(default)]
+    certificate: String,
+    #[serde(default)]
+    key: String,
+}
+
 /// `GET /settings/security`.
 pub(super) async fn page(State(shared): State<Arc<Shared>>, visit: Visit) -> Result<Response, Failure> {
+    show(&shared, &visit, String::new(), None).await
+}
+
+async fn show(shared: &Shared, visit: &Visit, brought: String, refused: Option<Failure>) -> Result<Response, Failure> {
     let now_us = shared.state.clock.tick().wall_us;
     let tls = &shared.state.tls;
     let certificate = tls.certificate().map(|info| Certificate {
-        own: info.origin == Origin::Own,
+        origin: info.origin,
+        elsewhere: not_for(&info.names, visit),
         fingerprint: info.fingerprint,
         names: info.names,
         from: Moment::new(info.not_before_us, now_us, visit.l),
@@ -70,8 +93,8 @@ pub(super) async fn page(State(shared): State<Arc<Shared>>, visit: Visit) -> Res
         HttpsMode::Offered => ("Encrypted where the browser asks for it", "warn"),
         HttpsMode::Off => ("Not encrypted", "bad"),
     };
-    let texts = texts(&shared);
-    let secrets = draft::secrets(&shared);
+    let texts = texts(shared);
+    let secrets = draft::secrets(shared);
     let (hsts, secrets) = change::apart(move || {
         let config = texts.first().and_then(|text| parse("configuration", text.clone()).ok());
         let hsts = config.and_then(|loaded| loaded.config.web.hsts).map(|hsts| hsts.to_string()).unwrap_or_default();
@@ -80,10 +103,24 @@ pub(super) async fn page(State(shared): State<Arc<Shared>>, visit: Visit) -> Res
         (hsts, list)
     })
     .await?;
-    let frame = Frame::new(&shared, &visit, Nav::Settings).tab("/settings/security");
-    let may_make = tls.mode() != HttpsMode::Off && certificate.as_ref().is_none_or(|certificate| certificate.own);
-    let page = Page { frame, mode, tone, certificate, hsts, secrets, may_make };
-    Ok(pages::html(StatusCode::OK, &visit, page.render()))
+    let frame = Frame::new(shared, visit, Nav::Settings).tab("/settings/security").script(&ASSETS.form.url);
+    let on = tls.mode() != HttpsMode::Off;
+    let may_make = on && certificate.as_ref().is_none_or(|certificate| certificate.origin == Origin::Own);
+    let may_bring = on && certificate.as_ref().is_none_or(|certificate| certificate.origin != Origin::File);
+    let status = refused.as_ref().map_or(StatusCode::OK, |failure| failure.status);
+    let said = |field: &str| {
+        let error = refused.iter().flat_map(|failure| &failure.fields).find(|error| error.path == field);
+        error.map(|error| sentence(&visit.l.say(&error.message))).unwrap_or_default()
+    };
+    let wrong = [said("certificate"), said("key")];
+    let page = Page { frame, mode, tone, certificate, hsts, secrets, may_make, may_bring, brought, wrong };
+    Ok(pages::html(status, visit, page.render()))
+}
+
+/// The name that the page was opened by over HTTPS, if its certificate is not for it: browsers warn there.
+fn not_for(names: &[String], visit: &Visit) -> String {
+    let is_strange = visit.secure && !visit.host.is_empty() && !covers(names, &visit.host);
+    if is_strange { visit.host.clone() } else { String::new() }
 }
 
 /// The texts that run, or may run again.
@@ -117,17 +154,36 @@ pub(in crate::web) fn refused(error: &SecretsError) -> Failure {
 }
 
 /// `POST /settings/security/certificate`: a new certificate of the gateway's own.
-pub(super) async fn certificate(State(shared): State<Arc<Shared>>, visit: Visit) -> Result<Response, Failure> {
-    let tls = shared.state.tls.clone();
-    let made = change::apart(move || tls.regenerate()).await?;
-    let info = made.map_err(|error| Failure::unavailable(error.to_string()))?;
-    if let Some(who) = visit.who.clone() {
-        let (action, subject) = (Action::CertificateChanged, "certificate".to_owned());
-        let deed = Deed { who, from: Some(visit.from), action, subject, detail: info.fingerprint };
-        // That it could not be written is logged there; the certificate is made.
-        shared.state.access.record(deed).await.ok();
-    }
+pub(super) async fn renew(State(shared): State<Arc<Shared>>, visit: Visit) -> Result<Response, Failure> {
+    certify::renew(&shared, &visit).await?;
     Ok(Redirect::to("/settings/security").into_response())
+}
+
+/// `POST /settings/security/certificate/own`: one of the user's.
+pub(super) async fn give(
+    State(shared): State<Arc<Shared>>,
+    visit: Visit,
+    Form(Brought { certificate, key }): Form<Brought>,
+) -> Result<Response, Failure> {
+    match certify::give(&shared, &visit, certificate.clone(), key).await {
+        Ok(_) => Ok(Redirect::to("/settings/security").into_response()),
+        // The key is not sent back.
+        Err(failure) if failure.status == StatusCode::UNPROCESSABLE_ENTITY => {
+            show(&shared, &visit, certificate, Some(failure)).await
+        }
+        Err(failure) => Err(failure),
+    }
+}
+
+/// `POST /settings/security/certificate/back`: the gateway's own again.
+pub(super) async fn back(State(shared): State<Arc<Shared>>, visit: Visit) -> Result<Response, Failure> {
+    certify::back(&shared, &visit).await?;
+    Ok(Redirect::to("/settings/security").into_response())
+}
+
+/// `GET /settings/security/certificate/download`: what a phone installs.
+pub(super) async fn download(State(shared): State<Arc<Shared>>) -> Result<Response, Failure> {
+    certify::download(&shared)
 }
 
 /// `POST /settings/security/secret`: removes a secret that nothing names.

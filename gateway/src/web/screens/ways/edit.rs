@@ -8,6 +8,7 @@ use super::pasting;
 use super::searching;
 use super::typed::{Borrowed, keep_secret, secret_of};
 use crate::config::Config;
+use crate::config::secrets::TRY_OUT;
 use crate::config::sheet::{self, Row};
 use crate::sources::SourceOptions;
 use crate::sources::discover::{self, Port};
@@ -362,7 +363,7 @@ pub(in crate::web) async fn begin_try(
     let mut borrowed = Vec::new();
     let mut trial = draft.clone();
     if let Some((field, secret)) = secret_of(draft) {
-        let path = keep_secret(running, "try-out", &secret).await?;
+        let path = keep_secret(running, TRY_OUT, &secret).await?;
         trial.set(field, path.display().to_string());
         borrowed.push(Borrowed(path));
     }
@@ -377,7 +378,7 @@ pub(in crate::web) async fn begin_try(
     };
     let Some(task) = task else { return Ok(None) };
     change::record_look(shared, visit, task.look()).await;
-    Ok(Some(shared.jobs.begin(task, running.config.source.clone(), borrowed)?))
+    Ok(Some(shared.jobs.begin(visit, task, running.config.source.clone(), borrowed)?))
 }
 
 /// Looks at what a form says, on a thread that may take its time.

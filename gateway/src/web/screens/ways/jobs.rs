@@ -8,8 +8,9 @@ use crate::sources::discover::{
     self, DiscoverError, Heard, ListenRequest, ModbusAnswer, ModbusQuestion, TopicSearch, TopicSeen,
 };
 use crate::tryout::{Step, TRY_OUT_LIMIT, TryReport};
-use crate::web::change::Look;
+use crate::web::change::{Look, by_whom};
 use crate::web::failure::Failure;
+use crate::web::visit::Visit;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -18,7 +19,10 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 
 /// Most try-outs and searches at once: each holds a connection, and a broker's topics or a bus's answers; a person waits for one.
-const JOBS_MAX: usize = 2;
+const JOBS_MAX: usize = 4;
+
+/// Most of them of one person or token, so that nobody keeps the others waiting with all of them.
+const OWN_JOBS_MAX: usize = 2;
 
 /// Most of them whose findings are kept.
 const KEPT_MAX: usize = 8;
@@ -86,7 +90,28 @@ pub(in crate::web) struct Job {
 #[derive(Debug)]
 pub(in crate::web) struct Jobs {
     slots: Arc<Semaphore>,
+    held: Arc<Mutex<BTreeMap<String, usize>>>,
     inner: Mutex<Inner>,
+}
+
+/// A place among those that go on, given back when it is dropped.
+#[derive(Debug)]
+pub(in crate::web) struct JobSlot {
+    held: Arc<Mutex<BTreeMap<String, usize>>>,
+    name: String,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Drop for JobSlot {
+    fn drop(&mut self) {
+        let mut held = lock(&self.held);
+        if let Some(own) = held.get_mut(&self.name) {
+            *own = own.saturating_sub(1);
+            if *own == 0 {
+                held.remove(&self.name);
+            }
+        }
+    }
 }
 
 #[derive(Debug, Default)]
@@ -98,7 +123,7 @@ struct Inner {
 
 impl Default for Jobs {
     fn default() -> Self {
-        Self { slots: Arc::new(Semaphore::new(JOBS_MAX)), inner: Mutex::default() }
+        Self { slots: Arc::new(Semaphore::new(JOBS_MAX)), held: Arc::default(), inner: Mutex::default() }
     }
 }
 
@@ -108,22 +133,34 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl Jobs {
     /// A place for one more.
-    pub(in crate::web) fn slot(&self) -> Result<OwnedSemaphorePermit, Failure> {
-        self.slots.clone().try_acquire_owned().map_err(|_| {
-            let sentence =
-                format!("{JOBS_MAX} try-outs or searches are under way already; wait a few seconds, then try again");
-            Failure { retry_after_s: Some(RETRY_AFTER_S), ..Failure::unavailable(sentence) }
-        })
+    pub(in crate::web) fn slot(&self, visit: &Visit) -> Result<JobSlot, Failure> {
+        let refused =
+            |sentence: String| Failure { retry_after_s: Some(RETRY_AFTER_S), ..Failure::unavailable(sentence) };
+        let name = by_whom(visit);
+        let mut held = lock(&self.held);
+        if held.get(&name).is_some_and(|own| *own >= OWN_JOBS_MAX) {
+            return Err(refused(format!(
+                "{OWN_JOBS_MAX} try-outs or searches of yours are under way already; wait a few seconds, then try again"
+            )));
+        }
+        let permit = self.slots.clone().try_acquire_owned().map_err(|_| {
+            refused(format!(
+                "{JOBS_MAX} try-outs or searches are under way already; wait a few seconds, then try again"
+            ))
+        })?;
+        *held.entry(name.clone()).or_default() += 1;
+        Ok(JobSlot { held: self.held.clone(), name, _permit: permit })
     }
 
     /// Begins one beside everything else; `borrowed` goes when it is over.
     pub(in crate::web) fn begin(
         &self,
+        visit: &Visit,
         task: Task,
         running: Vec<SourceOptions>,
         borrowed: Vec<Borrowed>,
     ) -> Result<Arc<Job>, Failure> {
-        let slot = self.slot()?;
+        let slot = self.slot(visit)?;
         let mut inner = lock(&self.inner);
         while inner.tasks.try_join_next().is_some() {}
         inner.kept.retain(|_, job| !job.findings.borrow().over || lock(&job.looked).elapsed() < KEPT_FOR);

@@ -3,6 +3,7 @@
 use super::draft::Draft;
 use super::edit::{Running, parity_word};
 use super::jobs::{Job, Task};
+use crate::config::secrets::TRY_OUT;
 use crate::config::sheet::{COLUMNS, Row};
 use crate::decode::Payload;
 use crate::secret::SecretFile;
@@ -63,7 +64,7 @@ pub(in crate::web) async fn begin(
             let password_file = if typed.is_empty() {
                 draft.get("password_file").to_owned()
             } else {
-                let path = super::typed::keep_secret(running, "try-out", typed).await?;
+                let path = super::typed::keep_secret(running, TRY_OUT, typed).await?;
                 let file = path.display().to_string();
                 borrowed.push(super::typed::Borrowed(path));
                 file
@@ -117,7 +118,7 @@ pub(in crate::web) async fn begin(
         }
     };
     change::record_look(shared, visit, task.look()).await;
-    shared.jobs.begin(task, running.config.source.clone(), borrowed)
+    shared.jobs.begin(visit, task, running.config.source.clone(), borrowed)
 }
 
 /// The address of a broker: what the file says, where the form shows it with a secret hidden.
