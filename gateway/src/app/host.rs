@@ -5,6 +5,7 @@ use super::plan::Plan;
 use super::reload::needs_restart;
 use super::trial::Trials;
 use super::{AppError, Event, Handles, Running, build_sinks, page, start_by, supervisor};
+use crate::access::Action;
 use crate::block::records::Severity;
 use crate::clock::Clock;
 use crate::config::desk::{Desk, DeskRequest, DeskState, Revision};
@@ -150,6 +151,10 @@ impl Host {
                     Err(Stays::Refused(words)) => (Err(words), Ok(())),
                     Err(Stays::Ended(error)) => (Err(error.to_string()), Err(error)),
                 };
+                if let Ok(lines) = &answer {
+                    self.note(Action::ConfigurationKept, format!("the file was read again: {}", lines.join("; ")))
+                        .await;
+                }
                 if let Some(asked) = asked {
                     // Whoever asked may have gone.
                     asked.send(answer).ok();
@@ -367,7 +372,8 @@ mod tests {
         secrets.write("try-out-1234abcd", "s3cret").unwrap();
         let text = format!("[gateway]\nid = \"a\"\ndata_dir = {:?}\n", dir.path());
         let loaded = |text: &str| config::parse("test", text.to_owned()).unwrap();
-        let clock = Clock::manual(1, 1, 1_800_000_000_000_000);
+        // One that was never set: nobody knows how long a secret has lain.
+        let clock = Clock::manual(1, 1, 0);
         let history = History::of(dir.path());
         settle_files(&loaded(&text), Some(&text), &clock);
         assert!(history.list().is_empty(), "before the first change there is nothing to go back to");

@@ -418,18 +418,19 @@ impl Host {
         let why = format!("nobody confirmed it within {within}");
         let by = self.trials.underway.as_ref().map(|trial| trial.by.clone()).unwrap_or_default();
         let taken_back = self.take_back(why.clone()).await;
-        self.note_taken_back(format!("the change of {by} went back by itself: {why}")).await;
+        let detail = format!("the change of {by} went back by itself: {why}");
+        self.note(Action::ConfigurationTakenBack, detail).await;
         match taken_back {
             Err(Stays::Ended(error)) => Err(error),
             _ => Ok(()),
         }
     }
 
-    /// Writes into the audit log what nobody did by hand.
-    async fn note_taken_back(&self, detail: String) {
+    /// Writes into the audit log what nobody did on the page.
+    pub(super) async fn note(&self, action: Action, detail: String) {
         let Some(access) = &self.handles.access else { return };
         let who = Who { name: "forebay".to_owned(), kind: Kind::Tool, rights: Rights::default(), role: None };
-        let (action, subject) = (Action::ConfigurationTakenBack, "configuration".to_owned());
+        let subject = "configuration".to_owned();
         // Logged where it failed; the configuration is back all the same.
         access.record(Deed { who, from: None, action, subject, detail }).await.ok();
     }

@@ -1,5 +1,6 @@
 //! `/api/v1/certificate`: how the page is encrypted, and with which certificate.
 
+use super::given::Given;
 use super::{Api, delete, get, post, put};
 use crate::certificate::CertificateInfo;
 use crate::config::HttpsMode;
@@ -8,7 +9,6 @@ use crate::web::failure::Failure;
 use crate::web::live::Shared;
 use crate::web::pages;
 use crate::web::visit::Visit;
-use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
@@ -77,7 +77,7 @@ pub(in crate::web) async fn renew(State(shared): State<Arc<Shared>>, visit: Visi
 pub(in crate::web) async fn give(
     State(shared): State<Arc<Shared>>,
     visit: Visit,
-    Json(OwnPair { certificate, key }): Json<OwnPair>,
+    Given(OwnPair { certificate, key }): Given<OwnPair>,
 ) -> Result<Response, Failure> {
     Ok(pages::json(&visit, &certify::give(&shared, &visit, certificate, key).await?))
 }
