@@ -57,7 +57,7 @@ pub(in crate::web) fn add_to(api: Api) -> Api {
         .at(
             "/api/v1/certificate/download",
             get("The certificate that a browser or phone installs to trust this page, as bytes (DER).")
-                .answers_as(certify::CERTIFICATE_TYPE),
+                .answers_as(&[certify::CERTIFICATE_TYPE]),
             download,
         )
 }
