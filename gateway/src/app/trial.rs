@@ -172,7 +172,7 @@ impl Host {
     /// state of the desk.
     pub(super) async fn serve(&mut self, request: DeskRequest) -> Result<(), AppError> {
         match request {
-            DeskRequest::Try(change, done) => self.serve_try(change, Reply(Some(done))).await,
+            DeskRequest::Try(change, done) => Box::pin(self.serve_try(change, Reply(Some(done)))).await,
             DeskRequest::Confirm { by, force, done } => self.confirm(&by, force, Reply(Some(done))).await,
             DeskRequest::Revert { by, done } => {
                 let mut done = Reply(Some(done));
@@ -207,7 +207,7 @@ impl Host {
         }
         warn(&wanted.loaded);
         if !self.must_restart(&wanted.plan) && self.moves_page(&wanted.plan) {
-            return self.move_page(wanted, done).await;
+            return Box::pin(self.move_page(wanted, done)).await;
         }
         if !self.must_restart(&wanted.plan) {
             let went = self.go(wanted.plan.clone()).await;

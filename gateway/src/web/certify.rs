@@ -26,7 +26,7 @@ pub(in crate::web) async fn give(
         return Err(named_by_configuration());
     }
     let looker = tls.clone();
-    let given = apart(move || looker.look_over(&certificate, &key)).await?.map_err(refused)?;
+    let given = apart(move || looker.look_over(&certificate, &key)).await?.map_err(|error| refused(&error))?;
     // Browsers that were told to insist let nobody pass a warning: they would be locked out with it.
     if tls.insists() && visit.secure && !covers(&given.pair.info.names, &visit.host) {
         let words = format!(
@@ -35,7 +35,7 @@ pub(in crate::web) async fn give(
         );
         return Err(at("certificate", words));
     }
-    let info = apart(move || tls.give(given)).await?.map_err(refused)?;
+    let info = apart(move || tls.give(given)).await?.map_err(|error| refused(&error))?;
     record(shared, visit, format!("brought: {} for {}", info.fingerprint, info.names.join(", "))).await;
     Ok(info)
 }
@@ -43,7 +43,7 @@ pub(in crate::web) async fn give(
 /// Goes back to the gateway's own certificate, and forgets the one that someone brought.
 pub(in crate::web) async fn back(shared: &Shared, visit: &Visit) -> Result<(), Failure> {
     let tls = shared.state.tls.clone();
-    if !apart(move || tls.forget_given()).await?.map_err(refused)? {
+    if !apart(move || tls.forget_given()).await?.map_err(|error| refused(&error))? {
         return Err(Failure::missing("nobody has brought a certificate; there is nothing to go back from"));
     }
     let served = shared.state.tls.certificate().map(|info| info.fingerprint).unwrap_or_default();
@@ -63,7 +63,7 @@ pub(in crate::web) async fn renew(shared: &Shared, visit: &Visit) -> Result<Cert
         }
         Some(Origin::Own) | None => {}
     }
-    let info = apart(move || tls.regenerate()).await?.map_err(refused)?;
+    let info = apart(move || tls.regenerate()).await?.map_err(|error| refused(&error))?;
     record(shared, visit, format!("made anew: {}", info.fingerprint)).await;
     Ok(info)
 }
@@ -85,7 +85,7 @@ fn named_by_configuration() -> Failure {
     )
 }
 
-fn refused(error: CertificateError) -> Failure {
+fn refused(error: &CertificateError) -> Failure {
     let words = error.to_string();
     match error {
         CertificateError::File { .. } | CertificateError::Make(_) => Failure::unavailable(words),

@@ -70,7 +70,7 @@ async fn a_header_that_is_too_large_is_refused_and_two_lengths_end_the_connectio
     let served = Served::start().await;
     let long = format!("GET /live HTTP/1.1\r\nhost: x\r\nx-filler: {}\r\n\r\n", "a".repeat(40_000));
     assert!(raw(&served, long.as_bytes()).await.starts_with("HTTP/1.1 431"));
-    let many: String = (0..90).map(|n| format!("x-{n}: {}\r\n", "a".repeat(400))).collect();
+    let many = format!("x-filler: {}\r\n", "a".repeat(400)).repeat(90);
     assert!(
         raw(&served, format!("GET /live HTTP/1.1\r\nhost: x\r\n{many}\r\n").as_bytes())
             .await
