@@ -16,7 +16,7 @@ const UNITS: &str = "unit[]";
 const UNIT_ID: &str = "unit.id";
 
 /// What each option is called, as the forms for sources and ways upstream call it, too.
-const LABELS: [(&str, &str); 91] = [
+const LABELS: [(&str, &str); 90] = [
     ("id", "ID"),
     ("data_dir", "Data folder"),
     ("certificate_file", "Certificate"),
@@ -24,6 +24,7 @@ const LABELS: [(&str, &str); 91] = [
     ("https", "HTTPS"),
     ("key_file", "Private key"),
     ("listen", "Address and port"),
+    ("trusted_proxies", "Trusted proxies"),
     ("card_capacity", "Size of the card"),
     ("card_write_cycles", "Times it can be written"),
     ("commit_interval_max_ms", "Longest wait for the disk (ms)"),
