@@ -16,7 +16,7 @@ const UNITS: &str = "unit[]";
 const UNIT_ID: &str = "unit.id";
 
 /// What each option is called, as the forms for sources and ways upstream call it, too.
-const LABELS: [(&str, &str); 90] = [
+const LABELS: [(&str, &str); 92] = [
     ("id", "ID"),
     ("data_dir", "Data folder"),
     ("certificate_file", "Certificate"),
