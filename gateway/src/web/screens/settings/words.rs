@@ -16,7 +16,7 @@ const UNITS: &str = "unit[]";
 const UNIT_ID: &str = "unit.id";
 
 /// What each option is called, as the forms for sources and ways upstream call it, too.
-const LABELS: [(&str, &str); 92] = [
+const LABELS: &[(&str, &str)] = &[
     ("id", "ID"),
     ("data_dir", "Data folder"),
     ("certificate_file", "Certificate"),
@@ -119,7 +119,7 @@ pub(in crate::web) fn readable(key: &str, l: Locale) -> String {
 }
 
 /// What the words of the file mean, in short, where they are no words of a person.
-const WORDS: [(&str, &str, &str); 23] = [
+const WORDS: &[(&str, &str, &str)] = &[
     ("type", "mqtt", "MQTT"),
     ("type", "modbus", "Modbus"),
     ("type", "serial", "serial line"),
