@@ -71,7 +71,7 @@ test("two people change the same configuration: the second sees what the first d
   assert.match(shown, /every_ms = 400/);
   assert.match(shown, /22\.5/);
   assert.deepEqual(await axeFindings(two.page), []);
-  await two.page.getByRole("button", { name: "Try mine on top of the newest one" }).click();
+  await two.page.getByRole("button", { name: "Run mine on trial, on top of the newest one" }).click();
   await banner(two).getByRole("button", { name: "Keep it", exact: true }).click();
   await until("both changes, in the file", () => file().includes("22.5") && file().includes("every_ms = 400"));
   await one.leave();
