@@ -193,10 +193,10 @@ name = "cloud"
 url = "http://127.0.0.1:{self.receiver}/v1/readings"
 '''
 
-    def ask(self, method, path, body=None):
+    def ask(self, method, path, body=None, with_token=True):
         """The status and the answer."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE_S)
-        headers = {"authorization": f"Bearer {self.token}"} if hasattr(self, "token") else {}
+        headers = {"authorization": f"Bearer {self.token}"} if with_token and hasattr(self, "token") else {}
         if body is not None:
             headers["content-type"] = "application/json"
         connection.request(method, path, None if body is None else json.dumps(body), headers)
@@ -259,6 +259,25 @@ def first_event(plant, address):
     return answer.status
 
 
+def certificate(folder):
+    """One that somebody might bring, and its key."""
+    paths = {"certificate": folder / "brought.pem", "key": folder / "brought.key"}
+    subprocess.run([
+        "openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "30", "-subj", "/CN=plant",
+        "-addext", "subjectAltName=DNS:plant.local", "-out", paths["certificate"], "-keyout", paths["key"],
+    ], check=True, stderr=subprocess.DEVNULL)
+    return {what: path.read_text() for what, path in paths.items()}
+
+
+def stay_shut(plant, operations):
+    """Nothing is to be had without a token."""
+    for operation in operations:
+        method, path = operation.split()
+        status, _ = plant.ask(method, re.sub(r"\{.*?\}", "1", path), with_token=False)
+        if status != 401:
+            raise Failed(f"{operation} answers {status} to someone without a token")
+
+
 def fuzz(plant, seen):
     place = f"http://127.0.0.1:{plant.port}"
     env = {
@@ -269,7 +288,9 @@ def fuzz(plant, seen):
         "FUZZ_SEEN": str(seen),
         "FUZZ_TOKEN": plant.token,
         "FUZZ_PLACE": place,
-        "FUZZ_PARTS": json.dumps({"broker": plant.broker, "modbus": plant.modbus, "line": os.ttyname(plant.line[1])}),
+        "FUZZ_PARTS": json.dumps({
+            "broker": plant.broker, "modbus": plant.modbus, "line": os.ttyname(plant.line[1]), **certificate(plant.folder),
+        }),
         "NO_PROXY": "*",
     }
     command = [
@@ -311,6 +332,7 @@ def run(folder):
         plant.keep_a_version()
         described = plant.ask("GET", "/api/v1/openapi.json")[1]["paths"]
         operations = [f"{method.upper()} {path}" for path, methods in described.items() for method in methods]
+        stay_shut(plant, operations)
         seen = folder / "seen"
         seen.touch()
         found = fuzz(plant, seen)
