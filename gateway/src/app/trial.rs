@@ -220,17 +220,8 @@ impl Host {
             return done.tell(Err(stays));
         }
         done.send(Ok(lines));
-        match self.restart(wanted.plan.clone()).await {
-            Ok(()) => {
-                self.begin(wanted);
-                Ok(())
-            }
-            Err(Stays::Refused(words)) => {
-                self.tell_reverted(wanted.by, wanted.loaded.text, format!("it did not start: {words}"));
-                Ok(())
-            }
-            Err(Stays::Ended(error)) => Err(error),
-        }
+        let went = self.restart(wanted.plan.clone()).await;
+        self.begin_or_tell(went, wanted)
     }
 
     /// Tries a change that moves the page. Whoever asked over it is answered first: the old page waits for answers under way.
@@ -243,17 +234,20 @@ impl Host {
             return done.tell(Err(stays));
         }
         done.send(Ok(wanted.lines.clone()));
-        match self.go(wanted.plan.clone()).await {
-            Ok(()) => {
-                self.begin(wanted);
-                Ok(())
-            }
+        let went = self.go(wanted.plan.clone()).await;
+        self.begin_or_tell(went, wanted)
+    }
+
+    /// Begins the trial of a change that goes, after whoever asked for it was answered; or says on every page that it did not.
+    fn begin_or_tell(&mut self, went: Result<(), Stays>, wanted: Wanted) -> Result<(), AppError> {
+        match went {
+            Ok(()) => self.begin(wanted),
             Err(Stays::Refused(words)) => {
                 self.tell_reverted(wanted.by, wanted.loaded.text, format!("it did not start: {words}"));
-                Ok(())
             }
-            Err(Stays::Ended(error)) => Err(error),
+            Err(Stays::Ended(error)) => return Err(error),
         }
+        Ok(())
     }
 
     /// Looks a change over without doing anything.

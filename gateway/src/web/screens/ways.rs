@@ -9,6 +9,7 @@ pub(in crate::web) mod found;
 pub(in crate::web) mod jobs;
 pub(in crate::web) mod pages;
 pub(in crate::web) mod pasting;
+pub(in crate::web) mod posted;
 pub(in crate::web) mod replays;
 pub(in crate::web) mod routes;
 pub(in crate::web) mod searching;

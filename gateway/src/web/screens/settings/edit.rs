@@ -77,13 +77,18 @@ struct Page {
     said: String,
 }
 
+/// What is said of a form while it is typed.
 #[derive(Template)]
 #[template(path = "settings/checked.html")]
-struct Checked {
-    l: Locale,
-    slots: Vec<Slot>,
-    elsewhere: Vec<FieldError>,
-    toml: Vec<Line>,
+pub(super) struct Checked {
+    /// The language.
+    pub(super) l: Locale,
+    /// What is wrong, field by field.
+    pub(super) slots: Vec<Slot>,
+    /// What is wrong that no field shows.
+    pub(super) elsewhere: Vec<FieldError>,
+    /// The text that it makes.
+    pub(super) toml: Vec<Line>,
 }
 
 impl Page {

@@ -2,8 +2,8 @@
 
 use super::super::conflict;
 use super::super::draft::{self, Entry};
-use super::super::edit::{lines, place, running, unwritable};
-use super::super::fields::{self, Slot};
+use super::super::edit::{Checked, lines, place, running, unwritable};
+use super::super::fields;
 use super::super::highlight::Line;
 use super::points::{self, Picked};
 use super::values::{Sheet, Values};
@@ -64,24 +64,9 @@ struct Page {
     unwritable: String,
 }
 
-#[derive(Template)]
-#[template(path = "settings/checked.html")]
-struct Checked {
-    l: Locale,
-    slots: Vec<Slot>,
-    elsewhere: Vec<FieldError>,
-    toml: Vec<Line>,
-}
-
 impl Page {
     fn l(&self) -> Locale {
         self.frame.l
-    }
-}
-
-impl Checked {
-    fn l(&self) -> Locale {
-        self.l
     }
 }
 
