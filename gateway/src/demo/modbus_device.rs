@@ -62,8 +62,18 @@ pub(super) struct Units {
     meter_is_dead: AtomicBool,
     /// Nothing is answered any more: what was answered has arrived.
     is_off: AtomicBool,
+    /// The gateway's source is connected; whoever connects beside it looks in, as a test of the source does.
+    has_reader: AtomicBool,
     sensors: Mutex<Sensors>,
     tally: Arc<Tally>,
+}
+
+/// A connection to the device.
+#[derive(Debug)]
+struct Connection {
+    units: Arc<Units>,
+    /// What it is answered counts as sent: its values go upstream.
+    is_reader: bool,
 }
 
 #[derive(Debug)]
@@ -92,6 +102,7 @@ impl ModbusDevice {
         let units = Units {
             meter_is_dead: AtomicBool::new(false),
             is_off: AtomicBool::new(false),
+            has_reader: AtomicBool::new(false),
             sensors: Mutex::new(sensors),
             tally,
         };
@@ -110,7 +121,7 @@ impl ModbusDevice {
 
     /// Serves until the task ends.
     pub(super) async fn run(self) {
-        let service = |_: SocketAddr| Ok(Some(Arc::clone(&self.units)));
+        let service = |_: SocketAddr| Ok(Some(Connection::new(&self.units)));
         let on_connected = |stream, peer| async move { accept_tcp_connection(stream, peer, service) };
         // A listener of loopback that fails shows as a device that the gateway cannot reach.
         Server::new(self.listener).serve(&on_connected, |_| {}).await.ok();
@@ -128,7 +139,8 @@ impl Units {
         self.is_off.store(true, Ordering::SeqCst);
     }
 
-    fn answer(&self, unit: u8, request: &Request<'_>) -> Result<Option<Response>, ExceptionCode> {
+    /// The answer, and how many values are in it.
+    fn answer(&self, unit: u8, request: &Request<'_>) -> Result<Option<(Response, u64)>, ExceptionCode> {
         if self.is_off.load(Ordering::SeqCst) || (unit == METER && self.meter_is_dead.load(Ordering::SeqCst)) {
             return Ok(None);
         }
@@ -152,8 +164,21 @@ impl Units {
         let values = VALUES.iter().filter(|(of_unit, of_table, first, width)| {
             (*of_unit, *of_table) == (unit, table) && *first >= address && first + width <= end
         });
-        self.tally.answered.add(values.count() as u64);
-        Ok(Some(response))
+        Ok(Some((response, values.count() as u64)))
+    }
+}
+
+impl Connection {
+    fn new(units: &Arc<Units>) -> Self {
+        Self { units: Arc::clone(units), is_reader: !units.has_reader.swap(true, Ordering::SeqCst) }
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        if self.is_reader {
+            self.units.has_reader.store(false, Ordering::SeqCst);
+        }
     }
 }
 
@@ -198,14 +223,18 @@ fn words(value: f64) -> [u16; 2] {
     [u16::from_be_bytes([a, b]), u16::from_be_bytes([c, d])]
 }
 
-impl Service for Units {
+impl Service for Connection {
     type Request = SlaveRequest<'static>;
     type Response = Option<Response>;
     type Exception = ExceptionCode;
     type Future = Ready<Result<Self::Response, Self::Exception>>;
 
     fn call(&self, request: Self::Request) -> Self::Future {
-        ready(self.answer(request.slave, &request.request))
+        let answer = self.units.answer(request.slave, &request.request);
+        if let (true, Ok(Some((_, values)))) = (self.is_reader, &answer) {
+            self.units.tally.answered.add(*values);
+        }
+        ready(answer.map(|answer| answer.map(|(response, _)| response)))
     }
 }
 
@@ -219,7 +248,7 @@ mod tests {
     use tokio_modbus::prelude::SlaveContext as _;
 
     #[tokio::test]
-    async fn a_client_reads_its_values_and_every_answered_value_is_counted() {
+    async fn the_gateway_reads_its_values_and_each_that_was_answered_is_counted() {
         let tally = Arc::new(Tally::default());
         let device = ModbusDevice::bind(1, Arc::clone(&tally)).await.unwrap();
         let (address, units) = (device.address(), device.units());
@@ -237,6 +266,11 @@ mod tests {
         assert_eq!(client.read_holding_registers(40, 1).await.unwrap(), Err(ExceptionCode::IllegalDataAddress));
         assert_eq!(tally.answered.get(), 4);
 
+        let mut beside = tcp::connect_slave(address, Slave(BOILER)).await.unwrap();
+        assert_eq!(beside.read_holding_registers(0, 2).await.unwrap().unwrap().len(), 2);
+        assert_eq!(tally.answered.get(), 4, "who looks in beside the gateway is answered, and takes nothing upstream");
+        drop(beside);
+
         units.set_meter_dead(true);
         client.set_slave(Slave(METER));
         let silence = tokio::time::timeout(Duration::from_millis(50), client.read_input_registers(0, 5)).await;
@@ -244,6 +278,10 @@ mod tests {
         assert_eq!(tally.answered.get(), 4);
 
         units.set_meter_dead(false);
+        drop(client);
+        while units.has_reader.load(Ordering::SeqCst) {
+            tokio::task::yield_now().await;
+        }
         let mut client = tcp::connect_slave(address, Slave(METER)).await.unwrap();
         assert_eq!(client.read_input_registers(0, 5).await.unwrap().unwrap().len(), 5);
         assert_eq!(tally.answered.get(), 6);
