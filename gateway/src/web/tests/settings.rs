@@ -243,6 +243,10 @@ async fn two_people_at_once_the_second_sees_the_newest_and_loses_nothing() {
     assert!(page.contains(&served.revision()), "{page}");
     assert!(!page.contains("s3cret"));
     assert!(!served.text_now().contains("boiler-9"));
+    // What meets on one line cannot be put together, and is still there to be read.
+    let fields = [(":at", "gateway"), (":base", old.as_str()), ("id", "plant-9")];
+    let page = body(served.post("/settings/edit", &fields).await).await;
+    assert!(page.contains("What you changed") && page.contains("plant-9") && page.contains("plant-8"), "{page}");
     // The same for texts.
     let mine = redacted_toml(PLANT).replace("boiler-3", "boiler-9");
     let answer = served.post("/settings/file", &[("base", &old), ("text", &mine)]).await;
@@ -434,15 +438,21 @@ async fn a_template_is_filled_in_saved_and_removed() {
     let page = served.text("/settings/templates").await;
     assert!(page.contains("/settings/templates/pulse-counter") && page.contains(">broker</option>"), "{page}");
     let base = served.revision();
+    let proposed = |page: &str, name: &str| page.contains(&format!("placeholder=\"{name}\""));
+    assert!(proposed(&served.text("/settings/templates/pulse-counter").await, "counter-bus"));
     let answer = served.post("/settings/templates/pulse-counter", &[(":base", &base), ("unit", "seven")]).await;
     assert_eq!(answer.status(), 422);
     let page = body(answer).await;
     assert!(page.contains("id=\"w-unit\"") && page.contains("value=\"seven\""), "{page}");
-    let answer = served
-        .post("/settings/templates/pulse-counter", &[(":base", &base), ("unit", "7"), ("name", "counters")])
-        .await;
-    assert_eq!((answer.status().as_u16(), answer.headers()["location"].to_str().unwrap()), (303, "/sources/counters"));
-    assert!(served.text_now().contains("name = \"counters\""));
+    let answer =
+        served.post("/settings/templates/pulse-counter", &[(":base", &base), ("unit", "7"), ("name", "")]).await;
+    assert_eq!(
+        (answer.status().as_u16(), answer.headers()["location"].to_str().unwrap()),
+        (303, "/sources/counter-bus")
+    );
+    assert!(served.text_now().contains("name = \"counter-bus\""));
+    let page = served.text("/settings/templates/pulse-counter").await;
+    assert!(proposed(&page, "counter-bus-2"), "a name that is taken is not proposed: {page}");
     let answer = served.post("/settings/templates", &[("at", "source[0]"), ("name", "My broker")]).await;
     assert_eq!(answer.status(), 303, "{}", body(answer).await);
     let page = served.text("/settings/templates/my-broker").await;

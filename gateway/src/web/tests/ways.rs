@@ -56,6 +56,7 @@ async fn every_screen_of_the_ways_answers() {
         ("/sources/new", "Serial ports of this board"),
         ("/sources/discover", "MQTT broker"),
         ("/sources/new?type=mqtt&url=mqtt%3A%2F%2Fa%3A1883", "mqtt://a:1883"),
+        ("/sources/new?type=mqtt&url=192.168.1.5%3A1883", "mqtt://192.168.1.5:1883"),
         ("/sources/new?type=modbus", "unit[0].registers[0].address"),
         ("/sources/new?type=serial", "framing.kind"),
         ("/upstream", "cloud"),

@@ -27,6 +27,8 @@ struct Page {
     mine: DiffView,
     /// Why the change does not fit the newest one.
     wrong: String,
+    /// What was wanted, where it cannot be put into the newest one: to be read off and typed there.
+    yours: Option<DiffView>,
     action: &'static str,
     open: String,
     hidden: Vec<(String, String)>,
@@ -93,10 +95,12 @@ fn show(shared: &Shared, visit: &Visit, conflict: Conflict<'_>) -> Response {
     let l = visit.l;
     // Secrets stay hidden: they are put back where the text is handed in.
     let (now, before) = (redacted_toml(&now), before.as_deref().map(redacted_toml));
+    let mut yours = None;
     let both = mine.and_then(|mine| {
         let mine = redacted_toml(&mine);
         match &before {
             Some(before) => merge(before, &mine, &now).ok_or_else(|| {
+                yours = Some(diff_view(before, &mine));
                 l.t("Both of you changed the same lines; open the newest one and make your change there").to_owned()
             }),
             None => Ok(mine),
@@ -115,6 +119,7 @@ fn show(shared: &Shared, visit: &Visit, conflict: Conflict<'_>) -> Response {
         theirs: before.map(|before| diff_view(&before, &now)),
         mine: diff_view(&now, &mine),
         wrong,
+        yours,
         action: "/settings/file",
         open,
         hidden: hidden.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect(),

@@ -49,6 +49,9 @@ trait Kind: Sync {
     /// The fields of its form, and what stands around them, by their names from the rule on: where something may be wrong.
     fn fields(&self) -> &'static [&'static str];
 
+    /// Whether its numbers are in the unit of the points: then one rule hardly fits points of several.
+    fn is_in_unit(&self) -> bool;
+
     /// What a rule of it asks, in the unit of its points, a piece each.
     fn says(&self, values: &Values, unit: &str, l: Locale) -> Vec<String>;
 

@@ -80,6 +80,16 @@ pub(in crate::web) async fn one(shared: &Shared, id: &str) -> Result<Device, Fai
     found.ok_or_else(|| Failure::missing("there is no template of this name; it may have been removed"))
 }
 
+/// The template, with a number behind each proposed name that a source has already.
+fn with_free_names(mut device: Device, text: &str) -> Device {
+    let taken: Vec<String> = sources(text, None).into_iter().map(|source| source.name).collect();
+    for ask in device.ask.iter_mut().filter(|ask| taken.contains(&ask.default)) {
+        let free = (2..).map(|number| format!("{}-{number}", ask.default)).find(|name| !taken.contains(name));
+        ask.default = free.unwrap_or_default();
+    }
+    device
+}
+
 fn sources(text: &str, kind: Option<&str>) -> Vec<From> {
     let list = form::at(text, &Place::root().key("source"), None).map(|form| form.fields).unwrap_or_default();
     let source = |field: form::Field| {
@@ -115,8 +125,8 @@ pub(super) async fn page(
     visit: Visit,
     Path(id): Path<String>,
 ) -> Result<Response, Failure> {
-    let device = one(&shared, &id).await?;
-    let revision = running(&shared).1;
+    let (text, revision) = running(&shared);
+    let device = with_free_names(one(&shared, &id).await?, &text);
     Ok(show(&shared, &visit, StatusCode::OK, device, &[], Vec::new(), revision))
 }
 
@@ -159,14 +169,14 @@ pub(super) async fn fill(
     Path(id): Path<String>,
     Form(pairs): Form<Vec<(String, String)>>,
 ) -> Result<Response, Failure> {
-    let device = one(&shared, &id).await?;
+    let text = running(&shared).0;
+    let device = with_free_names(one(&shared, &id).await?, &text);
     let value = |name: &str| pairs.iter().find(|(known, _)| known == name).map(|(_, typed)| typed.as_str());
     let base = value(":base").unwrap_or_default().to_owned();
     let into = match value(":into").unwrap_or_default() {
         "" => None,
         at => Some(bus(at)?),
     };
-    let text = running(&shared).0;
     let unfit = StatusCode::UNPROCESSABLE_ENTITY;
     let edits = match template::fill(&device, &pairs, into.as_ref()) {
         Ok(edits) => edits,

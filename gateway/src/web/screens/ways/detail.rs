@@ -234,10 +234,13 @@ fn sink_books(sink: &SinkView, l: Locale) -> Table {
         let strong = [lane.refused, lane.gaps].map(|count| (l.count(count), count > 0));
         (name.to_owned(), calm.into_iter().chain(strong).collect())
     };
-    let shown = sink.streams.iter().filter(|(stream, lane)| **stream == "readings" || lane.accepted > 0);
+    let mut shown: Vec<_> =
+        sink.streams.iter().filter(|(stream, lane)| **stream == "readings" || lane.accepted > 0).collect();
+    // A phone shows the first of them.
+    shown.sort_by_key(|(stream, _)| **stream != "readings");
     Table {
         head: vec!["accepted", "delivered", "not for it", "waiting", "refused", "lost"],
-        rows: shown.map(row).collect(),
+        rows: shown.into_iter().map(row).collect(),
         closes: sink.streams.values().all(|lane| lane.closes),
     }
 }

@@ -5,7 +5,7 @@ use super::fields::{self, Section};
 use super::found::Found;
 use super::jobs::{Job, Task};
 use super::pasting;
-use super::posted::{add, begin, capped, posted};
+use super::posted::{add, begin, capped, complete, posted};
 use super::searching;
 use super::typed::{Borrowed, keep_secret, secret_of};
 use crate::config::Config;
@@ -157,6 +157,7 @@ pub(in crate::web) async fn new(
         return choose(side, shared, visit, &running).await;
     }
     begin(&mut draft, &running.config);
+    complete(&mut draft);
     let base = running.revision.clone();
     show(StatusCode::OK, shared, visit, draft, base, String::new(), &running).await
 }

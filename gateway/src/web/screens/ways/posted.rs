@@ -22,15 +22,19 @@ pub(in crate::web) fn posted(side: Side, running: &Running, fields: Vec<(String,
     };
     let kind = draft.kind().to_owned();
     let mut draft = draft.filled(fields);
-    let url = draft.get("url").trim().to_owned();
-    if kind == "mqtt" && !url.is_empty() && !url.contains("://") {
-        // A host and a port is what people type, and nothing else can be meant.
-        draft.set("url", format!("mqtt://{url}"));
-    }
     if !kind.is_empty() {
         draft.set("type", kind);
     }
+    complete(&mut draft);
     Ok(draft)
+}
+
+/// Puts before a broker's host and port what people leave out, and nothing else can be meant.
+pub(super) fn complete(draft: &mut Draft) {
+    let url = draft.get("url").trim().to_owned();
+    if draft.kind() == "mqtt" && !url.is_empty() && !url.contains("://") {
+        draft.set("url", format!("mqtt://{url}"));
+    }
 }
 
 /// The fields, if there are not more than a form may have.

@@ -103,7 +103,11 @@ impl Work {
     }
 
     fn picked(&self, shared: &Shared, l: Locale) -> Picked {
-        points::pick(shared, self.pattern(), &self.others(), l)
+        let mut picked = points::pick(shared, self.pattern(), &self.others(), l);
+        if !self.kind.is_in_unit() {
+            picked.units.clear();
+        }
+        picked
     }
 
     /// The other rules of this kind: their patterns and addresses.

@@ -86,6 +86,10 @@ impl Kind for Limits {
         ]
     }
 
+    fn is_in_unit(&self) -> bool {
+        true
+    }
+
     fn says(&self, values: &Values, unit: &str, l: Locale) -> Vec<String> {
         let pair = |text: &'static str, names: [&str; 2]| {
             let [low, high] = names.map(|name| values.number(name));

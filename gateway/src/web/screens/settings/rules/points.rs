@@ -52,7 +52,7 @@ pub(super) struct Picked {
     /// The unit that all have.
     pub(super) unit: String,
     /// Their units, where they have several.
-    units: String,
+    pub(super) units: String,
     offers: Vec<Offer>,
     /// Other rules of this kind that hold some of them.
     pub(super) also: Vec<Also>,

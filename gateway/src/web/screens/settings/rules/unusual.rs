@@ -52,6 +52,10 @@ impl Kind for Unusual {
         &[ALARMS]
     }
 
+    fn is_in_unit(&self) -> bool {
+        false
+    }
+
     fn says(&self, values: &Values, _unit: &str, l: Locale) -> Vec<String> {
         let alarms = values.number(ALARMS).or(USUAL_ALARMS.parse().ok()).unwrap_or_default();
         vec![l.f1("watched for what is unusual, about {} false alarms a month", plain(alarms, l))]
