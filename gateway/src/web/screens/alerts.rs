@@ -265,7 +265,7 @@ fn row(group: &[Event<'_>], may_go_on: impl Fn(&str, &str) -> bool, now_us: Unix
         subject: subject.clone(),
         address: format!("{HERE}?{}", pages::query(&[("source", subject)])),
         message: sentences(&l.say(message)),
-        rule: rule.clone(),
+        rule: l.say(rule).into_owned(),
         lasted: match (span, newest.over_us) {
             (Some(span_us), _) => l.f1("over after {}", l.span(span_us)),
             (None, Some(_)) => l.t("is over").to_owned(),

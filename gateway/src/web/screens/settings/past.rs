@@ -100,7 +100,7 @@ pub(super) fn diff_view(old: &str, new: &str) -> DiffView {
 fn row(version: Version, visit: &Visit, now_us: i64, revision: &str) -> Row {
     Row {
         n: version.n,
-        by: version.by,
+        by: visit.l.say(&version.by).into_owned(),
         at: Moment::new(version.at_us, now_us, visit.l),
         changes: version.changes.iter().map(|change| visit.l.say(change).into_owned()).collect(),
         note: version.note,
