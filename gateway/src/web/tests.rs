@@ -12,6 +12,7 @@ mod points;
 mod rules;
 pub(in crate::web) mod served;
 mod settings;
+mod sheets;
 mod ways;
 
 use super::*;

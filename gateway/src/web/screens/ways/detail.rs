@@ -16,7 +16,7 @@ use askama::Template;
 const POINTS_SHOWN_MAX: usize = 60;
 
 /// Most values that a sheet of registers asks for at once: as many rows as it shows.
-const VALUES_MAX: usize = super::fields::SHEET_ROWS_SHOWN_MAX;
+const VALUES_MAX: usize = super::draft::SHEET_ROWS_SHOWN_MAX;
 
 /// What is wrong and what to do.
 struct TroubleLine {

@@ -12,6 +12,12 @@ use std::collections::{BTreeMap, BTreeSet};
 /// Most fields of one form: a sheet of 2 000 registers and what is around it.
 pub(in crate::web) const FIELDS_MAX: usize = 20_000;
 
+/// Most rows of a sheet in the text that are shown as inputs: a browser on an old phone still scrolls them.
+pub(in crate::web) const SHEET_ROWS_SHOWN_MAX: usize = 500;
+
+/// Most rows of a sheet that a form holds once rows were pasted into it: as many as are shown, and some to add to a long sheet.
+pub(in crate::web) const SHEET_ROWS_FORM_MAX: usize = SHEET_ROWS_SHOWN_MAX + 100;
+
 /// How deep forms go into tables of tables: `source[0].unit[0].registers[0]` and one to spare.
 const DEPTH_MAX: usize = 4;
 
@@ -91,6 +97,8 @@ pub(in crate::web) struct Draft {
     pub(in crate::web) pasted: BTreeMap<String, PastedView>,
     /// How many rows each list has in the text.
     had: BTreeMap<String, usize>,
+    /// The rows of each sheet in the text that the form does not show: they come behind those that it does, as they are.
+    unshown: BTreeMap<String, Vec<Row>>,
 }
 
 impl Draft {
@@ -105,6 +113,7 @@ impl Draft {
             wrong: BTreeMap::new(),
             pasted: BTreeMap::new(),
             had: BTreeMap::new(),
+            unshown: BTreeMap::new(),
         }
     }
 
@@ -151,9 +160,10 @@ impl Draft {
                 }
                 Kind::Table | Kind::Variants { .. } | Kind::Map { .. } => {}
                 Kind::List { .. } if field.name == "registers" => {
-                    for (index, row) in sheet::rows(text, &field.path).into_iter().enumerate() {
-                        self.put_row(&name, index, &row);
-                    }
+                    let mut rows = sheet::rows(text, &field.path);
+                    let unshown = rows.split_off(rows.len().min(SHEET_ROWS_SHOWN_MAX));
+                    self.put_sheet(&name, &rows);
+                    self.unshown.insert(name, unshown);
                 }
                 Kind::List { of, count, .. } if matches!(**of, Kind::Table | Kind::Variants { .. }) => {
                     self.had.insert(name.clone(), *count);
@@ -222,13 +232,25 @@ impl Draft {
         self.fields = kept;
     }
 
-    /// The rows of a sheet; `list` is `unit[0].registers`.
+    /// The rows of a sheet that the form shows; `list` is `unit[0].registers`.
     pub(in crate::web) fn sheet(&self, list: &str) -> Vec<Row> {
         let cell = |index: usize, key: &str| self.get(&format!("{list}[{index}].{key}")).trim().to_owned();
         self.rows(list).into_iter().map(|index| Row(COLUMNS.map(|column| cell(index, column.key)))).collect()
     }
 
-    /// Puts rows in place of those of a sheet.
+    /// The rows of a sheet that are in the text and not in the form.
+    pub(in crate::web) fn unshown(&self, list: &str) -> &[Row] {
+        self.unshown.get(list).map_or(&[], Vec::as_slice)
+    }
+
+    /// Every row of a sheet: those in the form, and behind them those that it does not show.
+    pub(in crate::web) fn whole_sheet(&self, list: &str) -> Vec<Row> {
+        let mut rows = self.sheet(list);
+        rows.extend_from_slice(self.unshown(list));
+        rows
+    }
+
+    /// Puts rows in place of those of a sheet that the form shows.
     pub(in crate::web) fn put_sheet(&mut self, list: &str, rows: &[Row]) {
         let begin = format!("{list}[");
         self.fields.retain(|name, _| !name.starts_with(&begin));
@@ -262,6 +284,10 @@ impl Draft {
                 None => String::new(),
             };
             let message = match below {
+                // A register that is not shown has no field that could say it.
+                Some(below) if name.is_empty() && below.contains("registers[") => {
+                    format!("{}: {}", problem.path, problem.message)
+                }
                 Some(_) => problem.message.clone(),
                 None if problem.path.is_empty() => problem.message.clone(),
                 None => format!("{}: {}", problem.path, problem.message),
@@ -337,7 +363,7 @@ impl Draft {
         for unit in self.rows("unit") {
             let list = format!("unit[{unit}].registers");
             let Ok(registers) = place.below(&list) else { continue };
-            match sheet::to_edit(&registers, &self.sheet(&list)) {
+            match sheet::to_edit(&registers, &self.whole_sheet(&list)) {
                 Ok(edit) => edits.push(edit),
                 Err(cells) => problems.extend(cells.into_iter().map(|cell| Problem {
                     line: 0,

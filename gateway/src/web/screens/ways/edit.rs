@@ -298,7 +298,7 @@ pub(in crate::web) async fn try_saved(
 /// `GET …/{name}/export`: the registers of a source, for a spreadsheet.
 pub(in crate::web) fn registers_csv(running: &Running, name: &str, unit: usize) -> Result<String, Failure> {
     let draft = running.draft(Side::Source, name)?;
-    let rows = draft.sheet(&format!("unit[{unit}].registers"));
+    let rows = draft.whole_sheet(&format!("unit[{unit}].registers"));
     if rows.is_empty() {
         return Err(Failure::missing(format!("source {name:?} has no unit number {unit} with registers")));
     }

@@ -5,9 +5,6 @@ use super::pasting::PastedView;
 use crate::config::sheet::COLUMNS;
 use crate::web::locale::Locale;
 
-/// Most rows of a sheet that are shown as inputs; a longer one is edited as text.
-pub(in crate::web) const SHEET_ROWS_SHOWN_MAX: usize = 500;
-
 /// Words to choose from: what stands in the file, what a person reads.
 type Words = &'static [(&'static str, &'static str)];
 
@@ -440,7 +437,6 @@ fn view(spec: &Spec, row: &str, draft: &Draft) -> FieldView {
 fn sheet(draft: &Draft, list: &str, unit: &str, l: Locale) -> SheetView {
     let rows = draft.rows(list);
     let device = draft.get(&format!("{unit}.device"));
-    let more = rows.len().saturating_sub(SHEET_ROWS_SHOWN_MAX);
     let row = |index: usize| {
         let base = format!("{list}[{index}]");
         let cell = |column: &crate::config::sheet::Column| {
@@ -476,8 +472,9 @@ fn sheet(draft: &Draft, list: &str, unit: &str, l: Locale) -> SheetView {
     SheetView {
         id: id_of(list),
         headings: COLUMNS.iter().map(|column| column.heading).collect(),
-        rows: rows.into_iter().take(SHEET_ROWS_SHOWN_MAX).map(row).collect(),
-        more,
+        // Whatever was sent is shown again: what is not in the form would be gone with the next click.
+        rows: rows.into_iter().map(row).collect(),
+        more: draft.unshown(list).len(),
         unit: unit.trim_start_matches("unit[").trim_end_matches(']').parse().unwrap_or(0),
         device: device.to_owned(),
         pasted: draft.pasted.get(list).cloned(),

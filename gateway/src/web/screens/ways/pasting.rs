@@ -1,6 +1,6 @@
 //! What came from a spreadsheet, as rows of a sheet; and what was not understood, for someone to say.
 
-use super::draft::Draft;
+use super::draft::{Draft, SHEET_ROWS_FORM_MAX};
 use crate::config::sheet::{self, Row};
 
 /// Headings that are asked about; a table of a manual has fewer.
@@ -9,8 +9,14 @@ const UNKNOWN_MAX: usize = 20;
 /// What was made of a pasted text.
 #[derive(Clone, Debug, Default)]
 pub(in crate::web) struct PastedView {
-    /// How many rows came.
+    /// How many rows were taken over.
     pub(in crate::web) rows: usize,
+    /// How many were not, as the form holds no more.
+    pub(in crate::web) left: usize,
+    /// How many rows it holds.
+    pub(in crate::web) holds: usize,
+    /// What is wrong with the text as a whole.
+    pub(in crate::web) wrong: Vec<String>,
     /// How many headings were understood, and how many there are; none without headings.
     pub(in crate::web) headings: Option<(usize, usize)>,
     /// Those that were not: each with the name of its field.
@@ -24,7 +30,7 @@ pub(in crate::web) struct PastedView {
 }
 
 /// Puts rows that came from a spreadsheet behind those that are there; empty ones give way. A text that is taken over once more
-/// takes the place of its own rows.
+/// takes the place of its own rows. Of more rows than the form holds the first are taken, and it is said that the others are not.
 pub(in crate::web) fn paste(draft: &mut Draft, list: &str) {
     let mut own = |name: &str| draft.fields.remove(&format!("_{name}.{list}")).unwrap_or_default();
     let (text, again, before) = (own("paste"), own("again"), own("pasted"));
@@ -48,15 +54,24 @@ pub(in crate::web) fn paste(draft: &mut Draft, list: &str) {
     let pasted = sheet::paste_as(&text, &chosen);
     rows.retain(|row| row.0.iter().any(|cell| !cell.is_empty()));
     let first = rows.len();
-    let count = pasted.rows.len();
-    rows.extend(pasted.rows);
+    let count = pasted.rows.len().min(SHEET_ROWS_FORM_MAX.saturating_sub(first));
+    let left = pasted.rows.len() - count;
+    rows.extend(pasted.rows.into_iter().take(count));
     draft.put_sheet(list, &rows);
+    let mut wrong = Vec::new();
     for cell in pasted.problems {
+        if cell.row >= count {
+            // Of rows that were not taken only what is said of the text as a whole.
+            if cell.column.is_empty() {
+                wrong.push(cell.message);
+            }
+            continue;
+        }
         let name = format!("{list}[{}].{}", first + cell.row, cell.column);
         draft.wrong.entry(name.trim_end_matches('.').to_owned()).or_insert(cell.message);
     }
     let mut notes: Vec<(String, usize)> = Vec::new();
-    for note in pasted.notes.into_iter().filter(|note| note.column == "table") {
+    for note in pasted.notes.into_iter().filter(|note| note.column == "table" && note.row < count) {
         match notes.iter_mut().find(|(message, _)| *message == note.message) {
             Some((_, rows)) => *rows += 1,
             None => notes.push((note.message, 1)),
@@ -65,6 +80,9 @@ pub(in crate::web) fn paste(draft: &mut Draft, list: &str) {
     let unknown: Vec<String> = pasted.unknown.into_iter().take(UNKNOWN_MAX).collect();
     let view = PastedView {
         rows: count,
+        left,
+        holds: SHEET_ROWS_FORM_MAX,
+        wrong,
         headings: pasted.headings.then_some((pasted.understood, pasted.understood + unknown.len())),
         unknown: unknown
             .into_iter()
