@@ -29,21 +29,16 @@ async fn discover(State(shared): State<Arc<Shared>>, visit: Visit) -> Result<Res
     edit::new(Side::Source, &shared, &visit, Vec::new()).await
 }
 
-/// The device whose values are asked for.
-#[derive(Debug, Deserialize)]
-struct ValuesAsk {
-    #[serde(default)]
-    device: String,
-}
-
-/// `GET /sources/{name}/values?device=…`: the last value of each register of a device.
+/// `GET /sources/{name}/values?device=…&point=…&point=…`: the last values of registers of a device, as JSON.
 async fn values(
     State(shared): State<Arc<Shared>>,
     visit: Visit,
     Path(name): Path<String>,
-    Query(ask): Query<ValuesAsk>,
+    Query(asked): Query<Vec<(String, String)>>,
 ) -> Response {
-    pages::html(StatusCode::OK, &visit, detail::values(&shared, &name, &ask.device, visit.l))
+    let of = |key: &'static str| asked.iter().filter(move |(name, _)| name == key).map(|(_, value)| value.as_str());
+    let device = of("device").next().unwrap_or_default();
+    pages::json(&visit, &detail::values(&shared, &name, device, &of("point").collect(), visit.l))
 }
 
 /// The unit whose registers are asked for, counted from 0.

@@ -1,4 +1,4 @@
-// What forms do by themselves: errors are tied to their fields, and the file is painted, numbered and opened from a disk.
+// What forms do by themselves: errors are tied to their fields, values stand beside registers, and the file is painted, numbered and opened from a disk.
 "use strict";
 (() => {
   // An error that came while someone typed belongs to its field also for a screen reader.
@@ -126,4 +126,47 @@
     area.value = text;
     button.click();
   });
+})();
+
+// Last values beside the registers: asked for those rows that are in view, and put straight into their places.
+(() => {
+  const everyMs = 2000;
+  const pointsMax = 150;
+  const inView = (sheet) => {
+    const frame = sheet.getBoundingClientRect();
+    const top = Math.max(0, frame.top);
+    const bottom = Math.min(window.innerHeight, frame.bottom);
+    const places = new Map();
+    for (const place of sheet.querySelectorAll("[data-point]")) {
+      const box = place.getBoundingClientRect();
+      if (box.bottom <= top || !place.dataset.point) continue;
+      if (box.top >= bottom || places.size === pointsMax) break;
+      places.set(place.dataset.point, place);
+    }
+    return places;
+  };
+  const show = async (sheet) => {
+    const places = inView(sheet);
+    if (places.size === 0) return;
+    const query = new URLSearchParams({ device: sheet.dataset.device });
+    places.forEach((place, point) => query.append("point", point));
+    const answer = await fetch(sheet.dataset.values + "?" + query);
+    // Someone who was signed out, or a source that is gone, is not asked for again.
+    if (answer.redirected || (answer.status >= 400 && answer.status < 500)) delete sheet.dataset.values;
+    if (!answer.ok || answer.redirected) return;
+    Object.entries(await answer.json()).forEach(([point, [value, tone]]) => {
+      const place = places.get(point);
+      if (!place) return;
+      if (place.textContent !== value) place.textContent = value;
+      place.className = tone + "-value";
+    });
+  };
+  const round = async () => {
+    const sheets = [...document.querySelectorAll("[data-values]")];
+    if (sheets.length === 0) return;
+    // A gateway that does not answer just now is asked again later; the page says so by itself.
+    if (!document.hidden) for (const sheet of sheets) await show(sheet).catch(() => {});
+    setTimeout(round, everyMs);
+  };
+  round();
 })();

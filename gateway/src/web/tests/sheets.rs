@@ -1,6 +1,6 @@
 //! Long sheets of registers in the form of a source, as a browser meets them: what is not shown stays, and nothing is lost unsaid.
 
-use super::served::{PATIENCE, Served, desk_state};
+use super::served::{PATIENCE, Served, desk_state, good};
 use crate::config::desk::DeskRequest;
 use reqwest::{Response, StatusCode};
 use tokio::time::timeout;
@@ -72,11 +72,11 @@ async fn registers_that_the_form_does_not_show_stay_when_it_is_saved() {
     let mut served = Served::start().await;
     served.desk.send_replace(desk_state(&bus(800)));
     let page = served.text("/sources/boiler-bus/edit").await;
-    assert!(page.contains("300 further registers are not shown here and stay as they are"), "{page}");
     let mut fields = inputs(&page);
     put(&mut fields, "unit[0].every_ms", "2000");
     let text = saved(&mut served, &fields).await;
     assert_eq!(text, bus(800).replace("every_ms = 5000", "every_ms = 2000"));
+    assert!(page.contains("300 further registers are not shown here and stay as they are"), "{page}");
     assert_eq!(served.text("/sources/boiler-bus/registers.csv").await.lines().count(), 801);
 }
 
@@ -136,4 +136,17 @@ async fn a_paste_of_more_rows_than_the_form_holds_says_what_was_not_taken() {
     fields.push((format!("_paste.{REGISTERS}"), "x".repeat(1_050_000)));
     let page = send(&served, "/sources/new", &fields, &format!("paste:{REGISTERS}")).await.text().await.unwrap();
     assert!(page.contains("the text is larger than 1024 KiB; paste it in parts"), "{page}");
+}
+
+#[tokio::test]
+async fn values_come_as_data_for_the_registers_that_are_asked_for() {
+    let served = Served::start().await;
+    served.desk.send_replace(desk_state(&bus(3)));
+    served.point("boiler-3", "p0000", good(52.5));
+    served.point("boiler-3", "p0001", good(1.0));
+    let page = served.text("/sources/boiler-bus/edit").await;
+    assert!(page.contains("data-values=\"/sources/boiler-bus/values\" data-device=\"boiler-3\""), "{page}");
+    assert!(page.contains("data-point=\"p0002\"") && !page.contains("every 2s"), "{page}");
+    let values = served.json("/sources/boiler-bus/values?device=boiler-3&point=p0000&point=p0002").await;
+    assert_eq!(values, serde_json::json!({"p0000": ["52.5 °C", "good"]}));
 }

@@ -11,12 +11,13 @@ use crate::web::screens::point::{Look, PointView};
 use crate::web::snapshot::{LaneView, SinkView, Snapshot, SourceView};
 use crate::web::words::{Moment, sentences};
 use askama::Template;
+use std::collections::{BTreeMap, HashSet};
 
 /// Points of a source that its screen shows; all of them are one tap away.
 const POINTS_SHOWN_MAX: usize = 60;
 
-/// Most values that a sheet of registers asks for at once: as many rows as it shows.
-const VALUES_MAX: usize = super::draft::SHEET_ROWS_SHOWN_MAX;
+/// Most values that a sheet of registers is told at once: more rows than are in view on any screen.
+const VALUES_MAX: usize = 200;
 
 /// What is wrong and what to do.
 struct TroubleLine {
@@ -73,13 +74,6 @@ struct PointsPart {
     silent: Vec<String>,
 }
 
-/// The value of a register as it is now.
-#[derive(Template)]
-#[template(path = "ways/values.html")]
-struct Values {
-    values: Vec<(String, String, &'static str)>,
-}
-
 /// The live parts of a source's screen.
 pub(in crate::web) fn source_parts(
     snapshot: &Snapshot,
@@ -127,23 +121,25 @@ pub(in crate::web) fn sink_parts(
     Ok(vec![("state", state.render()?), ("replays", super::replays::part(shared, name, l)?)])
 }
 
-/// The values of a device's points for the rows of a sheet.
-pub(in crate::web) fn values(shared: &Shared, source: &str, device: &str, l: Locale) -> askama::Result<String> {
+/// The last values of a device's points, each with its tone, for those rows of a sheet that are in view.
+pub(in crate::web) fn values(
+    shared: &Shared,
+    source: &str,
+    device: &str,
+    points: &HashSet<&str>,
+    l: Locale,
+) -> BTreeMap<String, (String, &'static str)> {
     let look = Look::new(&shared.state.status, shared.state.clock.tick().wall_us);
     let order = shared.order.points(&shared.state.registry);
-    let of = order.iter().filter(|(key, _)| &*key.source == source && &*key.device == device).take(VALUES_MAX);
-    let values = of.map(|(key, id)| {
+    let of = order.iter().filter(|(key, _)| &*key.source == source && &*key.device == device);
+    let of = of.filter(|(key, _)| points.contains(&*key.point)).take(VALUES_MAX);
+    of.map(|(key, id)| {
         let last = shared.state.status.point(*id);
         let view = PointView::new(*id, key, last.as_ref(), &look, l);
         let value = if view.has_unit() { format!("{} {}", view.value, view.unit) } else { view.value.clone() };
-        (value_id(device, &key.point), value, view.state.tone())
-    });
-    Values { values: values.collect() }.render()
-}
-
-/// The id of the place where the value of a point stands.
-pub(in crate::web) fn value_id(device: &str, point: &str) -> String {
-    format!("v-{}", hex::encode(format!("{device}/{point}")))
+        (key.point.to_string(), (value, view.state.tone()))
+    })
+    .collect()
 }
 
 fn gone(side: Side, l: Locale) -> String {

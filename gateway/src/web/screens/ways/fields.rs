@@ -305,8 +305,8 @@ pub(in crate::web) struct RowView {
     pub(in crate::web) cells: Vec<CellView>,
     /// What is wrong with it.
     pub(in crate::web) wrong: Vec<String>,
-    /// The id of the place of its value.
-    pub(in crate::web) value: String,
+    /// The point whose value stands beside it.
+    pub(in crate::web) point: String,
 }
 
 /// A part of a form.
@@ -466,7 +466,7 @@ fn sheet(draft: &Draft, list: &str, unit: &str, l: Locale) -> SheetView {
             index,
             cells: COLUMNS.iter().map(cell).collect(),
             wrong: wrong.collect(),
-            value: super::detail::value_id(device, draft.get(&format!("{base}.point"))),
+            point: draft.get(&format!("{base}.point")).to_owned(),
         }
     };
     SheetView {
