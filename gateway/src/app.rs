@@ -13,6 +13,7 @@ mod reload;
 mod supervisor;
 mod tools;
 mod trial;
+mod witness;
 
 pub use first_boot::{FirstStart, built_in};
 pub use host::run;

@@ -53,8 +53,8 @@ pub(super) enum Asked {
     Reload(Option<ReloadRequest>),
     /// Something at the desk.
     Desk(DeskRequest),
-    /// Readings have come in since the trial began.
-    Flows,
+    /// Something else speaks against the trial than before, or nothing any more.
+    Doubts,
     /// Nobody has confirmed in time.
     Late,
     /// A trial that was taken back was told long enough.
@@ -164,8 +164,8 @@ impl Host {
             // Much is kept over its awaits: not in every other turn of the loop, too.
             Asked::Desk(request) => Box::pin(self.serve(request)).await,
             Asked::Late => self.take_back_late().await,
-            Asked::Flows => {
-                self.trials.flow();
+            Asked::Doubts => {
+                self.trials.tell_doubts();
                 Ok(())
             }
             Asked::ToldEnough => {
@@ -286,11 +286,6 @@ impl Host {
         self.watched.send_replace(Some(running.status.clone()));
         self.running = Some(running);
         Ok(())
-    }
-
-    /// Where one hears of more readings.
-    pub(super) fn readings(&self) -> Option<watch::Receiver<crate::buffer::Ends>> {
-        self.running.as_ref().map(|running| running.web_state.ends.clone())
     }
 
     /// The last values of the points, and their names.

@@ -6,19 +6,16 @@ use super::AppError;
 use super::host::{Asked, FILE_TROUBLE, Host, Stays, warn};
 use super::plan::Plan;
 use super::reload::changes;
+use super::witness::Witness;
 use crate::access::{Action, Deed, Kind, Rights, Who};
 use crate::block::records::Severity;
-use crate::buffer::Ends;
-use crate::config::desk::{CONFIRM_WITHIN, Change, DeskError, DeskRequest, DeskState, Reverted, Revision, Trial};
+use crate::config::desk::{CONFIRM_WITHIN, Change, DeskError, DeskRequest, DeskState, Doubts, Reverted, Revision, Trial};
 use crate::config::history::{History, Kept};
-use crate::config::{self, Config, ConfigErrors, FILE_BYTES_MAX, Loaded};
-use crate::reading::{MonoMicros, PointId, UnixMicros};
-use crate::site::Registry;
-use crate::sources::SourceOptions;
-use crate::status::{Status, Trouble};
+use crate::config::{self, ConfigErrors, FILE_BYTES_MAX, Loaded};
+use crate::reading::{MonoMicros, UnixMicros};
+use crate::status::Trouble;
 use crate::units::HumanDuration;
 use std::io;
-use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep, sleep_until};
@@ -31,8 +28,8 @@ const OTHERS: &str = "others";
 const REVERTED: &str = "config/trial";
 /// The key of the trouble that a change could not be kept after all.
 const KEPT: &str = "config/kept";
-/// How often it is looked whether values have come in: each look goes through all points.
-const FLOW_EVERY: Duration = Duration::from_secs(1);
+/// How often it is looked whether a change works: until values have come in, each look goes through all points.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// How long a change that was taken back is told: someone who drove away has heard of it by then, and the page keeps it for longer.
 const REVERTED_TOLD: Duration = Duration::from_hours(1);
 
@@ -54,42 +51,10 @@ pub(super) struct Underway {
     until_us: UnixMicros,
     until_mono_us: MonoMicros,
     deadline: Instant,
-    /// Where the readings end: moves with each commit.
-    ends: watch::Receiver<Ends>,
-    flows: bool,
-    /// Who must have brought a value before it can be kept.
-    speakers: Speakers,
-}
-
-/// The sources that a change concerns, and where one sees that they bring values.
-struct Speakers {
-    status: Arc<Status>,
-    registry: Arc<Registry>,
-    /// Those that the change adds or starts anew; any source will do if it concerns none.
-    sources: Vec<String>,
-    since_us: UnixMicros,
-}
-
-impl Speakers {
-    /// Whether each of them has brought a value since. That a device gave no answer is a reading, too, but proves nothing.
-    fn have_spoken(&self) -> bool {
-        let mut silent: Vec<&str> = self.sources.iter().map(String::as_str).collect();
-        let mut any = false;
-        self.status.read_points(|points| {
-            for (index, live) in points.iter().enumerate() {
-                let Some(live) = live.as_ref().filter(|live| live.received_at_us >= self.since_us) else { continue };
-                if live.outcome.is_err() {
-                    continue;
-                }
-                any = true;
-                let Some(key) = u32::try_from(index).ok().and_then(|id| self.registry.key(PointId(id))) else {
-                    continue;
-                };
-                silent.retain(|name| **name != *key.source);
-            }
-        });
-        any && silent.is_empty()
-    }
+    /// Looks whether it works.
+    witness: Witness,
+    /// What speaks against it, as of the last look.
+    doubts: Doubts,
 }
 
 impl Trials {
@@ -105,20 +70,18 @@ impl Trials {
             Some(request) = requests.recv() => Asked::Desk(request),
             () = sleep_until(deadline.unwrap_or_else(Instant::now)), if deadline.is_some() => Asked::Late,
             () = sleep_until(told_until.unwrap_or_else(Instant::now)), if told_until.is_some() => Asked::ToldEnough,
-            () = flow(underway.as_mut()) => Asked::Flows,
+            () = look(underway.as_mut()) => Asked::Doubts,
         }
     }
 
-    /// Readings have come in.
-    pub(super) fn flow(&mut self) {
-        if let Some(trial) = &mut self.underway {
-            trial.flows = true;
-            self.state.send_modify(|state| {
-                if let Some(trial) = &mut state.trial {
-                    trial.flows = true;
-                }
-            });
-        }
+    /// Has everyone see what speaks against the trial by now.
+    pub(super) fn tell_doubts(&self) {
+        let Some(doubts) = self.underway.as_ref().map(|trial| trial.doubts.clone()) else { return };
+        self.state.send_modify(|state| {
+            if let Some(trial) = &mut state.trial {
+                trial.doubts = doubts;
+            }
+        });
     }
 
     /// Ends the trial under way, if there is one.
@@ -138,20 +101,29 @@ impl Trials {
                 until_mono_us: trial.until_mono_us,
                 changes: trial.lines.clone(),
                 before: confirmed.into(),
-                flows: trial.flows,
+                doubts: trial.doubts.clone(),
             });
         });
     }
 }
 
-/// Returns when values have come in since a trial began, from every source that it concerns.
-async fn flow(trial: Option<&mut Underway>) {
-    let Some(trial) = trial.filter(|trial| !trial.flows) else { return std::future::pending().await };
-    while !trial.speakers.have_spoken() {
-        sleep(FLOW_EVERY).await;
-        if trial.ends.changed().await.is_err() {
-            // The buffer is closed, which the gateway notices by itself.
-            std::future::pending::<()>().await;
+impl Underway {
+    /// Looks whether something else speaks against it by now.
+    fn look(&mut self) -> bool {
+        let doubts = self.witness.look();
+        let is_another = doubts != self.doubts;
+        self.doubts = doubts;
+        is_another
+    }
+}
+
+/// Returns when something else speaks against a trial than before, or nothing any more.
+async fn look(trial: Option<&mut Underway>) {
+    let Some(trial) = trial else { return std::future::pending().await };
+    loop {
+        sleep(LOOK_EVERY).await;
+        if trial.look() {
+            return;
         }
     }
 }
@@ -283,39 +255,26 @@ impl Host {
     fn begin(&mut self, wanted: Wanted) {
         let Wanted { loaded, lines, by, within, .. } = wanted;
         self.current = loaded.config.clone();
-        let Some(ends) = self.readings() else { return };
+        let Some(points) = self.points() else { return };
         let since_us = self.clock.tick().wall_us;
         let until_us = since_us.saturating_add(i64::try_from(within.as_micros()).unwrap_or(i64::MAX));
         tracing::info!(by, within = %HumanDuration(within), changes = lines.join("; "), "a change is on trial");
-        let Some(speakers) = self.speakers(&loaded.config, since_us) else { return };
+        let mut witness = Witness::new(points, (&self.confirmed.config, &loaded.config), since_us);
+        let doubts = witness.look();
         let by = self.trials.underway.as_ref().map_or_else(|| by.clone(), |before| both(&before.by, &by));
         self.trials.underway = Some(Underway {
             by,
-            flows: loaded.config.source.is_empty(),
             loaded,
             lines,
             since_us,
             until_us,
             until_mono_us: self.clock.mono_us().saturating_add(u64::try_from(within.as_micros()).unwrap_or(u64::MAX)),
             deadline: Instant::now() + within,
-            ends,
-            speakers,
+            witness,
+            doubts,
         });
         self.forget_reverted();
         self.publish();
-    }
-
-    /// Who must bring a value before a configuration can be kept.
-    fn speakers(&self, config: &Config, since_us: UnixMicros) -> Option<Speakers> {
-        let (status, registry) = self.points()?;
-        let is_known = |source: &&SourceOptions| self.confirmed.config.source.contains(source);
-        let concerned = config.source.iter().filter(|source| !is_known(source));
-        Some(Speakers {
-            status,
-            registry,
-            sources: concerned.map(|source| source.name().to_owned()).collect(),
-            since_us,
-        })
     }
 
     async fn confirm(&mut self, by: &str, force: bool, mut done: Reply<()>) -> Result<(), AppError> {
@@ -358,10 +317,14 @@ impl Host {
     }
 
     /// Writes what is on trial into the file; gives it back.
-    fn write_trial(&self, force: bool) -> Result<Loaded, DeskError> {
+    fn write_trial(&mut self, force: bool) -> Result<Loaded, DeskError> {
+        // The last look may be a moment old.
+        if self.trials.underway.as_mut().is_some_and(Underway::look) {
+            self.trials.tell_doubts();
+        }
         let Some(trial) = &self.trials.underway else { return Err(DeskError::NoTrial) };
-        if !(trial.flows || force) {
-            return Err(DeskError::NothingFlows);
+        if trial.doubts.any() && !force {
+            return Err(DeskError::Doubtful(trial.doubts.clone()));
         }
         let file = self.path.display().to_string();
         let on_disk = match std::fs::read(&self.path) {

@@ -30,7 +30,7 @@ pub(super) enum ConfigCommand {
     },
     /// Keeps what is on trial: writes the file.
     Confirm {
-        /// Also though no reading has come in since.
+        /// Also though something speaks against it: no reading has come in since, or a source that changed is silent.
         #[arg(long)]
         force: bool,
         #[command(flatten)]

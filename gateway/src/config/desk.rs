@@ -20,6 +20,9 @@ pub const REQUESTS_MAX: usize = 8;
 /// its integrator is still on the phone.
 pub const CONFIRM_WITHIN: std::ops::RangeInclusive<Duration> = Duration::from_secs(10)..=Duration::from_secs(3_600);
 
+/// How many names of sources are told together; with one more than that, it is told, too.
+pub const NAMED_MAX: usize = 3;
+
 /// Names a text of the configuration: the first 16 hexadecimal digits of its SHA-256.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
 #[serde(transparent)]
@@ -79,8 +82,56 @@ pub struct Trial {
     pub changes: Vec<String>,
     /// The confirmed text that comes back.
     pub before: Arc<str>,
-    /// Whether readings have come in since it began; it cannot be confirmed before, unless it has no source.
-    pub flows: bool,
+    /// What speaks against keeping it, so far.
+    pub doubts: Doubts,
+}
+
+/// What speaks against keeping a change, so far: it is kept all the same only by whoever says so.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Doubts {
+    /// No reading has come in since it began, from whichever source: for a change that concerns none.
+    pub no_reading: bool,
+    /// Sources that it adds or changes and that have brought no value since.
+    pub silent: Vec<String>,
+}
+
+impl Doubts {
+    /// Whether there are any.
+    #[must_use]
+    pub fn any(&self) -> bool {
+        !self.flows()
+    }
+
+    /// Whether readings flow, from every source that the change concerns.
+    #[must_use]
+    pub fn flows(&self) -> bool {
+        !self.no_reading && self.silent.is_empty()
+    }
+}
+
+impl fmt::Display for Doubts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut words = Vec::new();
+        if self.no_reading {
+            words.push("no reading has come in since the change".to_owned());
+        }
+        if !self.silent.is_empty() {
+            let have = if self.silent.len() == 1 { "has" } else { "have" };
+            words.push(format!("{} {have} not brought a value since the change", listed(&self.silent)));
+        }
+        f.write_str(&words.join("; "))
+    }
+}
+
+/// Names as one says them; the first few of many.
+fn listed(names: &[String]) -> String {
+    match (names, names.get(..NAMED_MAX)) {
+        ([] | [_], _) => names.concat(),
+        (_, Some(first)) if names.len() > NAMED_MAX + 1 => {
+            format!("{} and {} others", first.join(", "), names.len() - NAMED_MAX)
+        }
+        ([most @ .., last], _) => format!("{} and {last}", most.join(", ")),
+    }
 }
 
 /// How a trial ended without being kept.
@@ -101,11 +152,11 @@ pub struct Reverted {
 pub enum DeskRequest {
     /// Run this text on trial.
     Try(Change, oneshot::Sender<Result<Vec<String>, DeskError>>),
-    /// Keep what is on trial: write the file. `force` keeps it though no reading has come in.
+    /// Keep what is on trial: write the file. `force` keeps it though something speaks against it.
     Confirm {
         /// Who.
         by: String,
-        /// Also though nothing flows.
+        /// Also though something speaks against it.
         force: bool,
         /// The answer.
         done: oneshot::Sender<Result<(), DeskError>>,
@@ -160,9 +211,9 @@ pub enum DeskError {
     /// There is no trial.
     #[error("nothing is on trial: it was confirmed or taken back already")]
     NoTrial,
-    /// No reading has come in on trial.
-    #[error("no reading has come in since the change; wait for one, take the change back, or keep it all the same")]
-    NothingFlows,
+    /// Something speaks against it.
+    #[error("{0}; wait, take the change back, or keep it all the same")]
+    Doubtful(Doubts),
     /// The gateway is about to end.
     #[error("the gateway is about to end and takes no change")]
     Closed,
@@ -211,7 +262,7 @@ impl Desk {
     /// Keeps what is on trial.
     ///
     /// # Errors
-    /// If there is none, nothing flows (and not `force`), or the file cannot be written.
+    /// If there is none, something speaks against it (and not `force`), or the file cannot be written.
     pub async fn confirm(&self, by: &str, force: bool) -> Result<(), DeskError> {
         self.ask(|done| DeskRequest::Confirm { by: by.to_owned(), force, done }).await
     }
@@ -234,5 +285,23 @@ impl Desk {
             return Err(why.map_or(DeskError::Closed, DeskError::Refused));
         }
         answer.await.map_err(|_| DeskError::Closed)?
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whoever_is_silent_is_named() {
+        let said = |names: &[&str]| {
+            let silent = names.iter().map(|name| (*name).to_owned()).collect();
+            Doubts { silent, ..Doubts::default() }.to_string()
+        };
+        assert_eq!(said(&["meter-bus"]), "meter-bus has not brought a value since the change");
+        assert_eq!(said(&["a", "b"]), "a and b have not brought a value since the change");
+        assert_eq!(said(&["a", "b", "c", "d"]), "a, b, c and d have not brought a value since the change");
+        assert_eq!(said(&["a", "b", "c", "d", "e"]), "a, b, c and 2 others have not brought a value since the change");
+        assert!(!Doubts::default().any());
     }
 }

@@ -30,8 +30,11 @@ pub struct TrialStatus {
     pub left_s: u64,
     /// What changed, a line each.
     pub changes: Vec<String>,
-    /// Whether readings have come in since.
+    /// Whether readings have come in since, from every source that the change concerns.
     pub flows: bool,
+    /// What speaks against keeping it, in words.
+    #[serde(default)]
+    pub doubts: String,
 }
 
 impl DeskStatus {
@@ -41,11 +44,10 @@ impl DeskStatus {
         let mut lines = vec![format!("revision {}", self.revision)];
         match &self.trial {
             Some(trial) => {
-                let flow = if trial.flows { "readings flow" } else { "no reading has come in yet" };
-                lines.push(format!(
-                    "on trial, by {}: goes back in {} s unless confirmed; {flow}",
-                    trial.by, trial.left_s
-                ));
+                let flow = if trial.flows { "; readings flow" } else { "" };
+                let doubts = if trial.doubts.is_empty() { String::new() } else { format!("; {}", trial.doubts) };
+                let (by, left_s) = (&trial.by, trial.left_s);
+                lines.push(format!("on trial, by {by}: goes back in {left_s} s unless confirmed{flow}{doubts}"));
                 lines.extend(trial.changes.iter().map(|change| format!("  {change}")));
             }
             None => lines.push("nothing is on trial".to_owned()),
@@ -66,7 +68,8 @@ pub(super) fn status(control: &Control) -> DeskStatus {
             by: trial.by.clone(),
             left_s: trial.until_mono_us.saturating_sub(now_us) / 1_000_000,
             changes: trial.changes.clone(),
-            flows: trial.flows,
+            flows: trial.doubts.flows(),
+            doubts: trial.doubts.to_string(),
         }),
         reverted: state.reverted.as_ref().map(|reverted| (reverted.by.clone(), reverted.why.clone())),
         unwritable: state.unwritable.clone(),

@@ -195,7 +195,7 @@ pub(in crate::web) async fn record_look(shared: &Shared, visit: &Visit, look: Lo
     record(shared, visit, Action::Operated, &redacted_toml(&look.address), detail).await;
 }
 
-/// Keeps what is on trial; with `force` also though no reading has come in.
+/// Keeps what is on trial; with `force` also though something speaks against it.
 pub(in crate::web) async fn keep(
     shared: &Shared,
     visit: &Visit,
@@ -319,7 +319,7 @@ fn failed(error: DeskError) -> Failure {
     match error {
         DeskError::Invalid(problems) => wrong(&problems),
         DeskError::Refused(why) => Failure::unfit(why, Vec::new()),
-        DeskError::Conflict { .. } | DeskError::FileChanged(_) | DeskError::NoTrial | DeskError::NothingFlows => {
+        DeskError::Conflict { .. } | DeskError::FileChanged(_) | DeskError::NoTrial | DeskError::Doubtful(_) => {
             Failure::conflict(error.to_string())
         }
         DeskError::Unwritable(_) | DeskError::Closed => Failure::unavailable(error.to_string()),

@@ -13,6 +13,7 @@ mod rules;
 pub(in crate::web) mod served;
 mod settings;
 mod sheets;
+mod trials;
 mod ways;
 
 use super::*;

@@ -46,8 +46,10 @@ pub(in crate::web) struct OnTrial {
     left_s: u64,
     /// What changed, a line each.
     changes: Vec<String>,
-    /// Whether readings have come in since it began.
+    /// Whether readings have come in since it began, from every source that the change concerns.
     flows: bool,
+    /// Sources that the change adds or starts anew and that have brought no value since.
+    silent: Vec<String>,
 }
 
 /// A text that is handed in.
@@ -130,7 +132,7 @@ pub(in crate::web) struct Looked {
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(in crate::web) struct Keep {
-    /// Also though no reading has come in since it began.
+    /// Also though something speaks against it: no reading has come in, or a source that the change concerns is silent.
     #[serde(default)]
     force: bool,
     /// The revision that is meant; if another one is on trial by now, nothing is kept. Whatever is on trial, without it.
@@ -219,7 +221,8 @@ async fn running(State(shared): State<Arc<Shared>>, visit: Visit) -> Response {
         until_us: trial.until_us,
         left_s: trial.until_mono_us.saturating_sub(shared.state.clock.mono_us()) / 1_000_000,
         changes: trial.changes,
-        flows: trial.flows,
+        flows: trial.doubts.flows(),
+        silent: trial.doubts.silent,
     });
     let text = redacted_toml(&desk.text);
     pages::json(&visit, &Running { text, revision: desk.revision, trial, unwritable: desk.unwritable })

@@ -3,6 +3,7 @@
 
 use super::point::PointView;
 use super::points;
+use super::trial::Doubted;
 use super::ways::draft::Side;
 use super::ways::edit::{self, Running};
 use super::ways::searching;
@@ -115,8 +116,8 @@ struct Wait {
     seen: String,
     /// Why it is not kept yet.
     why: String,
-    /// Whether someone may keep it all the same.
-    force: bool,
+    /// What the button says that keeps it all the same; nothing if there is none.
+    keep: String,
     /// Whether it is asked again by itself.
     again: bool,
 }
@@ -323,7 +324,7 @@ async fn keep(State(shared): State<Arc<Shared>>, visit: Visit, Form(ask): Form<K
         let told = |why: &str| l.f1("The change was taken back: {}", l.say(why));
         return match reverted.filter(|_| ask.what != "go") {
             Some(reverted) => {
-                let part = Wait { l, to, seen: ask.seen, why: told(&reverted.why), force: false, again: false };
+                let part = Wait { l, to, seen: ask.seen, why: told(&reverted.why), keep: String::new(), again: false };
                 waiting(&shared, &visit, to, &part)
             }
             None => Ok(go(&visit, &format!("/first-steps/{to}"))),
@@ -335,10 +336,13 @@ async fn keep(State(shared): State<Arc<Shared>>, visit: Visit, Form(ask): Form<K
         return Ok(go(&visit, &format!("/first-steps/{to}")));
     }
     let force = ask.what == "force";
-    if !trial.flows && !force && !shared.snapshot().sources.is_empty() {
-        let why = l.t("No reading has come in since the change. It is kept as soon as one has.").to_owned();
+    if let Some(doubted) = Doubted::of(&trial.doubts, l).filter(|_| !force) {
+        let why = match trial.doubts.no_reading {
+            true => l.t("No reading has come in since the change. It is kept as soon as one has.").to_owned(),
+            false => l.f1("{}. It is kept as soon as that is over.", doubted.words.join("; ")),
+        };
         let seen = seen.map(|seen| seen.0).unwrap_or_default();
-        return waiting(&shared, &visit, to, &Wait { l, to, seen, why, force: true, again: true });
+        return waiting(&shared, &visit, to, &Wait { l, to, seen, why, keep: doubted.keep, again: true });
     }
     change::keep(&shared, &visit, force, seen.as_ref()).await?;
     Ok(go(&visit, &format!("/first-steps/{to}")))
@@ -366,7 +370,7 @@ fn waiting(shared: &Shared, visit: &Visit, to: &'static str, part: &Wait) -> Res
 }
 
 fn wait_page(shared: &Shared, visit: &Visit, to: &'static str, why: String, seen: String) -> Result<Response, Failure> {
-    let part = edit::rendered(Wait { l: visit.l, to, seen, why, force: false, again: true }.render())?;
+    let part = edit::rendered(Wait { l: visit.l, to, seen, why, keep: String::new(), again: true }.render())?;
     let page = WaitPage { frame: frame(shared, visit), steps: marks(shared, to), wait: part };
     Ok(pages::html(StatusCode::OK, visit, page.render()))
 }

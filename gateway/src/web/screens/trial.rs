@@ -1,6 +1,6 @@
 //! The banner of a configuration on trial: on every page, with the time that is left, until someone keeps it or takes it back.
 
-use crate::config::desk::{Reverted, Trial};
+use crate::config::desk::{Doubts, NAMED_MAX, Reverted, Trial};
 use crate::web::live::Shared;
 use crate::web::locale::Locale;
 use crate::web::words::Moment;
@@ -21,10 +21,52 @@ struct Running {
     by: String,
     revision: String,
     flows: bool,
+    doubted: Option<Doubted>,
     changes: Vec<String>,
     until: Moment,
     /// The same by the monotonic clock, in milliseconds: a wall clock that is set meanwhile changes nothing.
     until_mono_ms: u64,
+}
+
+/// What speaks against keeping a change, as the page says it.
+pub(in crate::web) struct Doubted {
+    /// A sentence each.
+    pub(in crate::web) words: Vec<String>,
+    /// What the button says that keeps it all the same.
+    pub(in crate::web) keep: String,
+}
+
+impl Doubted {
+    /// Nothing if nothing speaks against it.
+    pub(in crate::web) fn of(doubts: &Doubts, l: Locale) -> Option<Self> {
+        let Doubts { no_reading, silent } = doubts;
+        let (mut words, mut keep) = (Vec::new(), Vec::new());
+        if *no_reading {
+            words.push(l.t("no reading yet").to_owned());
+            keep.push(l.t("Keep it, though nothing flows").to_owned());
+        }
+        if !silent.is_empty() {
+            let names = listed(silent, l);
+            keep.push(l.f1("Keep it without a value of {}", &names));
+            words.push(match silent.len() {
+                1 => l.f1("{} has not brought a value yet", &names),
+                _ => l.f1("{} have not brought a value yet", &names),
+            });
+        }
+        let one = keep.pop()?;
+        let keep = if keep.is_empty() { one } else { l.t("Keep it all the same").to_owned() };
+        Some(Self { words, keep })
+    }
+}
+
+/// Names as one says them; the first few of many.
+fn listed(names: &[String], l: Locale) -> String {
+    let (told, more) = if names.len() > NAMED_MAX + 1 { names.split_at(NAMED_MAX) } else { (names, [].as_slice()) };
+    match told {
+        told if !more.is_empty() => l.f2("{} and {} others", told.join(", "), more.len()),
+        [most @ .., last] if !most.is_empty() => format!("{} {} {last}", most.join(", "), l.t("and")),
+        told => told.concat(),
+    }
 }
 
 struct Over {
@@ -49,7 +91,8 @@ pub(in crate::web) fn banner(shared: &Shared, l: Locale) -> askama::Result<Strin
     let running = |trial: &Trial| Running {
         by: together(&trial.by, l),
         revision: desk.revision.to_string(),
-        flows: trial.flows,
+        flows: trial.doubts.flows(),
+        doubted: Doubted::of(&trial.doubts, l),
         changes: trial.changes.iter().map(|change| l.say(change).into_owned()).collect(),
         until: Moment::new(trial.until_us, now_us, l),
         until_mono_ms: trial.until_mono_us / 1_000,
@@ -66,11 +109,29 @@ pub(in crate::web) fn banner(shared: &Shared, l: Locale) -> askama::Result<Strin
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
     use super::*;
 
     #[test]
     fn whoever_had_a_hand_in_it_is_named() {
         assert_eq!(together("anna", Locale::ENGLISH), "anna");
         assert_eq!(together("anna, ben, cleo", Locale::ENGLISH), "anna, ben and cleo");
+    }
+
+    #[test]
+    fn whoever_is_silent_is_named_on_the_button_too() {
+        let said = |names: &[&str]| {
+            let silent = names.iter().map(|name| (*name).to_owned()).collect();
+            let doubted = Doubted::of(&Doubts { silent, ..Doubts::default() }, Locale::ENGLISH)?;
+            Some((doubted.words.concat(), doubted.keep))
+        };
+        assert_eq!(said(&[]), None);
+        let (words, keep) = said(&["meter-bus"]).unwrap();
+        assert_eq!(words, "meter-bus has not brought a value yet");
+        assert_eq!(keep, "Keep it without a value of meter-bus");
+        let (words, _) = said(&["meter-bus", "line-2"]).unwrap();
+        assert_eq!(words, "meter-bus and line-2 have not brought a value yet");
+        let (_, keep) = said(&["a", "b", "c", "d", "e"]).unwrap();
+        assert_eq!(keep, "Keep it without a value of a, b, c and 2 others");
     }
 }

@@ -1,7 +1,7 @@
 //! The settings as someone at the page meets them: what is typed, what is wrong with it, what becomes of it.
 
 use super::served::{NOW_US, PATIENCE, Served, desk_state};
-use crate::config::desk::{DeskError, DeskRequest, DeskState, Trial};
+use crate::config::desk::{DeskError, DeskRequest, DeskState, Doubts, Trial};
 use crate::config::edit::Place;
 use crate::config::form::{self, Kind};
 use crate::config::history::{History, Kept};
@@ -19,7 +19,7 @@ use tokio::time::timeout;
 const EXAMPLE: &str = include_str!("../../../forebay.example.toml");
 
 /// An endpoint with a token in its address, and a device whose comment someone cares for.
-const PLANT: &str = "[gateway]\nid = \"plant-7\" # named by Ann\n\n# The boiler.\n[[device]]\nid = \"boiler-3\" # in the cellar\n\n[[source]]\ntype = \"mqtt\"\nname = \"broker\"\nurl = \"mqtt://192.0.2.1:1883\"\n\n[[source.subscribe]]\nfilter = \"a/+\"\ndevice = \"{1}\"\npoint = \"{2}\"\npayload = { format = \"number\" }\n\n[[sink]]\ntype = \"http\"\nname = \"old\"\nurl = \"https://192.0.2.9/in?token=s3cret\"\n";
+pub(super) const PLANT: &str = "[gateway]\nid = \"plant-7\" # named by Ann\n\n# The boiler.\n[[device]]\nid = \"boiler-3\" # in the cellar\n\n[[source]]\ntype = \"mqtt\"\nname = \"broker\"\nurl = \"mqtt://192.0.2.1:1883\"\n\n[[source.subscribe]]\nfilter = \"a/+\"\ndevice = \"{1}\"\npoint = \"{2}\"\npayload = { format = \"number\" }\n\n[[sink]]\ntype = \"http\"\nname = \"old\"\nurl = \"https://192.0.2.9/in?token=s3cret\"\n";
 
 impl Served {
     /// A page over this text, with a desk that does what it is asked.
@@ -85,12 +85,17 @@ fn work_off(request: DeskRequest, desk: &tokio::sync::watch::Sender<DeskState>) 
                 until_mono_us: 60_000_000 + u64::try_from(change.confirm_within.as_micros()).unwrap(),
                 changes: vec!["something".to_owned()],
                 before: now.trial.map_or(now.text, |trial| trial.before),
-                flows: true,
+                doubts: Doubts::default(),
             };
             desk.send_replace(DeskState { trial: Some(trial), ..desk_state(&change.text) });
             done.send(Ok(vec!["something".to_owned()])).ok();
         }
-        DeskRequest::Confirm { done, .. } => {
+        DeskRequest::Confirm { force, done, .. } => {
+            let doubts = desk.borrow().trial.as_ref().map(|trial| trial.doubts.clone()).unwrap_or_default();
+            if doubts.any() && !force {
+                done.send(Err(DeskError::Doubtful(doubts))).ok();
+                return;
+            }
             desk.send_modify(|state| state.trial = None);
             done.send(Ok(())).ok();
         }
