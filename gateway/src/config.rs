@@ -12,6 +12,7 @@ mod load;
 mod meaning;
 mod mend;
 mod network;
+pub mod on_trial;
 mod problem;
 mod redact;
 mod reference;

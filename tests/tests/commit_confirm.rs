@@ -207,8 +207,21 @@ async fn a_change_that_nobody_keeps_goes_back_and_loses_and_repeats_nothing() {
     let troubles = gateway.status().await["troubles"].to_string();
     assert!(troubles.contains("was taken back"), "{troubles}");
     tried(&gateway, &variants[1], LONG).await;
+    let note = gateway.data_dir().join("on-trial.json");
+    assert!(note.exists());
     gateway.kill_and_start_again().await;
-    assert!(status(&gateway).await.contains("nothing is on trial"));
+    let told = status(&gateway).await;
+    assert!(
+        told.contains("nothing is on trial") && told.contains("the gateway started anew while it was on trial"),
+        "{told}"
+    );
+    assert!(!note.exists());
+    let troubles = gateway.status().await["troubles"].to_string();
+    assert!(troubles.contains("the gateway started anew"), "{troubles}");
+    let audit = std::fs::read_to_string(gateway.data_dir().join("access/audit.ndjson")).unwrap();
+    assert!(audit.contains("was on trial as the gateway ended"), "{audit}");
+    gateway.kill_and_start_again().await;
+    assert!(!status(&gateway).await.contains("started anew"), "it is told once");
 
     let (_broker, count) = counting.end().await;
     all_arrive(&receiver, count).await;

@@ -126,7 +126,10 @@ impl Host {
         let watched = watch::Sender::new(Some(running.status.clone()));
         settle_files(&loaded, on_disk.as_deref(), &clock);
         let (current, trials) = (loaded.config.clone(), Trials::new(requests, state));
-        Ok(Self { path, on_disk, confirmed: loaded, current, trials, clock, running: Some(running), handles, watched })
+        let mut host =
+            Self { path, on_disk, confirmed: loaded, current, trials, clock, running: Some(running), handles, watched };
+        host.tell_what_was_on_trial().await;
+        Ok(host)
     }
 
     /// What is asked next; an error if a part has ended that must not end.

@@ -9,13 +9,17 @@ use super::reload::changes;
 use super::witness::Witness;
 use crate::access::{Action, Deed, Kind, Rights, Who};
 use crate::block::records::Severity;
-use crate::config::desk::{CONFIRM_WITHIN, Change, DeskError, DeskRequest, DeskState, Doubts, Reverted, Revision, Trial};
+use crate::config::desk::{
+    CONFIRM_WITHIN, Change, DeskError, DeskRequest, DeskState, Doubts, Reverted, Revision, Trial,
+};
 use crate::config::history::{History, Kept};
+use crate::config::on_trial::{self, Note};
 use crate::config::{self, ConfigErrors, FILE_BYTES_MAX, Loaded};
 use crate::reading::{MonoMicros, UnixMicros};
 use crate::status::Trouble;
 use crate::units::HumanDuration;
 use std::io;
+use std::path::Path;
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep, sleep_until};
@@ -28,6 +32,8 @@ const OTHERS: &str = "others";
 const REVERTED: &str = "config/trial";
 /// The key of the trouble that a change could not be kept after all.
 const KEPT: &str = "config/kept";
+/// Why a change that was on trial does not run after a start.
+const STARTED_ANEW: &str = "the gateway started anew while it was on trial";
 /// How often it is looked whether a change works: until values have come in, each look goes through all points.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// How long a change that was taken back is told: someone who drove away has heard of it by then, and the page keeps it for longer.
@@ -82,11 +88,6 @@ impl Trials {
                 trial.doubts = doubts;
             }
         });
-    }
-
-    /// Ends the trial under way, if there is one.
-    pub(super) fn end(&mut self) -> Option<Underway> {
-        self.underway.take()
     }
 
     /// Publishes what runs, what is on trial, and what comes back.
@@ -215,7 +216,8 @@ impl Host {
         match went {
             Ok(()) => self.begin(wanted),
             Err(Stays::Refused(words)) => {
-                self.tell_reverted(wanted.by, wanted.loaded.text, format!("it did not start: {words}"));
+                let text = Some(wanted.loaded.text);
+                self.tell_reverted(wanted.by, wanted.lines, text, format!("it did not start: {words}"));
             }
             Err(Stays::Ended(error)) => return Err(error),
         }
@@ -273,8 +275,40 @@ impl Host {
             witness,
             doubts,
         });
+        self.note_trial();
         self.forget_reverted();
         self.publish();
+    }
+
+    /// Notes beside the data what is on trial, for a start that finds nothing else of it.
+    fn note_trial(&self) {
+        let Some(trial) = &self.trials.underway else { return };
+        let (by, changes, revision) = (trial.by.clone(), trial.lines.clone(), Revision::of(&trial.loaded.text));
+        let note = Note { by, since_us: trial.since_us, changes, revision };
+        if let Err(error) = on_trial::note(&self.confirmed.config.gateway.data_dir, &note) {
+            tracing::warn!(%error, "it could not be noted that a change is on trial");
+        }
+    }
+
+    /// Ends the trial under way, if there is one, and forgets what was noted of it.
+    fn end(&mut self) -> Option<Underway> {
+        let trial = self.trials.underway.take()?;
+        forget_note(&self.confirmed.config.gateway.data_dir);
+        Some(trial)
+    }
+
+    /// Says what became of a change that was on trial when the gateway ended, however it did.
+    pub(super) async fn tell_what_was_on_trial(&mut self) {
+        let data_dir = self.confirmed.config.gateway.data_dir.clone();
+        let noted = on_trial::noted(&data_dir);
+        // One that was kept in the last moment is what has started.
+        if let Some(note) = noted.filter(|note| note.revision != Revision::of(&self.confirmed.text)) {
+            let Note { by, changes, .. } = note;
+            let what = format!("the change of {by} was on trial as the gateway ended, and the old configuration runs:");
+            self.note(Action::ConfigurationTakenBack, format!("{what}\n{}", changes.join("\n"))).await;
+            self.tell_reverted(by, changes, None, STARTED_ANEW.to_owned());
+        }
+        forget_note(&data_dir);
     }
 
     async fn confirm(&mut self, by: &str, force: bool, mut done: Reply<()>) -> Result<(), AppError> {
@@ -303,7 +337,7 @@ impl Host {
             }
             return done.tell(Err(stays));
         }
-        let trial = self.trials.end();
+        let trial = self.end();
         self.keep_in_history(&loaded, by, trial.map(|trial| trial.lines).unwrap_or_default());
         tracing::info!(by, file = %self.path.display(), "the change is kept");
         self.on_disk = Some(loaded.text.clone());
@@ -404,8 +438,8 @@ impl Host {
             })?;
         }
         self.current = self.confirmed.config.clone();
-        if let Some(trial) = self.trials.end() {
-            self.tell_reverted(trial.by, trial.loaded.text, why);
+        if let Some(trial) = self.end() {
+            self.tell_reverted(trial.by, trial.lines, Some(trial.loaded.text), why);
         }
         self.publish();
         Ok(())
@@ -413,19 +447,19 @@ impl Host {
 
     /// Ends a trial that another configuration has put an end to.
     pub(super) fn end_trial(&mut self, why: &str) -> Option<String> {
-        let trial = self.trials.end()?;
-        self.tell_reverted(trial.by.clone(), trial.loaded.text, why.to_owned());
+        let trial = self.end()?;
+        self.tell_reverted(trial.by.clone(), trial.lines, Some(trial.loaded.text), why.to_owned());
         Some(trial.by)
     }
 
     /// Says that a change was tried and not kept, and why.
-    fn tell_reverted(&mut self, by: String, text: String, why: String) {
+    fn tell_reverted(&mut self, by: String, changes: Vec<String>, text: Option<String>, why: String) {
         let now_us = self.now_us();
         tracing::warn!(by, "the change on trial was taken back: {why}");
         let what = format!("The change that {by} tried was taken back: {why}");
         self.raise(REVERTED, trouble(what, Severity::Info, now_us));
         self.trials.told_until = Some(Instant::now() + REVERTED_TOLD);
-        let reverted = Reverted { at_us: now_us, by, why, text: text.into() };
+        let reverted = Reverted { at_us: now_us, by, why, changes, text: text.map(Into::into) };
         self.trials.state.send_modify(|state| state.reverted = Some(reverted));
     }
 
@@ -440,6 +474,12 @@ impl Host {
         if self.trials.underway.is_some() {
             self.trials.state.send_modify(|state| state.reverted = None);
         }
+    }
+}
+
+fn forget_note(data_dir: &Path) {
+    if let Err(error) = on_trial::forget(data_dir) {
+        tracing::warn!(%error, "the note of a change on trial could not be removed; the next start tells of it again");
     }
 }
 

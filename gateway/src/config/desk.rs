@@ -143,8 +143,10 @@ pub struct Reverted {
     pub by: String,
     /// Why: nobody confirmed, somebody took it back.
     pub why: String,
-    /// The text that was tried, so that it is not lost.
-    pub text: Arc<str>,
+    /// What it had changed, a line each.
+    pub changes: Vec<String>,
+    /// The text that was tried, so that it is not lost; nothing if the gateway ended meanwhile, which noted its changes only.
+    pub text: Option<Arc<str>>,
 }
 
 /// What is asked of the desk.

@@ -240,7 +240,7 @@ pub(in crate::web) async fn restored(shared: &Shared, shown: &str) -> Result<Str
     let desk = shared.state.desk.state();
     let (running, tried) = {
         let desk = desk.borrow();
-        (desk.text.clone(), desk.reverted.as_ref().map(|reverted| reverted.text.clone()))
+        (desk.text.clone(), desk.reverted.as_ref().and_then(|reverted| reverted.text.clone()))
     };
     let restored = counted(move || {
         restore(&shown, &running)

@@ -45,6 +45,9 @@ const KEEP_ALIVE: Duration = Duration::from_secs(15);
 /// How often an open page is asked whether whoever opened it may still see it.
 const STILL_MAY: Duration = Duration::from_secs(2);
 
+/// A part in which nothing stands: a page empties it for that.
+const NOTHING: &str = "\n";
+
 /// A part of a screen that is sent again when it changed: the name of its event, and its HTML.
 pub(in crate::web) type Part = (&'static str, String);
 
@@ -276,7 +279,9 @@ fn changes(mut parts: watch::Receiver<Parts>, slot: Slot) -> impl Stream<Item = 
         let mut events = Vec::new();
         for (name, text) in parts.iter() {
             if viewer.sent.get(name) != Some(text) {
-                events.push(Ok(Event::default().event(*name).data(text)));
+                // Browsers drop an event without data: what is empty now must be drawn, too, or what stood there stays.
+                let drawn = if text.is_empty() { NOTHING } else { text };
+                events.push(Ok(Event::default().event(*name).data(drawn)));
                 viewer.sent.insert(name, text.clone());
             }
         }

@@ -110,3 +110,23 @@ test("a change that nobody keeps goes back by itself, and readings flow all the 
   assert.ok(at.plant.receiver.records > records, "readings flowed");
   await visitor.leave();
 });
+
+test("a gateway that loses its power during a trial shows no trial on pages that stayed open, and says what became of it", async () => {
+  const visitor = await at.visitor();
+  await visitor.signIn();
+  const { page } = visitor;
+  visitor.allow(/ERR_CONNECTION_REFUSED|ERR_INCOMPLETE_CHUNKED_ENCODING|ERR_CONNECTION_RESET/);
+  const before = file();
+  await change(visitor, "22.5", "27.5");
+  await tryIt(visitor);
+  await banner(visitor).waitFor();
+  await page.goto("/points");
+  await banner(visitor).getByRole("button", { name: "Take it back" }).waitFor();
+  await at.plant.gateway.kill("SIGKILL");
+  await page.locator("#lost").waitFor();
+  await at.plant.gateway.start();
+  await banner(visitor).getByText("The gateway started anew while a change of anna was on trial").waitFor();
+  assert.equal(await banner(visitor).getByRole("button").count(), 0, "nothing is on trial any more");
+  assert.equal(file(), before);
+  await visitor.leave();
+});

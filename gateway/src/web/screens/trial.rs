@@ -72,6 +72,9 @@ fn listed(names: &[String], l: Locale) -> String {
 struct Over {
     by: String,
     why: String,
+    /// Whether the gateway ended meanwhile, so that what ran is not known as a text any more.
+    is_lost: bool,
+    changes: Vec<String>,
     at: Moment,
 }
 
@@ -100,6 +103,8 @@ pub(in crate::web) fn banner(shared: &Shared, l: Locale) -> askama::Result<Strin
     let over = |reverted: &Reverted| Over {
         by: reverted.by.clone(),
         why: l.say(&reverted.why).into_owned(),
+        is_lost: reverted.text.is_none(),
+        changes: reverted.changes.iter().map(|change| l.say(change).into_owned()).collect(),
         at: Moment::new(reverted.at_us, now_us, l),
     };
     let reverted = desk.reverted.as_ref().filter(|reverted| now_us.saturating_sub(reverted.at_us) < TOLD_US);

@@ -95,7 +95,10 @@
     if (selected && waiting.size === 0) heldSinceMs = Date.now();
     const held = selected && Date.now() - heldSinceMs < holdMsMax;
     if (held) waiting.set(event.target, event.detail.data);
-    if (unchanged || held) event.preventDefault();
+    // A part in which nothing stands any more is empty, not blank.
+    const emptied = !held && event.detail.data.trim() === "";
+    if (emptied) event.target.replaceChildren();
+    if (unchanged || held || emptied) event.preventDefault();
   });
   document.addEventListener("selectionchange", () => {
     if (getSelection().isCollapsed) release();

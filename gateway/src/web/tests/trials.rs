@@ -1,8 +1,8 @@
 //! The banner of a change on trial, and what the interface says of it.
 
-use super::served::{NOW_US, Served};
+use super::served::{NOW_US, Served, event_with};
 use super::settings::PLANT;
-use crate::config::desk::{Doubts, Trial};
+use crate::config::desk::{Doubts, Reverted, Trial};
 use reqwest::Method;
 use serde_json::json;
 
@@ -42,9 +42,43 @@ async fn a_source_that_is_silent_on_trial_is_named_on_every_page_and_by_the_inte
 
     let several = vec!["meter-bus".to_owned(), "line-2".to_owned()];
     served.on_trial(Doubts { silent: several, ..Doubts::default() });
-    let page = served.client.get(format!("{}/points", served.base)).header("accept-language", "de").send().await.unwrap();
+    let page =
+        served.client.get(format!("{}/points", served.base)).header("accept-language", "de").send().await.unwrap();
     let page = page.text().await.unwrap();
     assert!(page.contains("meter-bus und line-2 haben noch keinen Wert gebracht"), "{page}");
     assert_eq!(served.send_json(Method::POST, "/api/v1/config/confirm", json!({ "force": true })).await.status(), 200);
     assert!(!served.text("/points").await.contains("on trial"));
+}
+
+#[tokio::test]
+async fn a_page_that_comes_back_to_a_gateway_without_a_trial_draws_no_banner() {
+    let (served, _works) = Served::with(PLANT).await;
+    // An event without data never reaches a page: the banner of before would stay, and count down.
+    let mut events = served.get("/events?of=points").await;
+    event_with(&mut events, &["event: trial\ndata:"]).await;
+    served.on_trial(Doubts::default());
+    event_with(&mut events, &["event: trial\ndata:", "Keep it"]).await;
+    let mut again = served.get("/events?of=points").await;
+    event_with(&mut again, &["event: trial\ndata:", "Keep it"]).await;
+    served.desk.send_modify(|state| state.trial = None);
+    event_with(&mut events, &["event: trial\ndata: \ndata:"]).await;
+}
+
+#[tokio::test]
+async fn a_trial_that_the_end_of_the_gateway_has_ended_is_told_with_what_it_changed() {
+    let (served, _works) = Served::with(PLANT).await;
+    served.desk.send_modify(|state| {
+        state.reverted = Some(Reverted {
+            at_us: NOW_US,
+            by: "anna".to_owned(),
+            why: "the gateway started anew while it was on trial".to_owned(),
+            changes: vec!["source \"meter-bus\" added".to_owned()],
+            text: None,
+        });
+    });
+    let page = served.text("/points").await;
+    let told = "The gateway started anew while a change of anna was on trial; the old configuration runs.";
+    assert!(page.contains(told) && page.contains("meter-bus"), "{page}");
+    assert!(!page.contains("tried=1"), "the text is not known any more: {page}");
+    assert!(served.text("/settings/file?tried=1").await.contains("named by Ann"), "what runs is shown");
 }

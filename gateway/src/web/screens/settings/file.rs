@@ -73,7 +73,7 @@ pub(super) async fn page(
     Query(Ask { tried }): Query<Ask>,
 ) -> Result<Response, Failure> {
     let desk = shared.state.desk.state().borrow().clone();
-    let reverted = desk.reverted.filter(|_| !tried.is_empty()).map(|reverted| reverted.text);
+    let reverted = desk.reverted.filter(|_| !tried.is_empty()).and_then(|reverted| reverted.text);
     let is_tried = reverted.is_some();
     let text = redacted_toml(&reverted.unwrap_or(desk.text));
     let findings = findings(&shared, &text, visit.l).await?;
