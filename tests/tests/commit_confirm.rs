@@ -8,7 +8,7 @@ use e2e::books::{Entry, Verdict};
 use e2e::gateway::{Gateway, ToolOutput, tool};
 use e2e::mosquitto::{Broker, Publisher};
 use e2e::plant::Plant;
-use e2e::receiver::Receiver;
+use e2e::receiver::{Answer, Receiver};
 use e2e::wait;
 use tokio::task::JoinHandle;
 use tokio::time::interval;
@@ -297,6 +297,40 @@ async fn it_is_not_kept_before_a_reading_has_come_in_unless_someone_insists() {
     tried(&plant.gateway, &table.to_string(), LONG).await;
     assert_eq!(confirm(&plant.gateway).await.success(), "kept\n");
     plant.publish(1).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_source_that_is_silent_and_a_sink_that_takes_nothing_are_named_before_a_change_is_kept() {
+    let mut plant = Plant::start("linger_ms = 50", "").await;
+    let (before, closed) = (file(&plant.gateway), Receiver::start());
+    closed.answer(Answer::Status(401, None));
+    let audit =
+        format!("{before}\n[[sink]]\ntype = \"http\"\nname = \"audit\"\nurl = \"{}\"\nlinger_ms = 50\n", closed.url());
+    tried(&plant.gateway, &audit, LONG).await;
+    plant.publish(10).await;
+    flows(&plant.gateway).await;
+    wait::until_some("the sink that takes nothing to be told", LIMIT, || async {
+        status(&plant.gateway).await.contains("audit takes nothing").then_some(())
+    })
+    .await;
+    let refused = confirm(&plant.gateway).await;
+    assert!(refused.code == Some(1) && refused.err.contains("audit takes nothing"), "{refused:?}");
+    assert_eq!(plant.gateway.tool(&["config", "revert"]).await.success(), "taken back\n");
+
+    let meter = "name = \"meter-bus\"\nurl = \"mqtt://127.0.0.1:9\"";
+    let silent = format!(
+        "{before}\n[[source]]\ntype = \"mqtt\"\n{meter}\n[[source.subscribe]]\nfilter = \"meter/a\"\ndevice = \"meter\"\npoint = \"a\"\npayload = {{ format = \"number\" }}\n"
+    );
+    tried(&plant.gateway, &silent, LONG).await;
+    plant.publish(10).await;
+    plant.all_accepted().await;
+    let refused = confirm(&plant.gateway).await;
+    assert_eq!(refused.code, Some(1));
+    assert!(
+        refused.err.contains("meter-bus has not brought a value") && !refused.err.contains("no reading"),
+        "{refused:?}"
+    );
+    assert_eq!(plant.gateway.tool(&["config", "confirm", "--force"]).await.success(), "kept\n");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -255,13 +255,13 @@ impl Host {
 
     /// Notes that a change is on trial from now on.
     fn begin(&mut self, wanted: Wanted) {
-        let Wanted { loaded, lines, by, within, .. } = wanted;
+        let Wanted { plan, loaded, lines, by, within } = wanted;
         self.current = loaded.config.clone();
         let Some(points) = self.points() else { return };
         let since_us = self.clock.tick().wall_us;
         let until_us = since_us.saturating_add(i64::try_from(within.as_micros()).unwrap_or(i64::MAX));
         tracing::info!(by, within = %HumanDuration(within), changes = lines.join("; "), "a change is on trial");
-        let mut witness = Witness::new(points, (&self.confirmed.config, &loaded.config), since_us);
+        let mut witness = Witness::new(points, (&self.confirmed.config, &loaded.config), &plan.held, since_us);
         let doubts = witness.look();
         let by = self.trials.underway.as_ref().map_or_else(|| by.clone(), |before| both(&before.by, &by));
         self.trials.underway = Some(Underway {

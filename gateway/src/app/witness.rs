@@ -1,11 +1,14 @@
-//! What a change on trial shows of itself: whether the sources that it concerns bring values.
+//! What a change on trial shows of itself: whether the sources that it concerns bring values, and the
+//! sinks that it concerns take them.
 
 use crate::config::Config;
-use crate::config::desk::Doubts;
-use crate::reading::{PointId, UnixMicros};
+use crate::config::desk::{Doubts, Stuck};
+use crate::reading::{PointId, Stream, UnixMicros};
+use crate::sinks::SinkOptions;
 use crate::site::Registry;
 use crate::sources::SourceOptions;
-use crate::status::Status;
+use crate::status::{HasHealth, SinkStatus, State, Status};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 /// Looks at what a change concerns since it began.
@@ -13,21 +16,29 @@ pub(super) struct Witness {
     status: Arc<Status>,
     registry: Arc<Registry>,
     since_us: UnixMicros,
+    /// The sinks that the change concerns, and what they had delivered as it began.
+    sinks: Vec<(String, u64)>,
     /// As of the last look; a source that has spoken once is believed from there on.
     doubts: Doubts,
 }
 
 impl Witness {
-    /// For the change from one configuration to another that runs `since_us`.
+    /// For the change from one configuration to another that runs `since_us`. Of sinks that are `held` nothing can be known yet.
     pub(super) fn new(
         (status, registry): (Arc<Status>, Arc<Registry>),
         (old, new): (&Config, &Config),
+        held: &BTreeSet<String>,
         since_us: UnixMicros,
     ) -> Self {
         let concerned = new.source.iter().filter(|source| !old.source.contains(source));
         let silent: Vec<String> = concerned.map(SourceOptions::name).map(str::to_owned).collect();
         let no_reading = silent.is_empty() && !new.source.is_empty();
-        Self { status, registry, since_us, doubts: Doubts { no_reading, silent } }
+        let concerned = new.sink.iter().filter(|sink| !old.sink.contains(sink) && !held.contains(sink.name()));
+        let named: Vec<&str> = concerned.map(SinkOptions::name).collect();
+        let all = status.sinks();
+        let concerned = all.iter().filter(|sink| named.contains(&sink.name.as_str()));
+        let sinks = concerned.map(|sink| (sink.name.clone(), delivered(sink))).collect();
+        Self { status, registry, since_us, sinks, doubts: Doubts { no_reading, silent, ..Doubts::default() } }
     }
 
     /// What is left to doubt. That a device gave no answer is a reading, too, but proves nothing.
@@ -35,11 +46,17 @@ impl Witness {
         if !self.doubts.flows() {
             self.listen();
         }
+        let sinks = self.status.sinks();
+        let stuck = self.sinks.iter().filter_map(|(name, before)| {
+            let sink = sinks.iter().find(|sink| sink.name == *name)?;
+            stuck(sink, *before)
+        });
+        self.doubts.stuck = stuck.collect();
         self.doubts.clone()
     }
 
     fn listen(&mut self) {
-        let Self { status, registry, since_us, doubts } = self;
+        let Self { status, registry, since_us, doubts, .. } = self;
         status.read_points(|points| {
             for (index, live) in points.iter().enumerate() {
                 let Some(live) = live.as_ref().filter(|live| live.received_at_us >= *since_us) else { continue };
@@ -54,13 +71,30 @@ impl Witness {
     }
 }
 
+/// Whether a sink takes nothing: it is paused, or it has failed and delivered nothing since. One that had nothing to deliver is well.
+fn stuck(sink: &SinkStatus, before: u64) -> Option<Stuck> {
+    let health = sink.health();
+    let is_stuck = match health.state {
+        State::Paused => true,
+        State::Down | State::Degraded => delivered(sink) <= before,
+        State::Starting | State::Live => false,
+    };
+    let why = health.last_error.filter(|_| is_stuck)?;
+    Some(Stuck { sink: sink.name.clone(), why })
+}
+
+/// Records that a sink has delivered, of all streams.
+fn delivered(sink: &SinkStatus) -> u64 {
+    Stream::ALL.into_iter().map(|stream| sink.lane(stream).delivered).sum()
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
     use super::*;
     use crate::config;
     use crate::reading::{AnomalyScore, Flags, Outcome, Quality, Value};
-    use crate::status::PointLive;
+    use crate::status::{LaneBooks, PointLive};
 
     fn config(sources: &[(&str, u16)]) -> Config {
         let mut text = "[gateway]\nid = \"plant-7\"\n".to_owned();
@@ -90,7 +124,38 @@ mod tests {
     }
 
     fn witness(old: &[(&str, u16)], new: &[(&str, u16)]) -> Witness {
-        Witness::new((Arc::default(), Arc::default()), (&config(old), &config(new)), 100)
+        Witness::new((Arc::default(), Arc::default()), (&config(old), &config(new)), &BTreeSet::new(), 100)
+    }
+
+    fn with_sinks(names: &[&str]) -> Config {
+        let mut text = "[gateway]\nid = \"plant-7\"\n".to_owned();
+        for name in names {
+            text += &format!("[[sink]]\ntype = \"http\"\nname = {name:?}\nurl = \"http://127.0.0.1:1\"\n");
+        }
+        config::parse("test", text).unwrap().config
+    }
+
+    #[test]
+    fn a_sink_that_a_change_concerns_is_doubted_while_it_takes_nothing() {
+        let status = Arc::new(Status::default());
+        let named = |name: &str| Arc::new(SinkStatus::new(name, "http", ""));
+        let (cloud, audit, held) = (named("cloud"), named("audit"), named("held"));
+        status.set_sinks(vec![cloud.clone(), audit.clone(), held.clone()]);
+        cloud.set_error(State::Paused, "it answers 403", 150);
+        held.set_error(State::Paused, "it waits for the change", 150);
+        let (old, new) = (with_sinks(&["cloud"]), with_sinks(&["cloud", "audit", "held"]));
+        let held = BTreeSet::from(["held".to_owned()]);
+        let mut witness = Witness::new((status, Arc::default()), (&old, &new), &held, 100);
+        assert!(!witness.look().any(), "nothing to deliver, held by the trial, or of no concern");
+        audit.set_error(State::Paused, "it answers 401", 150);
+        assert_eq!(witness.look().to_string(), "the sink audit takes nothing: it answers 401");
+        assert!(witness.look().any() && witness.look().flows());
+        audit.set_error(State::Down, "it cannot be reached", 160);
+        assert_eq!(witness.look().to_string(), "the sink audit takes nothing: it cannot be reached");
+        audit.set_lane(Stream::Readings, LaneBooks { accepted: 1, delivered: 1, ..LaneBooks::default() });
+        assert!(!witness.look().any(), "it has delivered since, and fails now and then");
+        audit.set_state(State::Live, 170);
+        assert!(!witness.look().any());
     }
 
     #[test]

@@ -30,7 +30,7 @@ pub(super) enum ConfigCommand {
     },
     /// Keeps what is on trial: writes the file.
     Confirm {
-        /// Also though something speaks against it: no reading has come in since, or a source that changed is silent.
+        /// Also though something speaks against it: no reading has come in since, a source that changed is silent, or a sink takes nothing.
         #[arg(long)]
         force: bool,
         #[command(flatten)]

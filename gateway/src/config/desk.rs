@@ -93,13 +93,24 @@ pub struct Doubts {
     pub no_reading: bool,
     /// Sources that it adds or changes and that have brought no value since.
     pub silent: Vec<String>,
+    /// Sinks that it adds or changes and that take nothing.
+    pub stuck: Vec<Stuck>,
+}
+
+/// A sink that takes nothing.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, schemars::JsonSchema)]
+pub struct Stuck {
+    /// Its name.
+    pub sink: String,
+    /// What it says.
+    pub why: String,
 }
 
 impl Doubts {
     /// Whether there are any.
     #[must_use]
     pub fn any(&self) -> bool {
-        !self.flows()
+        !(self.flows() && self.stuck.is_empty())
     }
 
     /// Whether readings flow, from every source that the change concerns.
@@ -119,6 +130,7 @@ impl fmt::Display for Doubts {
             let have = if self.silent.len() == 1 { "has" } else { "have" };
             words.push(format!("{} {have} not brought a value since the change", listed(&self.silent)));
         }
+        words.extend(self.stuck.iter().map(|Stuck { sink, why }| format!("the sink {sink} takes nothing: {why}")));
         f.write_str(&words.join("; "))
     }
 }

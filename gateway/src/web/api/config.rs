@@ -2,7 +2,7 @@
 
 use super::given::Given;
 use super::{Api, get, post, put};
-use crate::config::desk::{CONFIRM_WITHIN, Revision};
+use crate::config::desk::{CONFIRM_WITHIN, Revision, Stuck};
 use crate::config::edit::{NoPlace, Place};
 use crate::config::form::{self, Form};
 use crate::config::history::{History, Version};
@@ -50,6 +50,8 @@ pub(in crate::web) struct OnTrial {
     flows: bool,
     /// Sources that the change adds or starts anew and that have brought no value since.
     silent: Vec<String>,
+    /// Sinks that the change adds or starts anew and that take nothing.
+    stuck: Vec<Stuck>,
 }
 
 /// A text that is handed in.
@@ -132,7 +134,8 @@ pub(in crate::web) struct Looked {
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(in crate::web) struct Keep {
-    /// Also though something speaks against it: no reading has come in, or a source that the change concerns is silent.
+    /// Also though something speaks against it: no reading has come in, a source that the change concerns is silent, or a
+    /// sink of it takes nothing.
     #[serde(default)]
     force: bool,
     /// The revision that is meant; if another one is on trial by now, nothing is kept. Whatever is on trial, without it.
@@ -223,6 +226,7 @@ async fn running(State(shared): State<Arc<Shared>>, visit: Visit) -> Response {
         changes: trial.changes,
         flows: trial.doubts.flows(),
         silent: trial.doubts.silent,
+        stuck: trial.doubts.stuck,
     });
     let text = redacted_toml(&desk.text);
     pages::json(&visit, &Running { text, revision: desk.revision, trial, unwritable: desk.unwritable })

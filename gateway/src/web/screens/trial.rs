@@ -39,7 +39,7 @@ pub(in crate::web) struct Doubted {
 impl Doubted {
     /// Nothing if nothing speaks against it.
     pub(in crate::web) fn of(doubts: &Doubts, l: Locale) -> Option<Self> {
-        let Doubts { no_reading, silent } = doubts;
+        let Doubts { no_reading, silent, stuck } = doubts;
         let (mut words, mut keep) = (Vec::new(), Vec::new());
         if *no_reading {
             words.push(l.t("no reading yet").to_owned());
@@ -52,6 +52,15 @@ impl Doubted {
                 1 => l.f1("{} has not brought a value yet", &names),
                 _ => l.f1("{} have not brought a value yet", &names),
             });
+        }
+        if !stuck.is_empty() {
+            let names: Vec<String> = stuck.iter().map(|stuck| stuck.sink.clone()).collect();
+            let names = listed(&names, l);
+            keep.push(match stuck.len() {
+                1 => l.f1("Keep it, though {} takes nothing", &names),
+                _ => l.f1("Keep it, though {} take nothing", &names),
+            });
+            words.extend(stuck.iter().map(|stuck| l.f2("{} takes nothing: {}", &stuck.sink, l.say(&stuck.why))));
         }
         let one = keep.pop()?;
         let keep = if keep.is_empty() { one } else { l.t("Keep it all the same").to_owned() };

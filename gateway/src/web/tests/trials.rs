@@ -2,7 +2,7 @@
 
 use super::served::{NOW_US, Served, event_with};
 use super::settings::PLANT;
-use crate::config::desk::{Doubts, Reverted, Trial};
+use crate::config::desk::{Doubts, Reverted, Stuck, Trial};
 use reqwest::Method;
 use serde_json::json;
 
@@ -81,4 +81,24 @@ async fn a_trial_that_the_end_of_the_gateway_has_ended_is_told_with_what_it_chan
     assert!(page.contains(told) && page.contains("meter-bus"), "{page}");
     assert!(!page.contains("tried=1"), "the text is not known any more: {page}");
     assert!(served.text("/settings/file?tried=1").await.contains("named by Ann"), "what runs is shown");
+}
+
+#[tokio::test]
+async fn a_sink_that_takes_nothing_on_trial_is_named_and_not_kept_without_a_word() {
+    let (served, _works) = Served::with(PLANT).await;
+    let stuck = vec![Stuck { sink: "audit".to_owned(), why: "the endpoint answers 401".to_owned() }];
+    served.on_trial(Doubts { stuck, ..Doubts::default() });
+    let page = served.text("/points").await;
+    for part in
+        ["readings flow", "audit takes nothing: the endpoint answers 401", "Keep it, though audit takes nothing"]
+    {
+        assert!(page.contains(part), "{part}: {page}");
+    }
+    assert!(!page.contains("value=\"confirm\""), "{page}");
+    assert_eq!(served.json("/api/v1/config").await["trial"]["stuck"][0]["sink"], "audit");
+    let refused = served.send_json(Method::POST, "/api/v1/config/confirm", json!({})).await;
+    assert_eq!(refused.status(), 409);
+    let told = refused.text().await.unwrap();
+    assert!(told.contains("audit takes nothing: the endpoint answers 401"), "{told}");
+    assert_eq!(served.send_json(Method::POST, "/api/v1/config/confirm", json!({ "force": true })).await.status(), 200);
 }
