@@ -206,6 +206,8 @@ async fn a_change_that_nobody_keeps_goes_back_and_loses_and_repeats_nothing() {
     assert!(told.contains("nobody confirmed it within 10 s"), "{told}");
     let troubles = gateway.status().await["troubles"].to_string();
     assert!(troubles.contains("was taken back"), "{troubles}");
+    let audit = std::fs::read_to_string(gateway.data_dir().join("access/audit.ndjson")).unwrap();
+    assert!(audit.contains("\"who\":\"the gateway\",\"kind\":\"gateway\""), "nobody did it: {audit}");
     tried(&gateway, &variants[1], LONG).await;
     let note = gateway.data_dir().join("on-trial.json");
     assert!(note.exists());

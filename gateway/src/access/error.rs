@@ -92,7 +92,7 @@ pub enum NameProblem {
     #[error("a name consists of visible characters and single spaces; remove tabs, line breaks and invisible marks")]
     Invisible,
     /// The audit log uses it.
-    #[error("this name is what the command line is called in the audit log; choose another one")]
+    #[error("this name is what the gateway or its command line is called in the audit log; choose another one")]
     Reserved,
 }
 

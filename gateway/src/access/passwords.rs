@@ -2,7 +2,7 @@
 
 use super::AccessError;
 use super::error::{NameProblem, PasswordProblem};
-use super::rights::TOOL_NAME;
+use super::rights::{GATEWAY_NAME, TOOL_NAME};
 use argon2::password_hash::{PasswordHasher, PasswordVerifier};
 use argon2::{Algorithm, Argon2, Params, PasswordHash, Version};
 use std::sync::Arc;
@@ -140,7 +140,7 @@ pub(super) fn sound_name(name: &str) -> Result<String, NameProblem> {
     if name.chars().any(is_invisible) || name.contains("  ") {
         return Err(NameProblem::Invisible);
     }
-    if name.to_lowercase() == TOOL_NAME {
+    if [TOOL_NAME, GATEWAY_NAME].contains(&name.to_lowercase().as_str()) {
         return Err(NameProblem::Reserved);
     }
     Ok(name.to_owned())

@@ -180,6 +180,8 @@ pub enum Kind {
     Token,
     /// The command line on the machine itself.
     Tool,
+    /// The gateway, of which nobody asked anything.
+    Gateway,
 }
 
 /// Who is asking, and what they may do.
@@ -197,6 +199,9 @@ pub struct Who {
 
 /// How the command line is named in the audit log; nobody else may be called so.
 pub(super) const TOOL_NAME: &str = "root on this machine";
+
+/// How the gateway itself is named there; nobody else may be called so.
+pub(super) const GATEWAY_NAME: &str = "the gateway";
 
 impl Who {
     /// Whether this is allowed.
@@ -221,6 +226,12 @@ impl Who {
     #[must_use]
     pub fn tool() -> Self {
         Self { name: TOOL_NAME.to_owned(), kind: Kind::Tool, rights: Rights::all(), role: None }
+    }
+
+    /// The gateway itself, where something happens because nobody did anything.
+    #[must_use]
+    pub fn gateway() -> Self {
+        Self { name: GATEWAY_NAME.to_owned(), kind: Kind::Gateway, rights: Rights::default(), role: None }
     }
 }
 

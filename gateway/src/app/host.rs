@@ -5,7 +5,7 @@ use super::plan::Plan;
 use super::reload::needs_restart;
 use super::trial::Trials;
 use super::{AppError, Event, Handles, Running, build_sinks, page, start_by, supervisor};
-use crate::access::Action;
+use crate::access::{Action, Rights, Who};
 use crate::block::records::Severity;
 use crate::clock::Clock;
 use crate::config::desk::{Desk, DeskRequest, DeskState, Revision};
@@ -155,8 +155,9 @@ impl Host {
                     Err(Stays::Ended(error)) => (Err(error.to_string()), Err(error)),
                 };
                 if let Ok(lines) = &answer {
-                    self.note(Action::ConfigurationKept, format!("the file was read again: {}", lines.join("; ")))
-                        .await;
+                    let who = Who { name: "forebay".to_owned(), rights: Rights::default(), ..Who::tool() };
+                    let detail = format!("the file was read again: {}", lines.join("; "));
+                    self.note(who, Action::ConfigurationKept, detail).await;
                 }
                 if let Some(asked) = asked {
                     // Whoever asked may have gone.

@@ -7,7 +7,7 @@ use super::host::{Asked, FILE_TROUBLE, Host, Stays, warn};
 use super::plan::Plan;
 use super::reload::changes;
 use super::witness::Witness;
-use crate::access::{Action, Deed, Kind, Rights, Who};
+use crate::access::{Action, Deed, Who};
 use crate::block::records::Severity;
 use crate::config::desk::{
     CONFIRM_WITHIN, Change, DeskError, DeskRequest, DeskState, Doubts, Reverted, Revision, Trial,
@@ -305,7 +305,8 @@ impl Host {
         if let Some(note) = noted.filter(|note| note.revision != Revision::of(&self.confirmed.text)) {
             let Note { by, changes, .. } = note;
             let what = format!("the change of {by} was on trial as the gateway ended, and the old configuration runs:");
-            self.note(Action::ConfigurationTakenBack, format!("{what}\n{}", changes.join("\n"))).await;
+            let detail = format!("{what}\n{}", changes.join("\n"));
+            self.note(Who::gateway(), Action::ConfigurationTakenBack, detail).await;
             self.tell_reverted(by, changes, None, STARTED_ANEW.to_owned());
         }
         forget_note(&data_dir);
@@ -410,7 +411,7 @@ impl Host {
         let by = self.trials.underway.as_ref().map(|trial| trial.by.clone()).unwrap_or_default();
         let taken_back = self.take_back(why.clone()).await;
         let detail = format!("the change of {by} went back by itself: {why}");
-        self.note(Action::ConfigurationTakenBack, detail).await;
+        self.note(Who::gateway(), Action::ConfigurationTakenBack, detail).await;
         match taken_back {
             Err(Stays::Ended(error)) => Err(error),
             _ => Ok(()),
@@ -418,9 +419,8 @@ impl Host {
     }
 
     /// Writes into the audit log what nobody did on the page.
-    pub(super) async fn note(&self, action: Action, detail: String) {
+    pub(super) async fn note(&self, who: Who, action: Action, detail: String) {
         let Some(access) = &self.handles.access else { return };
-        let who = Who { name: "forebay".to_owned(), kind: Kind::Tool, rights: Rights::default(), role: None };
         let subject = "configuration".to_owned();
         // Logged where it failed; the configuration is back all the same.
         access.record(Deed { who, from: None, action, subject, detail }).await.ok();

@@ -30,6 +30,7 @@ pub(in crate::web) fn kind(kind: Kind) -> &'static str {
         Kind::Person => "",
         Kind::Token => "API token",
         Kind::Tool => "command line",
+        Kind::Gateway => "by itself",
     }
 }
 

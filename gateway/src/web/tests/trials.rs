@@ -2,6 +2,7 @@
 
 use super::served::{NOW_US, Served, event_with};
 use super::settings::PLANT;
+use crate::access::{Action, Deed, Who};
 use crate::config::desk::{Doubts, Reverted, Stuck, Trial};
 use reqwest::Method;
 use serde_json::json;
@@ -101,4 +102,20 @@ async fn a_sink_that_takes_nothing_on_trial_is_named_and_not_kept_without_a_word
     let told = refused.text().await.unwrap();
     assert!(told.contains("audit takes nothing: the endpoint answers 401"), "{told}");
     assert_eq!(served.send_json(Method::POST, "/api/v1/config/confirm", json!({ "force": true })).await.status(), 200);
+}
+
+#[tokio::test]
+async fn what_the_gateway_did_by_itself_is_said_of_the_gateway() {
+    let (served, _works) = Served::with(PLANT).await;
+    let deed = Deed {
+        who: Who::gateway(),
+        from: None,
+        action: Action::ConfigurationTakenBack,
+        subject: "configuration".to_owned(),
+        detail: "the change of anna went back by itself".to_owned(),
+    };
+    served.access.record(deed).await.unwrap();
+    let page = served.text("/settings/audit").await;
+    let entry = page.split("took back the change on trial").next().unwrap().rsplit("<p>").next().unwrap();
+    assert!(entry.contains("the gateway") && !entry.contains("command line"), "{entry}");
 }
