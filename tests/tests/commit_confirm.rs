@@ -293,11 +293,13 @@ async fn it_is_not_kept_before_a_reading_has_come_in_unless_someone_insists() {
     assert!(!file(&plant.gateway).contains("# another"));
     assert_eq!(plant.gateway.tool(&["config", "confirm", "--force"]).await.success(), "kept\n");
     assert_eq!(file(&plant.gateway), after);
-    // Without a source there is nothing to wait for.
+    // Without a source there is nothing to wait for, but no reading comes in any more either.
     let mut table: toml::Table = after.parse().unwrap();
     table.remove("source").unwrap();
     tried(&plant.gateway, &table.to_string(), LONG).await;
-    assert_eq!(confirm(&plant.gateway).await.success(), "kept\n");
+    let refused = confirm(&plant.gateway).await;
+    assert!(refused.code == Some(1) && refused.err.contains("no source is left"), "{refused:?}");
+    assert_eq!(plant.gateway.tool(&["config", "confirm", "--force"]).await.success(), "kept\n");
     plant.publish(1).await;
 }
 

@@ -33,12 +33,13 @@ impl Witness {
         let concerned = new.source.iter().filter(|source| !old.source.contains(source));
         let silent: Vec<String> = concerned.map(SourceOptions::name).map(str::to_owned).collect();
         let no_reading = silent.is_empty() && !new.source.is_empty();
+        let no_source = new.source.is_empty() && !old.source.is_empty();
         let concerned = new.sink.iter().filter(|sink| !old.sink.contains(sink) && !held.contains(sink.name()));
         let named: Vec<&str> = concerned.map(SinkOptions::name).collect();
         let all = status.sinks();
         let concerned = all.iter().filter(|sink| named.contains(&sink.name.as_str()));
         let sinks = concerned.map(|sink| (sink.name.clone(), delivered(sink))).collect();
-        Self { status, registry, since_us, sinks, doubts: Doubts { no_reading, silent, ..Doubts::default() } }
+        Self { status, registry, since_us, sinks, doubts: Doubts { no_reading, no_source, silent, stuck: Vec::new() } }
     }
 
     /// What is left to doubt. That a device gave no answer is a reading, too, but proves nothing.
@@ -169,6 +170,14 @@ mod tests {
         assert!(witness.look().to_string().starts_with("meter-bus has not brought a value"));
         spoke(&witness, "meter-bus", 151, Ok(Value::Number(1.0)));
         assert!(!witness.look().any());
+    }
+
+    #[test]
+    fn a_change_that_takes_the_last_source_away_does_not_flow() {
+        let mut witness_of_none = witness(&[("goes", 1)], &[]);
+        assert!(!witness_of_none.look().flows());
+        assert_eq!(witness_of_none.look().to_string(), "no source is left");
+        assert!(!witness(&[], &[]).look().any(), "where there was none, none is missed");
     }
 
     #[test]

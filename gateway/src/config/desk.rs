@@ -91,6 +91,8 @@ pub struct Trial {
 pub struct Doubts {
     /// No reading has come in since it began, from whichever source: for a change that concerns none.
     pub no_reading: bool,
+    /// It takes away the last source, so that none is left that could bring a reading.
+    pub no_source: bool,
     /// Sources that it adds or changes and that have brought no value since.
     pub silent: Vec<String>,
     /// Sinks that it adds or changes and that take nothing.
@@ -116,7 +118,7 @@ impl Doubts {
     /// Whether readings flow, from every source that the change concerns.
     #[must_use]
     pub fn flows(&self) -> bool {
-        !self.no_reading && self.silent.is_empty()
+        !(self.no_reading || self.no_source) && self.silent.is_empty()
     }
 }
 
@@ -125,6 +127,9 @@ impl fmt::Display for Doubts {
         let mut words = Vec::new();
         if self.no_reading {
             words.push("no reading has come in since the change".to_owned());
+        }
+        if self.no_source {
+            words.push("no source is left".to_owned());
         }
         if !self.silent.is_empty() {
             let have = if self.silent.len() == 1 { "has" } else { "have" };

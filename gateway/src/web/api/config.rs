@@ -46,7 +46,7 @@ pub(in crate::web) struct OnTrial {
     left_s: u64,
     /// What changed, a line each.
     changes: Vec<String>,
-    /// Whether readings have come in since it began, from every source that the change concerns.
+    /// Whether readings have come in since it began, from every source that the change concerns; not if it leaves none.
     flows: bool,
     /// Sources that the change adds or starts anew and that have brought no value since.
     silent: Vec<String>,
@@ -134,7 +134,7 @@ pub(in crate::web) struct Looked {
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(in crate::web) struct Keep {
-    /// Also though something speaks against it: no reading has come in, a source that the change concerns is silent, or a
+    /// Also though something speaks against it: no reading has come in, no source is left, a source that the change concerns is silent, or a
     /// sink of it takes nothing.
     #[serde(default)]
     force: bool,

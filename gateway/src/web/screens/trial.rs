@@ -39,11 +39,15 @@ pub(in crate::web) struct Doubted {
 impl Doubted {
     /// Nothing if nothing speaks against it.
     pub(in crate::web) fn of(doubts: &Doubts, l: Locale) -> Option<Self> {
-        let Doubts { no_reading, silent, stuck } = doubts;
+        let Doubts { no_reading, no_source, silent, stuck } = doubts;
         let (mut words, mut keep) = (Vec::new(), Vec::new());
         if *no_reading {
             words.push(l.t("no reading yet").to_owned());
             keep.push(l.t("Keep it, though nothing flows").to_owned());
+        }
+        if *no_source {
+            words.push(l.t("no source is left").to_owned());
+            keep.push(l.t("Keep it without any source").to_owned());
         }
         if !silent.is_empty() {
             let names = listed(silent, l);

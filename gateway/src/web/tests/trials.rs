@@ -105,6 +105,18 @@ async fn a_sink_that_takes_nothing_on_trial_is_named_and_not_kept_without_a_word
 }
 
 #[tokio::test]
+async fn a_change_that_takes_the_last_source_away_says_so() {
+    let (served, _works) = Served::with(PLANT).await;
+    served.on_trial(Doubts { no_source: true, ..Doubts::default() });
+    let page = served.text("/points").await;
+    assert!(page.contains("no source is left") && page.contains("Keep it without any source"), "{page}");
+    assert!(!page.contains("readings flow") && !page.contains("value=\"confirm\""), "{page}");
+    let refused = served.send_json(Method::POST, "/api/v1/config/confirm", json!({})).await;
+    assert_eq!(refused.status(), 409);
+    assert!(refused.text().await.unwrap().contains("no source is left"));
+}
+
+#[tokio::test]
 async fn what_the_gateway_did_by_itself_is_said_of_the_gateway() {
     let (served, _works) = Served::with(PLANT).await;
     let deed = Deed {
