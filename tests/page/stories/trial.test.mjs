@@ -115,7 +115,7 @@ test("a gateway that loses its power during a trial shows no trial on pages that
   const visitor = await at.visitor();
   await visitor.signIn();
   const { page } = visitor;
-  visitor.allow(/ERR_CONNECTION_REFUSED|ERR_INCOMPLETE_CHUNKED_ENCODING|ERR_CONNECTION_RESET/);
+  visitor.allow(/console: \[object Event\]|ERR_CONNECTION_REFUSED|ERR_INCOMPLETE_CHUNKED_ENCODING|ERR_CONNECTION_RESET/);
   const before = file();
   await change(visitor, "22.5", "27.5");
   await tryIt(visitor);
@@ -128,5 +128,22 @@ test("a gateway that loses its power during a trial shows no trial on pages that
   await banner(visitor).getByText("The gateway started anew while a change of anna was on trial").waitFor();
   assert.equal(await banner(visitor).getByRole("button").count(), 0, "nothing is on trial any more");
   assert.equal(file(), before);
+  await visitor.leave();
+});
+
+test("a change that is kept elsewhere leaves no banner on pages that stayed open", async () => {
+  const visitor = await at.visitor();
+  await visitor.signIn();
+  const { page } = visitor;
+  await change(visitor, "22.5", "28.5");
+  await tryIt(visitor);
+  await banner(visitor).waitFor();
+  const open = await page.context().newPage();
+  await open.goto("/points");
+  await banner({ page: open }).waitFor();
+  await banner(visitor).locator("button[value=confirm], button[value=force]").click();
+  await banner({ page: open }).waitFor({ state: "detached" });
+  assert.equal(await open.locator("#trial").innerHTML(), "");
+  await open.close();
   await visitor.leave();
 });
