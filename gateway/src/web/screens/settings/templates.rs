@@ -84,7 +84,9 @@ pub(in crate::web) async fn one(shared: &Shared, id: &str) -> Result<Device, Fai
 fn with_free_names(mut device: Device, text: &str) -> Device {
     let taken: Vec<String> = sources(text, None).into_iter().map(|source| source.name).collect();
     for ask in device.ask.iter_mut().filter(|ask| taken.contains(&ask.default)) {
-        let free = (2..).map(|number| format!("{}-{number}", ask.default)).find(|name| !taken.contains(name));
+        // One more than there are is free for certain.
+        let mut numbered = (2..=taken.len() + 2).map(|number| format!("{}-{number}", ask.default));
+        let free = numbered.find(|name| !taken.contains(name));
         ask.default = free.unwrap_or_default();
     }
     device
