@@ -97,14 +97,19 @@ mod tests {
     use crate::reading::{AnomalyScore, Flags, Outcome, Quality, Value};
     use crate::status::{LaneBooks, PointLive};
 
+    fn parsed(tables: &[String]) -> Config {
+        config::parse("test", format!("[gateway]\nid = \"plant-7\"\n{}", tables.concat())).unwrap().config
+    }
+
     fn config(sources: &[(&str, u16)]) -> Config {
-        let mut text = "[gateway]\nid = \"plant-7\"\n".to_owned();
-        for (name, port) in sources {
-            text += &format!("[[source]]\ntype = \"mqtt\"\nname = {name:?}\nurl = \"mqtt://127.0.0.1:{port}\"\n");
-            text += "[[source.subscribe]]\nfilter = \"a\"\ndevice = \"d\"\npoint = \"p\"\n";
-            text += "payload = { format = \"number\" }\n";
-        }
-        config::parse("test", text).unwrap().config
+        let source = |(name, port): &(&str, u16)| {
+            format!(
+                "[[source]]\ntype = \"mqtt\"\nname = {name:?}\nurl = \"mqtt://127.0.0.1:{port}\"\n\
+                 [[source.subscribe]]\nfilter = \"a\"\ndevice = \"d\"\npoint = \"p\"\n\
+                 payload = {{ format = \"number\" }}\n"
+            )
+        };
+        parsed(&sources.iter().map(source).collect::<Vec<_>>())
     }
 
     fn spoke(witness: &Witness, source: &str, at_us: UnixMicros, outcome: Outcome) {
@@ -129,11 +134,8 @@ mod tests {
     }
 
     fn with_sinks(names: &[&str]) -> Config {
-        let mut text = "[gateway]\nid = \"plant-7\"\n".to_owned();
-        for name in names {
-            text += &format!("[[sink]]\ntype = \"http\"\nname = {name:?}\nurl = \"http://127.0.0.1:1\"\n");
-        }
-        config::parse("test", text).unwrap().config
+        let sink = |name: &&str| format!("[[sink]]\ntype = \"http\"\nname = {name:?}\nurl = \"http://127.0.0.1:1\"\n");
+        parsed(&names.iter().map(sink).collect::<Vec<_>>())
     }
 
     #[test]

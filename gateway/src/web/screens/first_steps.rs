@@ -337,9 +337,10 @@ async fn keep(State(shared): State<Arc<Shared>>, visit: Visit, Form(ask): Form<K
     }
     let force = ask.what == "force";
     if let Some(doubted) = Doubted::of(&trial.doubts, l).filter(|_| !force) {
-        let why = match trial.doubts.no_reading {
-            true => l.t("No reading has come in since the change. It is kept as soon as one has.").to_owned(),
-            false => l.f1("{}. It is kept as soon as that is over.", doubted.words.join("; ")),
+        let why = if trial.doubts.no_reading {
+            l.t("No reading has come in since the change. It is kept as soon as one has.").to_owned()
+        } else {
+            l.f1("{}. It is kept as soon as that is over.", doubted.words.join("; "))
         };
         let seen = seen.map(|seen| seen.0).unwrap_or_default();
         return waiting(&shared, &visit, to, &Wait { l, to, seen, why, keep: doubted.keep, again: true });
