@@ -130,12 +130,13 @@ const COMMON: &[&str] = &[
 /// # Errors
 /// If it is empty, too long, or would look like another one.
 pub(super) fn sound_name(name: &str) -> Result<String, NameProblem> {
+    // As it was typed: the interface describes its length so, spaces around it included.
+    if name.chars().count() > NAME_CHARS_MAX {
+        return Err(NameProblem::Long);
+    }
     let name = name.trim();
     if name.is_empty() {
         return Err(NameProblem::Empty);
-    }
-    if name.chars().count() > NAME_CHARS_MAX {
-        return Err(NameProblem::Long);
     }
     if name.chars().any(is_invisible) || name.contains("  ") {
         return Err(NameProblem::Invisible);
@@ -252,4 +253,17 @@ fn argon2() -> Result<Argon2<'static>, AccessError> {
 
 fn failed(error: &dyn std::fmt::Display) -> AccessError {
     AccessError::Disk(format!("a password could not be hashed: {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_is_measured_as_it_was_typed_with_the_spaces_around_it() {
+        let longest = "x".repeat(NAME_CHARS_MAX);
+        assert_eq!(sound_name(&longest).ok(), Some(longest.clone()));
+        assert!(matches!(sound_name(&format!(" {longest}")), Err(NameProblem::Long)));
+        assert_eq!(sound_name(" anna ").ok().as_deref(), Some("anna"));
+    }
 }
